@@ -1,0 +1,8 @@
+"""Fine-tune a model on a Ray cluster: `ray job submit --working-dir . -- python jobs/finetune.py …`."""
+
+import sys
+
+from sentiment.cli import run_job
+
+if __name__ == "__main__":
+    sys.exit(run_job("finetune"))

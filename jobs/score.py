@@ -1,0 +1,8 @@
+"""Score reviews on a Ray cluster: `ray job submit --working-dir . -- python jobs/score.py …`."""
+
+import sys
+
+from sentiment.cli import run_job
+
+if __name__ == "__main__":
+    sys.exit(run_job("score"))

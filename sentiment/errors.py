@@ -1,0 +1,58 @@
+"""The error tree: every failure a user can cause or repair has a class and an exit code.
+
+Takes nothing, gives exception classes; knows nothing of files, models or clusters.
+
+    SentimentError                 exit 1   root: catch this one in library code
+    ├── ConfigError                exit 2   an option is missing, malformed or contradicts another
+    ├── SourceError                exit 2   no shards, no text column, an unreadable listing
+    ├── ModelError                 exit 2   the model cannot be loaded or cannot score these labels
+    ├── OutputError                exit 2   the output cannot be written, or holds other work
+    ├── LedgerError                exit 3   rows in and rows out do not balance
+    └── RejectedRowsError          exit 4   all is written, but too many rows were rejected
+
+Messages name the file, the row and the remedy. They never contain review text.
+"""
+
+from __future__ import annotations
+
+
+class SentimentError(Exception):
+    """Root of everything `sentiment` raises on purpose."""
+
+    exit_code = 1
+
+
+class ConfigError(SentimentError):
+    """An option is missing, malformed, or contradicts another."""
+
+    exit_code = 2
+
+
+class SourceError(SentimentError):
+    """The sources cannot be planned: nothing found, no text column, clashing column names."""
+
+    exit_code = 2
+
+
+class ModelError(SentimentError):
+    """The model cannot be loaded, or its vocabulary cannot spell the labels."""
+
+    exit_code = 2
+
+
+class OutputError(SentimentError):
+    """The output cannot be used: not writable, or made by another model or configuration."""
+
+    exit_code = 2
+
+
+class LedgerError(SentimentError):
+    """Rows read do not equal rows labelled, rejected and reused."""
+
+    exit_code = 3
+
+
+class RejectedRowsError(SentimentError):
+    """More rows were rejected than `--max-rejected` allows; all good rows are written."""
+
+    exit_code = 4

@@ -1,0 +1,1 @@
+"""Fine-tuning: from labelled files to a model folder that `sentiment score` can use."""

@@ -1,0 +1,67 @@
+"""Telling of a training run while it goes on.
+
+Takes the history file that the first worker rewrites at every validation, prints each new line on
+standard error. Knows no network.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_POLL_SEC = 1.0
+
+
+def write_history(path: Path, history: Sequence[dict[str, Any]]) -> None:
+    """Replace the history file, so that a reader never sees half of one."""
+    temporary = path.with_suffix(".new")
+    temporary.write_text(json.dumps(list(history)), encoding="utf-8")
+    temporary.replace(path)
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """All validations so far; none before the first."""
+    if not path.exists():
+        return []
+    history: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    return history
+
+
+@contextmanager
+def follow_history(path: Path) -> Iterator[None]:
+    """Print validations as they come while the block runs; those of an earlier start are known."""
+    finished = threading.Event()
+    told = len(read_history(path))
+
+    def follow() -> None:
+        nonlocal told
+        ended = False
+        while not ended:
+            # The last look comes after the end, so that nothing is missed.
+            ended = finished.wait(_POLL_SEC)
+            history = read_history(path)
+            for metrics in history[told:]:
+                print(line(metrics), file=sys.stderr, flush=True)
+            told = max(told, len(history))
+
+    thread = threading.Thread(target=follow, name="history", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        finished.set()
+        thread.join()
+
+
+def line(metrics: dict[str, Any]) -> str:
+    """One validation on one line."""
+    return (
+        f"{metrics['phase']:<8} step {metrics['step']:,} of {metrics['steps']:,}  "
+        f"epoch {metrics['epoch']:g}  loss {metrics['train_loss']:.4f}  "
+        f"validation accuracy {metrics['validation_accuracy']:.4f}"
+    )

@@ -1,0 +1,316 @@
+"""What an output already holds and what a run still has to do.
+
+Takes shard indexes and the footers of committed files; gives the units to score, the rows to reuse
+and the files to remove. Knows no models and no cluster. The committed files are the only state.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sentiment.errors import OutputError
+from sentiment.output import Output
+from sentiment.schema import REJECTED_FOLDER, SUCCESS_FILE, Footer, ShardIndex, Unit
+
+_FOOTER_THREADS = 16
+
+# A unit is also the most work a crash can cost, and stands in memory whole.
+_UNIT_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """What is left to do for one shard.
+
+    Attributes:
+        units: Row ranges to read and score.
+        reused: Footers of committed files that stay.
+        superseded: Committed files of an earlier fingerprint or configuration, removed at the end.
+        rowless: The shard (or its damaged rest) still needs its file without rows.
+    """
+
+    index: ShardIndex
+    units: tuple[Unit, ...]
+    reused: tuple[Footer, ...]
+    superseded: tuple[Footer, ...]
+    rowless: bool
+
+    @property
+    def expected(self) -> int:
+        """Rows the ledger must account for; damage counts as one."""
+        return self.index.rows + (1 if self.index.damage else 0)
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to score or commit."""
+        return not self.units and not self.rowless
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The work of a run."""
+
+    shards: tuple[ShardPlan, ...]
+
+    @property
+    def units(self) -> list[Unit]:
+        """All units to score."""
+        return [unit for shard in self.shards for unit in shard.units]
+
+    @property
+    def folders(self) -> dict[str, list[ShardPlan]]:
+        """Shards by output folder."""
+        grouped: dict[str, list[ShardPlan]] = defaultdict(list)
+        for shard in self.shards:
+            grouped[shard.index.shard.folder].append(shard)
+        return dict(grouped)
+
+
+@dataclass(frozen=True)
+class Committed:
+    """Footers of an output by shard key (file name and URI hash)."""
+
+    by_key: Mapping[str, Sequence[Footer]] = field(default_factory=dict)
+
+
+def read_committed(output: Output, folders: Iterable[str], keys: set[str]) -> Committed:
+    """Read the footers of all committed files that belong to these shards.
+
+    Args:
+        folders: Output folders to look in.
+        keys: Shard keys; files of other shards are not opened.
+
+    Raises:
+        OutputError: A file that should be ours has no readable footer.
+    """
+    paths = [
+        path
+        for folder in sorted(set(folders))
+        for path in _data_files(output, folder)
+        if _key_of(path) in keys
+    ]
+    by_key: dict[str, list[Footer]] = defaultdict(list)
+    with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
+        for path, footer in zip(paths, pool.map(lambda p: _footer(output, p), paths), strict=True):
+            by_key[_key_of(path)].append(footer)
+    return Committed(dict(by_key))
+
+
+def plan_run(
+    indexes: Sequence[ShardIndex],
+    committed: Committed,
+    *,
+    config_digest: str,
+    unit_rows: int,
+    on_change: str,
+) -> Plan:
+    """Subtract what is committed from what the shards hold.
+
+    A committed file counts when its fingerprint and configuration are this run's. Files of another
+    fingerprint are superseded: their rows are scored again and the files go when that is done.
+
+    Raises:
+        OutputError: Files were made by another configuration and `on_change` is `refuse`.
+    """
+    plans = []
+    for index in indexes:
+        footers = committed.by_key.get(index.shard.key, ())
+        for footer in footers:
+            if footer.config_digest != config_digest and on_change == "refuse":
+                raise OutputError(
+                    f"{footer.unit_id}: was scored with another model or other settings "
+                    f"(config digest {footer.config_digest[:12]}, now {config_digest[:12]}); "
+                    "use another --output, or --on-change rescore to replace it"
+                )
+        starts = {row for row, offset in index.cuts if offset is not None}
+        current = [
+            footer
+            for footer in footers
+            if footer.config_digest == config_digest and _still_true(footer, index, starts)
+        ]
+        kept = _without_overlaps(current)
+        ranged = [footer for footer in kept if not _is_rowless(footer)]
+        units = tuple(_units(index, _gaps(ranged, index.rows), _rows_per_unit(index, unit_rows)))
+        # What is scored again under its old name is overwritten, not removed.
+        staying = {footer.unit_id for footer in kept} | {unit.unit_id for unit in units}
+        plans.append(
+            ShardPlan(
+                index,
+                units,
+                reused=tuple(kept),
+                superseded=tuple(one for one in footers if one.unit_id not in staying),
+                rowless=_needs_rowless(index) and len(ranged) == len(kept),
+            )
+        )
+    return Plan(tuple(plans))
+
+
+def mark_incomplete(output: Output, plan: Plan) -> None:
+    """Remove `_SUCCESS` from every folder this run is going to write into."""
+    for folder, shards in plan.folders.items():
+        if any(not shard.done or shard.superseded for shard in shards):
+            output.delete(_in(folder, SUCCESS_FILE))
+
+
+def finish(output: Output, plan: Plan, committed_now: Mapping[str, Footer]) -> list[str]:
+    """Remove superseded files, then write `_SUCCESS` into every folder that is fully covered.
+
+    Args:
+        committed_now: Footers this run has committed, by unit id.
+
+    Returns:
+        Folders that are not covered.
+    """
+    incomplete = []
+    for folder, shards in plan.folders.items():
+        covered = all(
+            all(unit.unit_id in committed_now for unit in shard.units)
+            and (not shard.rowless or _has_rowless(shard, committed_now))
+            for shard in shards
+        )
+        if not covered:
+            incomplete.append(folder)
+            continue
+        for shard in shards:
+            for footer in shard.superseded:
+                if footer.unit_id not in committed_now:
+                    output.delete(footer.unit_id)
+                    output.delete(f"{REJECTED_FOLDER}/{footer.unit_id}")
+        if not output.exists(_in(folder, SUCCESS_FILE)):
+            output.write(_in(folder, SUCCESS_FILE), b"")
+    return incomplete
+
+
+def _is_rowless(footer: Footer) -> bool:
+    return footer.last_row < footer.first_row
+
+
+def _needs_rowless(index: ShardIndex) -> bool:
+    return index.damage is not None or index.rows == 0
+
+
+def _still_true(footer: Footer, index: ShardIndex, starts: Set[int]) -> bool:
+    """Whether a file says of the shard what its index says now.
+
+    The fingerprint tells nearly always; not when permissions were at fault, or when another release
+    found other records in the same bytes.
+
+    Args:
+        starts: Rows of delimited text where reading can start; empty for Parquet.
+    """
+    if footer.fingerprint != index.shard.fingerprint:
+        return False
+    if _is_rowless(footer):
+        damage = index.damage
+        return (
+            _needs_rowless(index)
+            and footer.first_row == (max(0, damage.first_row) if damage else 0)
+            and footer.rejected == (1 if damage else 0)
+        )
+    if footer.last_row >= index.rows:
+        return False
+    ends = {footer.first_row, footer.last_row + 1} - {index.rows}
+    return not starts or ends <= starts
+
+
+def _rows_per_unit(index: ShardIndex, unit_rows: int) -> int:
+    """Fewer rows where rows are long, so that a unit stays near _UNIT_BYTES on disk."""
+    row_bytes = index.shard.size_bytes / max(1, index.rows)
+    return max(1, min(unit_rows, int(_UNIT_BYTES / max(1.0, row_bytes))))
+
+
+def _units(index: ShardIndex, gaps: Iterable[tuple[int, int]], unit_rows: int) -> Iterator[Unit]:
+    """Split gaps into units of about `unit_rows`; delimited text only where reading can start."""
+    offsets = dict(index.cuts)
+    cuts = sorted(offsets)
+    seekable = offsets[cuts[0]] is not None
+    for first, last in gaps:
+        start = first
+        while start <= last:
+            end = min(last, start + unit_rows - 1)
+            if seekable:
+                # A unit of delimited text starts where the index knows the byte offset, so that
+                # no unit reads more of the file than its own rows.
+                later = [cut for cut in cuts if start < cut <= last]
+                fitting = [cut for cut in later if cut <= end + 1]
+                if end < last:
+                    end = (fitting[-1] if fitting else later[0] if later else last + 1) - 1
+                yield Unit(index.shard, start, end, _offset(offsets, start))
+            else:
+                yield Unit(index.shard, start, end)
+            start = end + 1
+
+
+def _offset(offsets: Mapping[int, int | None], row: int) -> int:
+    offset = offsets.get(row)
+    assert offset is not None, f"row {row} starts no indexed record"
+    return offset
+
+
+def _gaps(footers: Sequence[Footer], rows: int) -> Iterator[tuple[int, int]]:
+    """Inclusive row ranges of [0, rows) that no footer covers."""
+    start = 0
+    for footer in sorted(footers, key=lambda one: one.first_row):
+        if footer.first_row > start:
+            yield start, footer.first_row - 1
+        start = max(start, footer.last_row + 1)
+    if start < rows:
+        yield start, rows - 1
+
+
+def _without_overlaps(footers: Sequence[Footer]) -> list[Footer]:
+    """Keep files that share no row with a kept one; of two, the one that starts first, longest."""
+    kept: list[Footer] = []
+    end = -1
+    for footer in sorted(footers, key=lambda one: (one.first_row, -one.last_row)):
+        if footer.first_row > end or _is_rowless(footer):
+            kept.append(footer)
+            end = max(end, footer.last_row)
+    return kept
+
+
+def _data_files(output: Output, folder: str) -> list[str]:
+    """Data files directly inside one output folder, relative to the output."""
+    return [
+        _in(folder, name)
+        for name in output.list_files(folder)
+        if name.endswith(".parquet") and not name.startswith((".", "_"))
+    ]
+
+
+def _footer(output: Output, path: str) -> Footer:
+    try:
+        with output.filesystem.open_input_file(output.path(path)) as file:
+            footer = Footer.from_metadata(pq.ParquetFile(file).metadata.metadata)
+    except (OSError, pa.ArrowException, ValueError, TypeError) as error:
+        raise OutputError(
+            f"{output.path(path)}: its footer cannot be read ({type(error).__name__}); "
+            "delete the file and run again, its rows will be scored anew"
+        ) from error
+    if footer is None:
+        raise OutputError(
+            f"{output.path(path)}: was not written by sentiment; use another --output"
+        )
+    return footer
+
+
+def _key_of(path: str) -> str:
+    """Shard key of a data file: its name without the row range."""
+    return path.rsplit("/", 1)[-1].rsplit("-", 2)[0]
+
+
+def _has_rowless(shard: ShardPlan, committed_now: Mapping[str, Footer]) -> bool:
+    uri = shard.index.shard.uri
+    return any(
+        footer.source_file == uri and _is_rowless(footer) for footer in committed_now.values()
+    )
+
+
+def _in(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name

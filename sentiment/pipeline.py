@@ -1,0 +1,267 @@
+"""The Ray Data pipeline: read, tokenise, score, commit, one unit per block.
+
+Takes planned units, yields the footer of every unit as soon as it is committed. Knows how the
+stages are wired and what Ray does to blocks; knows no details of any stage.
+
+    read_datasource(ReviewShards) -> map(tokenise) -> map(Scorer, actor pool) -> map(commit)
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import ray.data
+from ray.data import ActorPoolStrategy, Datasource, ReadTask
+from ray.data.block import BlockMetadata
+from ray.data.exceptions import ExecutionTimeoutError, SystemException
+from ray.exceptions import GetTimeoutError, RayError
+
+from sentiment.errors import SentimentError
+from sentiment.output import Output
+from sentiment.pool import TASK_CPUS, Pool
+from sentiment.schema import Footer, ShardIndex, Unit
+from sentiment.scorer import Scorer, ScorerPlan
+from sentiment.sink import Stamp, commit_block
+from sentiment.source.index import index_shard, read_unit
+from sentiment.tokenise import Tokeniser, tokenise_block
+from sentiment.weights import ModelCard
+
+_FOOTER = "footer"
+_OURS = re.compile(r"^ *sentiment\.errors\.(\w+): (.+)$", re.MULTILINE)
+_RAISED = re.compile(r"[\w.]*(Error|Exception|Exit|Interrupt)\b")
+_FAILURES = (RayError, SystemException, ExecutionTimeoutError)
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that the stages need.
+
+    Attributes:
+        units: What to score, with the columns each shard is read with.
+        output: Absolute location of the output, opened again on every worker.
+        no_progress_sec: Ray's own stall timeout.
+    """
+
+    units: Sequence[tuple[Unit, pa.Schema]]
+    text_column: str
+    output: str
+    stamp: Stamp
+    scorer: ScorerPlan
+    pool: Pool
+    no_progress_sec: int
+
+
+class ReviewShards(Datasource):
+    """Ray Data source whose read tasks are units: one task, one unit, one block."""
+
+    def __init__(self, units: Sequence[tuple[Unit, pa.Schema]], text_column: str) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._units = units
+        self._text_column = text_column
+
+    def estimate_inmemory_data_size(self) -> int | None:
+        """Bytes on disk of all units; what they grow to in memory is unknown."""
+        return sum(_bytes_of(unit) for unit, _ in self._units)
+
+    def get_read_tasks(
+        self,
+        parallelism: int,
+        per_task_row_limit: int | None = None,
+        data_context: Any = None,
+    ) -> list[ReadTask]:
+        """One task per unit, whatever parallelism Ray has in mind."""
+        return [
+            ReadTask(
+                functools.partial(_read_block, unit, columns, self._text_column),
+                BlockMetadata(
+                    num_rows=unit.rows,
+                    size_bytes=_bytes_of(unit),
+                    input_files=(unit.shard.uri,),
+                    exec_stats=None,
+                ),
+            )
+            for unit, columns in self._units
+        ]
+
+
+def run_pipeline(work: Work) -> Iterator[Footer]:
+    """Score and commit all units; footers arrive in the order units finish.
+
+    Raises:
+        SentimentError: A stage failed; what was committed stays and is reused by the next run.
+    """
+    context = ray.data.DataContext.get_current().copy()
+    # A unit must stay one block from the reader to the commit; Ray would cut it at 128 MiB.
+    context.target_max_block_size = None
+    context.execution_options.preserve_order = False
+    # Progress is ours to show.
+    context.enable_progress_bars = False
+    context.execution_no_progress_timeout_s = work.no_progress_sec
+    with ray.data.DataContext.current(context), _without_chatter():
+        try:
+            for batch in _dataset(work).iter_batches(batch_size=None, batch_format="pyarrow"):
+                assert isinstance(batch, pa.Table)
+                yield from map(Footer.from_json, batch.column(_FOOTER).to_pylist())
+        except _FAILURES as error:
+            raise _explained(error) from error
+
+
+@contextmanager
+def _without_chatter() -> Iterator[None]:
+    """Keep Ray Data's account of its own work in its log file; warnings still reach the user."""
+    consoles = [
+        handler
+        for handler in logging.getLogger("ray.data").handlers
+        if isinstance(handler, logging.StreamHandler)
+    ]
+    levels = [handler.level for handler in consoles]
+    progress = logging.getLogger("ray.data._internal.progress")
+    before = progress.level
+    for handler in consoles:
+        handler.setLevel(logging.WARNING)
+    # It warns that there are no progress bars, which is what we asked for.
+    progress.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        progress.setLevel(before)
+        for handler, level in zip(consoles, levels, strict=True):
+            handler.setLevel(level)
+
+
+def index_on_cluster(shards: Sequence[Any], text_column: str) -> list[ShardIndex]:
+    """Index shards of delimited text in parallel, one task per shard.
+
+    Raises:
+        SourceError: A shard cannot be planned.
+    """
+    index = ray.remote(num_cpus=TASK_CPUS)(index_shard)
+    try:
+        return list(ray.get([index.remote(shard, text_column) for shard in shards]))
+    except RayError as error:
+        raise _explained(error) from error
+
+
+def probe_on_gpu(check: Callable[[], Any], gpus: float, timeout_sec: float) -> Any:
+    """Run a check where the scorers will run, waiting for a GPU to come up if none is.
+
+    Raises:
+        SentimentError: The check failed there, or no GPU came in time.
+    """
+    task = ray.remote(num_gpus=gpus, num_cpus=0)(check).remote()
+    try:
+        return ray.get(task, timeout=timeout_sec)
+    except GetTimeoutError as error:
+        ray.cancel(task)
+        raise SentimentError(
+            f"no node with {gpus:g} GPUs came up in {timeout_sec:g} seconds; check the cluster, "
+            "wait longer with --no-progress-sec, or use CPUs with --gpus-per-actor 0"
+        ) from error
+    except RayError as error:
+        raise _explained(error) from error
+
+
+def _dataset(work: Work) -> ray.data.Dataset:
+    pool = work.pool
+    dataset = ray.data.read_datasource(
+        ReviewShards(work.units, work.text_column),
+        override_num_blocks=len(work.units),
+        num_cpus=TASK_CPUS,
+    )
+    dataset = _map_blocks(
+        dataset, _Tokenise(work.scorer.card, work.text_column), num_cpus=TASK_CPUS
+    )
+    dataset = _map_blocks(
+        dataset,
+        Scorer,
+        fn_constructor_args=(work.scorer,),
+        compute=ActorPoolStrategy(min_size=pool.actors_min, max_size=pool.actors_max),
+        num_cpus=pool.cpus,
+        num_gpus=pool.gpus or None,
+    )
+    return _map_blocks(dataset, _Commit(work.output, work.stamp), num_cpus=TASK_CPUS)
+
+
+def _map_blocks(dataset: ray.data.Dataset, function: Any, **options: Any) -> ray.data.Dataset:
+    """`map_batches` over whole blocks, on GPUs too.
+
+    The public method insists on an integer batch size when GPUs are asked for. Ray's own
+    `map_groups` has the same need and goes through `map_batches_internal`; so does this, in this
+    one place.
+    """
+    return dataset.map_batches_internal(
+        function,
+        batch_size=None,
+        batch_format="pyarrow",
+        zero_copy_batch=True,
+        udf_modifying_row_count=False,
+        **options,
+    )
+
+
+@dataclass(frozen=True)
+class _Tokenise:
+    """The tokenise stage; the tokenizer is loaded once per worker process."""
+
+    card: ModelCard
+    text_column: str
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        return tokenise_block(block, _tokeniser(self.card), self.text_column)
+
+
+@dataclass(frozen=True)
+class _Commit:
+    """The commit stage: a scored block becomes files, its footers travel back to the driver."""
+
+    output: str
+    stamp: Stamp
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        footers = commit_block(Output.open(self.output), self.stamp, block)
+        return pa.table({_FOOTER: pa.array([footer.to_json() for footer in footers], pa.string())})
+
+
+@functools.lru_cache(maxsize=2)
+def _tokeniser(card: ModelCard) -> Tokeniser:
+    return Tokeniser(card.folder, card.template, card.max_source_tokens, card.long_text)
+
+
+def _read_block(unit: Unit, columns: pa.Schema, text_column: str) -> list[pa.Table]:
+    return [read_unit(unit, columns, text_column)]
+
+
+def _bytes_of(unit: Unit) -> int:
+    # Only a hint for Ray's memory budget: the shard's bytes bound the unit's.
+    return min(unit.shard.size_bytes, 32 * 2**20)
+
+
+def _explained(error: BaseException) -> SentimentError:
+    """Our own error if one of ours is behind Ray's, else a line that names the failure."""
+    kinds: list[type[SentimentError]] = [SentimentError, *SentimentError.__subclasses__()]
+    ours = {kind.__name__: kind for kind in kinds}
+    # Causes do not survive the way between processes; the traceback in the message does.
+    for name, message in reversed(_OURS.findall(str(error))):
+        if name in ours:
+            return ours[name](message)
+    return SentimentError(
+        f"the cluster stopped the run ({type(error).__name__}: {_gist(str(error))}); "
+        "committed units are kept, the same command goes on from them"
+    )
+
+
+def _gist(text: str) -> str:
+    """The line that says it: the last exception of a traceback that is not Ray's, else the first.
+
+    Ray wraps what a stage raises in an exception of its own and adds advice below it.
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [""]
+    raised = [line for line in lines if _RAISED.match(line) and "ray." not in line.split(":")[0]]
+    return (raised[-1] if raised else lines[0])[:400]

@@ -1,0 +1,262 @@
+"""What a run tells: the ledger, the summary on the terminal, `run.json` and `metrics.parquet`.
+
+Takes footers and facts of a run, gives a `RunSummary` and its renderings. Knows no Ray, no torch.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from sentiment.metrics import Counts, classification_report, merge, partition_table
+from sentiment.output import Output
+from sentiment.schema import REASONS, REJECTED_FOLDER, RUNS_FOLDER, Footer
+
+_BAR_CHARS = 24
+
+# A log file has no width; this one keeps every table in one piece.
+_LOG_WIDTH_CHARS = 120
+
+# Beyond that the label column holds something else, which is not for the terminal.
+_CLASSES_SHOWN = 20
+
+# Written out, so that a night without rejects has the same types and tables of many nights stack.
+_METRICS_SCHEMA = pa.schema(
+    [
+        pa.field("run_id", pa.string()),
+        pa.field("partition", pa.string()),
+        pa.field("label", pa.string()),
+        pa.field("reason", pa.string()),
+        pa.field("rows", pa.int64()),
+        pa.field("truncated", pa.int64()),
+        pa.field("tokens", pa.int64()),
+        pa.field("score_histogram", pa.list_(pa.int64())),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Where every row went. An unreadable file counts as one row.
+
+    Attributes:
+        expected: Rows the sources hold.
+        labelled: Rows labelled by this run.
+        rejected: Rows rejected by this run.
+        reused: Rows an earlier run with the same digests has committed.
+    """
+
+    expected: int
+    labelled: int
+    rejected: int
+    reused: int
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every row is accounted for exactly once."""
+        return self.expected == self.labelled + self.rejected + self.reused
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """The result of a scoring run; `run.json` holds the same.
+
+    Attributes:
+        output: Location of the labelled Parquet.
+        ledger: Row accounts of this run.
+        counts: Merged counts of all rows, reused ones included.
+        quality: Classification report when true labels were given.
+        wall_sec: Seconds from start to commit of the last unit.
+        rows_per_sec: Rows labelled or rejected by this run per second of wall time.
+        run: Everything else about the run: configuration, versions, digests, devices.
+    """
+
+    run_id: str
+    output: str
+    ledger: Ledger
+    counts: Counts
+    quality: dict[str, Any] | None
+    wall_sec: float
+    rows_per_sec: float
+    run: dict[str, Any]
+
+    @property
+    def rows(self) -> int:
+        """Rows of the output in all, labelled or rejected, by this or an earlier run."""
+        return sum(self.labelled.values()) + sum(self.rejected.values())
+
+    @property
+    def labelled(self) -> dict[str, int]:
+        """Rows by label, reused ones included."""
+        return {label: int(values["rows"]) for label, values in self.counts["labels"].items()}
+
+    @property
+    def rejected(self) -> dict[str, int]:
+        """Rows by reject reason, reused ones included."""
+        return dict(self.counts["rejected"])
+
+    def to_json(self) -> str:
+        """The content of `run.json`."""
+        values = asdict(self)
+        return json.dumps({**values.pop("run"), **values}, indent=1, ensure_ascii=False) + "\n"
+
+
+def summarise(
+    *,
+    run_id: str,
+    output: str,
+    expected: int,
+    committed: Sequence[Footer],
+    reused: Sequence[Footer],
+    wall_sec: float,
+    run: dict[str, Any],
+) -> RunSummary:
+    """Merge the footers of a run into its summary."""
+    counts = merge([_EMPTY, *(footer.metrics for footer in [*committed, *reused])])
+    labelled = sum(footer.labelled for footer in committed)
+    rejected = sum(footer.rejected for footer in committed)
+    cells = counts.get("confusion")
+    return RunSummary(
+        run_id=run_id,
+        output=output,
+        ledger=Ledger(expected, labelled, rejected, sum(footer.rows for footer in reused)),
+        counts=counts,
+        quality=classification_report(cells) if cells else None,
+        wall_sec=wall_sec,
+        rows_per_sec=(labelled + rejected) / wall_sec if wall_sec > 0 else 0.0,
+        run=run,
+    )
+
+
+_EMPTY: Counts = {"labels": {}, "rejected": {}, "stage_sec": {}}
+
+
+def write_run(output: Output, summary: RunSummary, footers: Iterable[Footer]) -> None:
+    """Write `run.json` and `metrics.parquet` of a run.
+
+    Raises:
+        OutputError: A file cannot be written.
+    """
+    by_folder: dict[str, list[Counts]] = defaultdict(list)
+    for footer in footers:
+        folder, _, _ = footer.unit_id.rpartition("/")
+        by_folder[folder].append(footer.metrics)
+    table = partition_table(
+        summary.run_id, {folder: merge([_EMPTY, *parts]) for folder, parts in by_folder.items()}
+    )
+    buffer = io.BytesIO()
+    rows = pa.Table.from_pandas(table, schema=_METRICS_SCHEMA, preserve_index=False)
+    pq.write_table(rows.replace_schema_metadata(None), buffer, compression="zstd")
+    folder = f"{RUNS_FOLDER}/{summary.run_id}"
+    output.write(f"{folder}/metrics.parquet", buffer.getbuffer())
+    output.write(f"{folder}/run.json", summary.to_json().encode())
+
+
+def print_summary(summary: RunSummary, console: Console | None = None) -> None:
+    """Print the summary people look at for ten seconds.
+
+    Args:
+        console: Where to; by default standard output.
+    """
+    if console is None:
+        console = Console(width=None if sys.stdout.isatty() else _LOG_WIDTH_CHARS)
+    console.print(Group(*_parts(summary)))
+    # Paths stay whole, however narrow the terminal: they are there to be copied.
+    console.print(_where(summary), soft_wrap=True)
+
+
+def _parts(summary: RunSummary) -> list[RenderableType]:
+    parts: list[RenderableType] = ["", _ledger_line(summary), ""]
+    if summary.labelled:
+        parts += [_labels_table(summary), ""]
+    if summary.quality:
+        parts += [_quality_table(summary.quality), ""]
+    if summary.rejected:
+        parts += [_rejects_table(summary.rejected), ""]
+    return parts
+
+
+def _ledger_line(summary: RunSummary) -> Text:
+    ledger = summary.ledger
+    text = Text()
+    text.append(f"{ledger.expected:,} rows", style="bold")
+    text.append(
+        f" = {ledger.labelled:,} labelled + {ledger.rejected:,} rejected + {ledger.reused:,} reused"
+    )
+    if not ledger.balanced:
+        text.append("  does not balance", style="bold red")
+    if ledger.labelled + ledger.rejected:
+        text.append(f"   {summary.wall_sec:.1f} s, {summary.rows_per_sec:,.0f} rows/s", style="dim")
+    return text
+
+
+def _labels_table(summary: RunSummary) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("label", "rows", "share", "", "mean tokens", "truncated"):
+        table.add_column(name, justify="left" if name in ("label", "") else "right")
+    total = sum(summary.labelled.values())
+    for label, values in summary.counts["labels"].items():
+        share = values["rows"] / total
+        table.add_row(
+            Text(label),
+            f"{values['rows']:,}",
+            f"{share:.1%}",
+            "█" * round(share * _BAR_CHARS),
+            f"{values['tokens'] / values['rows']:.0f}",
+            f"{values['truncated'] / values['rows']:.1%}",
+        )
+    return table
+
+
+def _quality_table(quality: Mapping[str, Any]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("true label")
+    for name in ("precision", "recall", "f1-score", "support"):
+        table.add_column(name, justify="right")
+    few = len(quality["labels"]) <= _CLASSES_SHOWN
+    labels = quality["labels"] if few else []
+    for guess in labels:
+        table.add_column(Text(f"said {guess}"), justify="right")
+    for label, row in zip(labels, quality["confusion_matrix"] if few else [], strict=True):
+        values = quality[label]
+        table.add_row(
+            Text(label),
+            f"{values['precision']:.3f}",
+            f"{values['recall']:.3f}",
+            f"{values['f1-score']:.3f}",
+            f"{int(values['support']):,}",
+            *(f"{count:,}" for count in row),
+        )
+    support = int(quality["weighted avg"]["support"])
+    table.add_row("accuracy", "", "", f"{quality['accuracy']:.3f}", f"{support:,}", style="bold")
+    return table
+
+
+def _rejects_table(rejected: Mapping[str, int]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("rejected", style="yellow")
+    table.add_column("rows", justify="right")
+    table.add_column("because")
+    for reason, rows in sorted(rejected.items(), key=lambda item: -item[1]):
+        table.add_row(reason, f"{rows:,}", REASONS.get(reason, ""))
+    return table
+
+
+def _where(summary: RunSummary) -> Text:
+    output = summary.output.rstrip("/")
+    text = Text(f"labelled  {output}")
+    if summary.rejected:
+        text.append(f"\nrejected  {output}/{REJECTED_FOLDER}")
+    text.append(f"\nthis run  {output}/{RUNS_FOLDER}/{summary.run_id}")
+    return text

@@ -1,0 +1,330 @@
+"""A scoring run from configuration to summary: plan, score, settle the ledger.
+
+Takes a `ScoreConfig`, gives a `RunSummary`; everything on the way is committed unit by unit. Knows
+the order of things, no detail of any.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+from uuid import uuid4
+
+import pyarrow as pa
+
+from sentiment.cluster import LazyCluster
+from sentiment.config import ScoreConfig
+from sentiment.engine import default_batch_tokens, local_gpus
+from sentiment.errors import LedgerError, RejectedRowsError, SourceError
+from sentiment.manifest import Plan, finish, mark_incomplete, plan_run, read_committed
+from sentiment.output import Output
+from sentiment.pipeline import Work, index_on_cluster, probe_on_gpu, run_pipeline
+from sentiment.pool import Pool, resolve_pool
+from sentiment.progress import show_progress
+from sentiment.report import RunSummary, print_summary, summarise, write_run
+from sentiment.schema import (
+    REJECTED_FOLDER,
+    SCORING_VERSION,
+    Footer,
+    Shard,
+    ShardIndex,
+    added_columns,
+    digest,
+)
+from sentiment.scorer import ScorerPlan, check_model
+from sentiment.sink import Stamp, commit_rowless
+from sentiment.source.index import index_shard
+from sentiment.source.listing import list_shards
+from sentiment.weights import ModelCard, find_model
+
+_PACKAGES = ("sentiment", "ray", "torch", "transformers", "pyarrow")
+_INDEX_THREADS = 16
+
+# Delimited text up to this size is indexed in this process: starting a cluster takes longer.
+_LOCAL_INDEX_BYTES = 64 * 2**20
+
+_log = logging.getLogger(__name__)
+
+
+def score(config: ScoreConfig) -> RunSummary:
+    """Label every row of the sources that the output does not hold yet.
+
+    Safe to interrupt at any time: the same call again goes on where this one stopped.
+
+    Returns:
+        The summary, as written to `run.json`.
+
+    Raises:
+        SourceError: Nothing to read, no text column, clashing column names.
+        ModelError: The model cannot be loaded or cannot spell the labels.
+        OutputError: The output was made by another configuration, or cannot be written.
+        LedgerError: Rows are missing from the output; run the same command again.
+        RejectedRowsError: More rows were rejected than `max_rejected` allows; the rest is written.
+    """
+    started = time.perf_counter()
+    card = find_model(
+        config.model,
+        revision=config.revision,
+        labels=config.labels,
+        template=config.template,
+        max_source_tokens=config.max_source_tokens,
+        long_text=config.long_text,
+    )
+    listing = list_shards(config.sources)
+    for path in listing.skipped:
+        _log.warning("%s: skipped, unknown file extension", path)
+    output = Output.open(config.output)
+    with ExitStack() as stack:
+        cluster = LazyCluster(config.ray_address, stack)
+        indexes = _index(listing.shards, config, cluster)
+        _check_columns(indexes, config)
+        run = _resolve(config, card, cluster)
+        plan = _plan(output, indexes, config, run)
+        committed = _execute(output, plan, config, run, cluster)
+    uncovered = finish(output, plan, {footer.unit_id: footer for footer in committed})
+    reused = [footer for shard in plan.shards for footer in shard.reused]
+    _warn_of_missing_truth(reused, config)
+    summary = summarise(
+        run_id=_run_id(),
+        output=config.output,
+        expected=sum(shard.expected for shard in plan.shards),
+        committed=committed,
+        reused=reused,
+        wall_sec=time.perf_counter() - started,
+        run=_facts(config, run),
+    )
+    write_run(output, summary, [*committed, *reused])
+    if not config.quiet:
+        print_summary(summary)
+    _settle(summary, uncovered, config)
+    return summary
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What was resolved for this run."""
+
+    stamp: Stamp
+    scorer: ScorerPlan
+    pool: Pool
+
+
+def _index(shards: Sequence[Shard], config: ScoreConfig, cluster: LazyCluster) -> list[ShardIndex]:
+    """Index Parquet footers here, large delimited text on the cluster; in the order of shards."""
+    text = [shard for shard in shards if shard.format != "parquet"]
+    found: dict[Shard, ShardIndex] = {}
+    if sum(shard.size_bytes for shard in text) > _LOCAL_INDEX_BYTES:
+        cluster.get()
+        found.update(zip(text, index_on_cluster(text, config.text_column), strict=True))
+    here = [shard for shard in shards if shard not in found]
+    with ThreadPoolExecutor(_INDEX_THREADS) as threads:
+        indexes = threads.map(partial(index_shard, text_column=config.text_column), here)
+        try:
+            found.update(zip(here, indexes, strict=True))
+        except OSError as error:
+            raise SourceError(f"a source stopped answering while it was read: {error}") from error
+    return [found[shard] for shard in shards]
+
+
+def _check_columns(indexes: Sequence[ShardIndex], config: ScoreConfig) -> None:
+    """Refuse columns that would collide, before anything is scored."""
+    added = set(added_columns(config.prefix).names)
+    has_label = False
+    for index in indexes:
+        names = index.columns.names if index.columns is not None else []
+        clash = sorted(added.intersection(names))
+        if clash:
+            raise SourceError(
+                f"{index.shard.uri}: already has a column {clash[0]!r}; "
+                "choose another first word for the added columns with --prefix"
+            )
+        has_label = has_label or config.label_column in names
+    if config.label_column and not has_label:
+        raise SourceError(f"--label-column {config.label_column}: no source has such a column")
+
+
+def _resolve(config: ScoreConfig, card: ModelCard, cluster: LazyCluster) -> _Run:
+    """Settle devices, precision and digests, and try the model before anything is planned."""
+    found = cluster.resources(local_gpus=local_gpus())
+    pool = resolve_pool(config, node_cpus=found.node_cpus, gpus=found.gpus, can_grow=found.can_grow)
+    scorer = ScorerPlan(
+        card=card,
+        precision=config.precision,
+        batch_tokens=config.batch_tokens or default_batch_tokens(pool.device_type),
+        threads=pool.threads,
+        decode=config.decode,
+        num_beams=config.num_beams,
+        max_new_tokens=config.max_new_tokens,
+    )
+    if pool.device_type == "cuda":
+        # The driver may have no GPU: ask a worker that has.
+        cluster.get()
+        check = partial(check_model, scorer)
+        precision = probe_on_gpu(check, pool.gpus, config.no_progress_sec)
+    else:
+        precision = check_model(scorer)
+    scorer = replace(scorer, precision=precision)
+    return _Run(_stamp(config, scorer), scorer, pool)
+
+
+def _stamp(config: ScoreConfig, scorer: ScorerPlan) -> Stamp:
+    """Digests of everything that decides labels, scores and columns; pool sizes do not."""
+    card = scorer.card
+    deciding = {
+        "model": card.digest,
+        "labels": card.labels,
+        "template": card.template,
+        "max_source_tokens": card.max_source_tokens,
+        "long_text": card.long_text,
+        "decode": [scorer.decode, scorer.num_beams, scorer.max_new_tokens]
+        if scorer.decode == "generate"
+        else scorer.decode,
+        "precision": scorer.precision,
+        "calibration": None,
+        "text_column": config.text_column,
+        "prefix": config.prefix,
+        "scoring_version": SCORING_VERSION,
+    }
+    return Stamp(
+        model_digest=card.digest,
+        config_digest=digest(deciding),
+        code_version=version("sentiment"),
+        prefix=config.prefix,
+        label_column=config.label_column,
+    )
+
+
+def _plan(output: Output, indexes: Sequence[ShardIndex], config: ScoreConfig, run: _Run) -> Plan:
+    committed = read_committed(
+        output,
+        {index.shard.folder for index in indexes},
+        {index.shard.key for index in indexes},
+    )
+    return plan_run(
+        indexes,
+        committed,
+        config_digest=run.stamp.config_digest,
+        unit_rows=run.pool.unit_rows,
+        on_change=config.on_change,
+    )
+
+
+def _execute(
+    output: Output, plan: Plan, config: ScoreConfig, run: _Run, cluster: LazyCluster
+) -> list[Footer]:
+    """Commit everything the plan still lacks; units already committed are left alone."""
+    mark_incomplete(output, plan)
+    committed = [
+        commit_rowless(
+            output, run.stamp, shard.index.shard, shard.index.columns, shard.index.damage
+        )
+        for shard in plan.shards
+        if shard.rowless
+    ]
+    for footer in committed:
+        _log_unit(footer)
+    units = [(unit, _columns(shard.index)) for shard in plan.shards for unit in shard.units]
+    if not units:
+        return committed
+    found = cluster.get()
+    # The model was tried on this kind of device; which one Ray sees decides nothing any more.
+    gpus = found.gpus if run.pool.device_type == "cuda" else 0.0
+    pool = resolve_pool(config, node_cpus=found.node_cpus, gpus=gpus, can_grow=found.can_grow)
+    work = Work(
+        units=units,
+        text_column=config.text_column,
+        output=output.location,
+        stamp=run.stamp,
+        scorer=replace(run.scorer, threads=pool.threads),
+        pool=pool,
+        no_progress_sec=config.no_progress_sec,
+    )
+    total = sum(unit.rows for unit, _ in units)
+    for footer in show_progress(run_pipeline(work), total, quiet=config.quiet):
+        _log_unit(footer)
+        committed.append(footer)
+    return committed
+
+
+def _columns(index: ShardIndex) -> pa.Schema:
+    assert index.columns is not None, "a shard that cannot be opened has no rows to plan"
+    return index.columns
+
+
+def _log_unit(footer: Footer) -> None:
+    """A line per unit for job logs; a terminal shows a bar, and only warnings beside it."""
+    lost = footer.rejected and footer.last_row < footer.first_row
+    level = logging.WARNING if lost else logging.INFO
+    reasons = ", ".join(f"{rows} {reason}" for reason, rows in footer.metrics["rejected"].items())
+    _log.log(
+        level,
+        "%s rows %d-%d: %d labelled, %d rejected%s",
+        footer.source_file,
+        footer.first_row,
+        footer.last_row,
+        footer.labelled,
+        footer.rejected,
+        f" ({reasons})" if reasons else "",
+    )
+
+
+def _warn_of_missing_truth(reused: Sequence[Footer], config: ScoreConfig) -> None:
+    """True labels are counted while scoring: files committed without them cannot tell."""
+    rows = sum(one.labelled for one in reused if "confusion" not in one.metrics)
+    if config.label_column and rows:
+        _log.warning(
+            "--label-column %s: %d reused rows were scored without it and count for no accuracy",
+            config.label_column,
+            rows,
+        )
+
+
+def _facts(config: ScoreConfig, run: _Run) -> dict[str, Any]:
+    """What `run.json` tells beside the figures."""
+    card = run.scorer.card
+    return {
+        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "config": config.resolved(),
+        "model": {
+            "name": card.name,
+            "digest": card.digest,
+            "labels": list(card.labels),
+            "template": card.template,
+            "max_source_tokens": card.max_source_tokens,
+            "long_text": card.long_text,
+        },
+        "config_digest": run.stamp.config_digest,
+        "precision": run.scorer.precision,
+        "pool": asdict(run.pool),
+        "versions": {name: version(name) for name in _PACKAGES},
+    }
+
+
+def _run_id() -> str:
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid4().hex[:6]}"
+
+
+def _settle(summary: RunSummary, uncovered: Sequence[str], config: ScoreConfig) -> None:
+    """Turn an unbalanced ledger or too many rejects into an error, after all is written."""
+    ledger = summary.ledger
+    if not ledger.balanced or uncovered:
+        raise LedgerError(
+            f"{ledger.expected:,} rows expected, {ledger.labelled + ledger.rejected:,} scored and "
+            f"{ledger.reused:,} reused; incomplete folders: {', '.join(uncovered) or 'none'}; "
+            "run the same command again"
+        )
+    rejected = sum(summary.rejected.values())
+    if rejected and rejected / ledger.expected > config.max_rejected:
+        raise RejectedRowsError(
+            f"{rejected:,} of {ledger.expected:,} rows were rejected "
+            f"({rejected / ledger.expected:.2%}, --max-rejected is {config.max_rejected:.2%}); "
+            f"they are in {config.output}/{REJECTED_FOLDER}, everything else is labelled"
+        )

@@ -1,0 +1,247 @@
+"""The stateful scorer: a block of token ids in, the same rows labelled or rejected out.
+
+Takes Arrow blocks, gives Arrow blocks with exactly the same rows. A plain callable class: Ray keeps
+one per actor, tests and notebooks call it directly. Knows no cluster and no files but the model's.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from sentiment.config import Precision
+from sentiment.engine import (
+    Engine,
+    Ids,
+    LabelScores,
+    ResolvedPrecision,
+    TokenIds,
+    default_device,
+    limit_threads,
+    resolve_precision,
+)
+from sentiment.errors import ModelError
+from sentiment.schema import (
+    DETAIL,
+    IDS,
+    LABEL,
+    OFF_LABEL,
+    REASON,
+    SCORE,
+    SCORE_SEC,
+    STAGE,
+)
+from sentiment.tokenise import Tokeniser
+from sentiment.weights import ModelCard, folder_digest, load_network
+
+
+@dataclass(frozen=True)
+class ScorerPlan:
+    """What a scorer is given. Small enough to send to every actor.
+
+    Attributes:
+        card: The model; its folder must exist on the actor's machine.
+        precision: `auto` is settled where the plan is used; the driver settles it for a run.
+        batch_tokens: Padded tokens per batch.
+        threads: CPU threads of the actor.
+    """
+
+    card: ModelCard
+    precision: Precision
+    batch_tokens: int
+    threads: int
+    decode: Literal["labels", "generate"] = "labels"
+    num_beams: int = 1
+    max_new_tokens: int = 8
+
+
+class Scorer:
+    """Holds the model, loaded once, and scores block after block.
+
+    Raises:
+        ModelError: The model cannot be loaded here, or differs from what the driver saw.
+    """
+
+    def __init__(self, plan: ScorerPlan) -> None:
+        limit_threads(plan.threads)
+        card = plan.card
+        if folder_digest(card.folder) != card.digest:
+            raise ModelError(f"{card.folder}: differs on this machine from what the driver read")
+        self._plan = plan
+        self._tokeniser = Tokeniser(
+            card.folder, card.template, card.max_source_tokens, card.long_text
+        )
+        self._label_ids = [self._tokeniser.label_ids(label) for label in card.labels]
+        device = default_device()
+        self._engine = Engine(
+            load_network(card.folder, device=device),
+            self._label_ids,
+            precision=resolve_precision(plan.precision, device.type),
+            batch_tokens=plan.batch_tokens,
+        )
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        """Score one block.
+
+        Args:
+            block: Rows with the IDS carrier; null where an earlier stage rejected the row.
+
+        Returns:
+            The same rows in the same order without IDS, with LABEL, SCORE, OFF_LABEL and SCORE_SEC.
+        """
+        started = time.perf_counter()
+        chunk = block.column(IDS).combine_chunks()
+        good = np.flatnonzero(chunk.is_valid().to_numpy(zero_copy_only=False))
+        answers = self._answer(_rows_of(chunk, good))
+        seconds = (time.perf_counter() - started) / max(1, block.num_rows)
+        return _with_answers(block.drop_columns([IDS]), good, answers, seconds)
+
+    def try_out(self) -> None:
+        """Score one short text.
+
+        Raises:
+            ModelError: The model fails on it.
+        """
+        errors = self._engine.score([self._tokeniser.encode(["good"])[0].ids]).errors
+        if errors:
+            raise ModelError(f"{self._plan.card.folder}: the model fails on any text: {errors[0]}")
+
+    def _answer(self, ids: list[Ids]) -> Answers:
+        """Score each distinct sequence once: nightly lakes repeat themselves."""
+        first_of: dict[bytes, int] = {}
+        back = np.array([first_of.setdefault(row.tobytes(), len(first_of)) for row in ids], np.intp)
+        distinct = [np.frombuffer(key, dtype=np.int32) for key in first_of]
+        once = (
+            self._score_labels(distinct)
+            if self._plan.decode == "labels"
+            else self._generate(distinct)
+        )
+        return once.take(back)
+
+    def _score_labels(self, ids: list[Ids]) -> Answers:
+        return self._best_labels(self._engine.score(ids))
+
+    def _best_labels(self, scores: LabelScores) -> Answers:
+        rows = len(scores.log_probs_NK)
+        labels = np.array(self._plan.card.labels, dtype=object)
+        answers = Answers(
+            label=labels[scores.best_N],
+            score=scores.score_N,
+            off_label=scores.off_label_N,
+            reason=np.full(rows, None, dtype=object),
+            detail=np.full(rows, None, dtype=object),
+        )
+        answers.reject(scores.errors, "scoring_error")
+        return answers
+
+    def _generate(self, ids: list[Ids]) -> Answers:
+        """Label with what the model says when left alone; the scores still are the labels'."""
+        scores = self._engine.score(ids)
+        answers = self._best_labels(scores)
+        said, errors = self._engine.generate(
+            ids, max_new_tokens=self._plan.max_new_tokens, num_beams=self._plan.num_beams
+        )
+        known = {self._tokeniser.decode(label): k for k, label in enumerate(self._label_ids)}
+        answers.reject(errors, "scoring_error")
+        for row, tokens in enumerate(said):
+            if answers.reason[row] is not None:
+                continue
+            k = known.get(self._tokeniser.decode(_without_eos(tokens, self._tokeniser.eos_id)))
+            if k is None:
+                detail = f"answer of {len(tokens)} tokens is none of the {len(known)} labels"
+                answers.reject({row: detail}, "off_label_text")
+                continue
+            answers.label[row] = self._plan.card.labels[k]
+            answers.score[row] = _probability(scores.log_probs_NK[row], k)
+        return answers
+
+
+def check_model(plan: ScorerPlan) -> ResolvedPrecision:
+    """Load the model once and score a word, so that a broken one stops the run before it starts.
+
+    Returns:
+        The precision this device multiplies in.
+
+    Raises:
+        ModelError: It cannot be loaded, cannot spell the labels, or gives no number.
+    """
+    scorer = Scorer(plan)
+    scorer.try_out()
+    return resolve_precision(plan.precision, default_device().type)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Labels and rejects of N rows, as parallel arrays."""
+
+    label: NDArray[np.object_]
+    score: NDArray[np.float32]
+    off_label: NDArray[np.float32]
+    reason: NDArray[np.object_]
+    detail: NDArray[np.object_]
+
+    def reject(self, details: dict[int, str], reason: str) -> None:
+        """Mark rows as rejected."""
+        for row, detail in details.items():
+            self.reason[row], self.detail[row] = reason, detail
+
+    def take(self, rows: NDArray[np.intp]) -> Answers:
+        """The answers of these rows, repeated as they are."""
+        return Answers(
+            *(
+                getattr(self, name)[rows]
+                for name in ("label", "score", "off_label", "reason", "detail")
+            )
+        )
+
+
+def _rows_of(chunk: pa.ListArray, good: NDArray[np.intp]) -> list[Ids]:
+    values = chunk.values.to_numpy()
+    offsets = chunk.offsets.to_numpy()
+    return [values[offsets[row] : offsets[row + 1]] for row in good]
+
+
+def _without_eos(tokens: TokenIds, eos_id: int) -> TokenIds:
+    return tokens[: tokens.index(eos_id)] if eos_id in tokens else tokens
+
+
+def _probability(log_probs_K: NDArray[np.float32], k: int) -> np.float32:
+    return np.float32(np.exp(log_probs_K[k] - np.logaddexp.reduce(log_probs_K)))
+
+
+def _with_answers(
+    block: pa.Table, good: NDArray[np.intp], answers: Answers, seconds: float
+) -> pa.Table:
+    """Attach answers to the good rows; rows the model failed on join the rejected ones."""
+    rows = block.num_rows
+    failed = np.array([reason is not None for reason in answers.reason], dtype=bool)
+    labelled, rejected = good[~failed], good[failed]
+
+    def spread(values: NDArray[np.generic], kind: pa.DataType) -> pa.Array:
+        full = np.full(rows, None, dtype=object)
+        full[labelled] = values[~failed]
+        return pa.array(full, type=kind, from_pandas=True)
+
+    block = block.append_column(LABEL, spread(answers.label, pa.string()))
+    block = block.append_column(SCORE, spread(answers.score, pa.float32()))
+    block = block.append_column(OFF_LABEL, spread(answers.off_label, pa.float32()))
+    block = block.append_column(SCORE_SEC, pa.array(np.full(rows, seconds, dtype=np.float32)))
+    if len(rejected):
+        for name, values in (
+            (STAGE, np.full(len(rejected), "score", dtype=object)),
+            (REASON, answers.reason[failed]),
+            (DETAIL, answers.detail[failed]),
+        ):
+            mask = np.zeros(rows, dtype=bool)
+            mask[rejected] = True
+            column = pc.replace_with_mask(
+                block.column(name).combine_chunks(), pa.array(mask), pa.array(values, pa.string())
+            )
+            block = block.set_column(block.schema.get_field_index(name), name, column)
+    return block

@@ -1,0 +1,308 @@
+"""The commit: a scored block becomes one reject file and one data file, in that order.
+
+Takes blocks of whole units and an output folder, gives committed files. Knows no models.
+
+The data file alone is the commit. Its name and its rows follow from the unit, so a repeated task
+overwrites itself, and its footer carries the unit's counts, so committed files are the manifest. A
+file is serialised in memory and written in one piece.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from sentiment.errors import LedgerError
+from sentiment.metrics import count_unit
+from sentiment.output import Output
+from sentiment.schema import (
+    CARRIER_PREFIX,
+    DETAIL,
+    LABEL,
+    OFF_LABEL,
+    RAW,
+    READ_SEC,
+    REASON,
+    REJECT_SCHEMA,
+    REJECTED_FOLDER,
+    ROW,
+    ROW_END,
+    SCORE,
+    SCORE_SEC,
+    STAGE,
+    TOKENISE_SEC,
+    TOKENS,
+    TRUNCATED,
+    UNIT,
+    Damage,
+    Footer,
+    Shard,
+    Unit,
+    added_columns,
+)
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What every file of a run is stamped with.
+
+    Attributes:
+        prefix: First word of the added columns.
+        label_column: Column of true labels, if any.
+    """
+
+    model_digest: str
+    config_digest: str
+    code_version: str
+    prefix: str
+    label_column: str | None = None
+
+
+def commit_block(output: Output, stamp: Stamp, block: pa.Table) -> list[Footer]:
+    """Commit every unit of a scored block.
+
+    Args:
+        block: Whole units with all carriers; rejected rows included.
+
+    Returns:
+        One footer per unit.
+
+    Raises:
+        OutputError: A file cannot be written.
+    """
+    units = block.column(UNIT).combine_chunks()
+    codes = units.indices.to_numpy()
+    footers = []
+    for code in dict.fromkeys(codes.tolist()):
+        unit = Unit.from_json(units.dictionary[code].as_py())
+        rows = block.filter(pa.array(codes == code)) if (codes != code).any() else block
+        footers.append(commit_unit(output, stamp, unit, rows))
+    return footers
+
+
+def commit_unit(output: Output, stamp: Stamp, unit: Unit, rows: pa.Table) -> Footer:
+    """Write the reject file (if any row was rejected), then the data file: the commit.
+
+    Raises:
+        LedgerError: The rows are not exactly those of the unit; nothing is written.
+        OutputError: A file cannot be written.
+    """
+    started = time.perf_counter()
+    is_good = pc.is_null(rows.column(REASON))
+    good, bad = rows.filter(is_good), rows.filter(pc.invert(is_good))
+    rejects = reject_table(unit.shard, bad)
+    lost = _rows_per_reject(rejects)
+    _check_complete(unit, good, rejects, lost)
+    rejected: Counter[str] = Counter()
+    for reason, count in zip(rejects.column("reason").to_pylist(), lost, strict=True):
+        rejected[reason] += count
+    data = labelled_table(stamp.prefix, unit.shard, good)
+    metrics = count_unit(
+        labels=good.column(LABEL).to_pylist(),
+        scores=good.column(SCORE).to_numpy(),
+        off_label=good.column(OFF_LABEL).to_numpy(),
+        tokens=good.column(TOKENS).to_numpy(),
+        truncated=good.column(TRUNCATED).to_numpy(),
+        rejected=rejected,
+        stage_sec={
+            "read": _total(rows, READ_SEC),
+            "tokenise": _total(rows, TOKENISE_SEC),
+            "score": _total(rows, SCORE_SEC),
+            "write": time.perf_counter() - started,
+        },
+        truth=_truth(good, stamp.label_column),
+    )
+    return _write(output, stamp, unit, data, rejects, metrics, good.num_rows, sum(lost))
+
+
+def commit_rowless(
+    output: Output, stamp: Stamp, shard: Shard, columns: pa.Schema | None, damage: Damage | None
+) -> Footer:
+    """Commit an empty shard, or the part of a shard that cannot be read, as a file without rows.
+
+    Damage counts as one rejected row: nobody can know how many it holds.
+    """
+    first = max(0, damage.first_row) if damage else 0
+    unit = Unit(shard, first_row=first, last_row=first - 1)
+    rejects = REJECT_SCHEMA.empty_table()
+    if damage:
+        record = {
+            "source_file": shard.uri,
+            "source_row": damage.first_row,
+            "source_row_end": None,
+            "stage": "read",
+            "reason": damage.reason,
+            "detail": damage.detail,
+            "attempts": 1,
+            "row_json": None,
+        }
+        rejects = pa.Table.from_pylist([record], REJECT_SCHEMA)
+    rejected = {damage.reason: 1} if damage else {}
+    metrics = count_unit(
+        labels=[],
+        scores=np.zeros(0, np.float32),
+        off_label=np.zeros(0, np.float32),
+        tokens=np.zeros(0, np.int32),
+        truncated=np.zeros(0, np.bool_),
+        rejected=rejected,
+        stage_sec={},
+    )
+    data = pa.schema([*(columns or []), *added_columns(stamp.prefix)]).empty_table()
+    return _write(output, stamp, unit, data, rejects, metrics, 0, len(rejected))
+
+
+def labelled_table(prefix: str, shard: Shard, good: pa.Table) -> pa.Table:
+    """Source columns as they came, followed by the added columns."""
+    source = good.select(
+        [name for name in good.column_names if not name.startswith(CARRIER_PREFIX)]
+    )
+    added = [
+        good.column(LABEL),
+        good.column(SCORE),
+        good.column(OFF_LABEL),
+        good.column(TOKENS),
+        good.column(TRUNCATED),
+        pa.array([shard.uri] * good.num_rows, pa.string()),
+        good.column(ROW),
+    ]
+    for field, values in zip(added_columns(prefix), added, strict=True):
+        source = source.append_column(field, values)
+    return source.replace_schema_metadata(None)
+
+
+def reject_table(shard: Shard, bad: pa.Table) -> pa.Table:
+    """Rejected rows in the one schema all sources share; the source row becomes JSON."""
+    names = [name for name in bad.column_names if not name.startswith(CARRIER_PREFIX)]
+    columns = [_values(bad.column(name)) for name in names]
+    rows = [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+    raw = bad.column(RAW).to_pylist()
+    first = bad.column(ROW)
+    return pa.Table.from_arrays(
+        [
+            pa.array([shard.uri] * bad.num_rows, pa.string()),
+            first,
+            pc.coalesce(bad.column(ROW_END), first),
+            bad.column(STAGE),
+            bad.column(REASON),
+            bad.column(DETAIL),
+            pa.array([1] * bad.num_rows, pa.int32()),
+            pa.array(
+                [_row_json(row, text) for row, text in zip(rows, raw, strict=True)], pa.string()
+            ),
+        ],
+        schema=REJECT_SCHEMA,
+    )
+
+
+def serialise(table: pa.Table, footer: Footer | None = None) -> memoryview:
+    """A whole Parquet file (zstd) in memory, with the footer in its key-value metadata."""
+    buffer = io.BytesIO()
+    with pq.ParquetWriter(buffer, table.schema, compression="zstd") as writer:
+        writer.write_table(table)
+        if footer is not None:
+            writer.add_key_value_metadata(footer.to_metadata())
+    return buffer.getbuffer()
+
+
+def _write(
+    output: Output,
+    stamp: Stamp,
+    unit: Unit,
+    data: pa.Table,
+    rejects: pa.Table,
+    metrics: dict[str, Any],
+    labelled: int,
+    rejected: int,
+) -> Footer:
+    footer = Footer(
+        unit_id=unit.unit_id,
+        source_file=unit.shard.uri,
+        fingerprint=unit.shard.fingerprint,
+        first_row=unit.first_row,
+        last_row=unit.last_row,
+        labelled=labelled,
+        rejected=rejected,
+        model_digest=stamp.model_digest,
+        config_digest=stamp.config_digest,
+        code_version=stamp.code_version,
+        metrics=metrics,
+    )
+    if rejects.num_rows:
+        output.write(f"{REJECTED_FOLDER}/{unit.unit_id}", serialise(rejects))
+    else:
+        # This attempt may have fewer rejects than an earlier one of the same unit.
+        output.delete(f"{REJECTED_FOLDER}/{unit.unit_id}")
+    output.write(unit.unit_id, serialise(data, footer))
+    return footer
+
+
+def _rows_per_reject(rejects: pa.Table) -> list[int]:
+    spans = pc.subtract(rejects.column("source_row_end"), rejects.column("source_row"))
+    return [int(span) + 1 for span in spans.to_pylist()]
+
+
+def _check_complete(unit: Unit, good: pa.Table, rejects: pa.Table, lost: list[int]) -> None:
+    """Every row of the unit exactly once, labelled or rejected."""
+    covered = good.column(ROW).to_pylist()
+    for first, count in zip(rejects.column("source_row").to_pylist(), lost, strict=True):
+        covered.extend(range(first, first + count))
+    if sorted(covered) != list(range(unit.first_row, unit.last_row + 1)):
+        raise LedgerError(
+            f"{unit.shard.uri}: rows {unit.first_row} to {unit.last_row} reached the sink as "
+            f"{good.num_rows} labelled and {sum(lost)} rejected rows; nothing of them is written"
+        )
+
+
+def _total(rows: pa.Table, name: str) -> float:
+    return float(pc.sum(rows.column(name)).as_py() or 0.0)
+
+
+def _truth(good: pa.Table, label_column: str | None) -> list[str | None] | None:
+    if label_column is None or label_column not in good.column_names:
+        return None
+    values = _values(good.column(label_column))
+    return [None if value is None else str(value) for value in values]
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """A column as Python values, whatever it holds: Arrow knows dates that Python does not."""
+    try:
+        return list(column.to_pylist())
+    except (ValueError, OverflowError, pa.ArrowException):
+        return [_value(scalar) for chunk in column.chunks for scalar in chunk]
+
+
+def _value(scalar: pa.Scalar) -> Any:
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError:
+        return scalar.as_buffer().to_pybytes()
+    except (ValueError, OverflowError, pa.ArrowException):
+        return f"a {scalar.type} that cannot be shown"
+
+
+def _row_json(row: dict[str, Any], raw: str | None) -> str:
+    return json.dumps(_plain(row if raw is None else raw), ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    """The nearest value that every JSON reader takes."""
+    if isinstance(value, dict):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if isinstance(value, str | int | float | None) else str(value)

@@ -1,0 +1,1 @@
+"""Shards of reviews: found, indexed and read as blocks. Knows files, never what a text means."""

@@ -1,0 +1,139 @@
+"""What a read unit becomes: good rows and rejected rows in file order, with their carriers.
+
+Takes the rows a format reader could and could not read, gives one table. Knows no file format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from sentiment.schema import CARRIER_FIELDS, Unit
+
+STAGE_READ = "read"
+RAW_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A row, or a run of rows, that could not be read.
+
+    Attributes:
+        first_row: Row number in the shard.
+        last_row: The same as `first_row` for a single record.
+        reason: One of `schema.REASONS`.
+        detail: What exactly was wrong, without review text.
+        raw: The record as found; None where there is none to show.
+    """
+
+    first_row: int
+    last_row: int
+    reason: str
+    detail: str
+    raw: str | None = None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a format reader found in a unit. Good rows and rejects cover it without overlap.
+
+    Attributes:
+        good: Source columns only.
+        numbers: Row number in the shard of each good row, ascending.
+        rejects: Ascending.
+    """
+
+    good: pa.Table
+    numbers: Sequence[int]
+    rejects: Sequence[Reject] = ()
+
+
+def raw_text(record: bytes) -> str:
+    """A record as text, for the reject file: bad bytes as `\\xNN`, at most RAW_BYTES of UTF-8."""
+    end = min(len(record), RAW_BYTES)
+    # Step back over continuation bytes so that the cut itself does not look like damage.
+    while 0 < end < len(record) and end > RAW_BYTES - 4 and record[end] & 0xC0 == 0x80:
+        end -= 1
+    shown = record[:end].decode("utf-8", "backslashreplace")
+    return shown.encode()[:RAW_BYTES].decode("utf-8", "ignore")
+
+
+def lost(unit: Unit, columns: pa.Schema, reason: str, detail: str) -> Rows:
+    """A unit of which no row can be read: one reject for the whole range.
+
+    Args:
+        unit: The unit.
+        columns: Its source columns.
+        reason: One of `schema.REASONS`.
+        detail: What was wrong, without review text.
+    """
+    reject = Reject(unit.first_row, unit.last_row, reason, detail)
+    return Rows(columns.empty_table(), (), (reject,))
+
+
+def assemble(unit: Unit, columns: pa.Schema, rows: Rows, seconds: float) -> pa.Table:
+    """Put good rows and rejects in order and add the carriers.
+
+    Args:
+        unit: What was read.
+        columns: Source columns and types of the result.
+        rows: What was found; covers the unit exactly.
+        seconds: Time the reading took, spread evenly over the rows of the result.
+
+    Returns:
+        The source columns, null where a row is rejected, then `schema.CARRIER_FIELDS`.
+    """
+    covered = len(rows.numbers) + sum(r.last_row - r.first_row + 1 for r in rows.rejects)
+    assert covered == unit.rows, f"{unit.unit_id}: {covered} rows accounted for, not {unit.rows}"
+    source = _interleave(columns, rows)
+    entries: list[tuple[int, int, Reject | None]] = [(n, n, None) for n in rows.numbers]
+    entries += [(r.first_row, r.last_row, r) for r in rows.rejects]
+    entries.sort(key=lambda entry: entry[0])
+    count = len(entries)
+    rejects = [entry[2] for entry in entries]
+    carriers = [
+        pa.DictionaryArray.from_arrays(
+            pa.array([0] * count, pa.int32()), pa.array([unit.to_json()], pa.string())
+        ),
+        pa.array([first for first, _, _ in entries], pa.int64()),
+        pa.array([last for _, last, _ in entries], pa.int64()),
+        pa.array([STAGE_READ if r else None for r in rejects], pa.string()),
+        pa.array([r.reason if r else None for r in rejects], pa.string()),
+        pa.array([r.detail if r else None for r in rejects], pa.string()),
+        pa.array([r.raw if r else None for r in rejects], pa.string()),
+        pa.array([seconds / max(count, 1)] * count, pa.float32()),
+    ]
+    return pa.Table.from_arrays(
+        [*source.columns, *carriers], schema=pa.schema([*columns, *CARRIER_FIELDS])
+    )
+
+
+def _interleave(columns: pa.Schema, rows: Rows) -> pa.Table:
+    """The good rows with a null row wherever a reject stands."""
+    good = pa.Table.from_arrays(rows.good.columns, schema=columns)
+    # Slices and null rows are joined because `take` does not know every Parquet type.
+    pieces: list[pa.Table] = []
+    done = 0
+    nulls = pa.Table.from_arrays([pa.nulls(1, kind) for kind in columns.types], schema=columns)
+    for before, reject in _positions(rows):
+        if before > done:
+            pieces.append(good.slice(done, before - done))
+            done = before
+        assert reject.first_row <= reject.last_row
+        pieces.append(nulls)
+    if not pieces:
+        return good
+    return pa.concat_tables([*pieces, good.slice(done)]).combine_chunks()
+
+
+def _positions(rows: Rows) -> list[tuple[int, Reject]]:
+    """Each reject with the number of good rows that come before it."""
+    positions = []
+    before = 0
+    for reject in sorted(rows.rejects, key=lambda r: r.first_row):
+        while before < len(rows.numbers) and rows.numbers[before] < reject.first_row:
+            before += 1
+        positions.append((before, reject))
+    return positions

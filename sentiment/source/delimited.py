@@ -1,0 +1,216 @@
+"""CSV and TSV shards: RFC 4180 records, every value a string.
+
+Takes a shard or a unit of one, gives its index or its rows. Knows quoting, header, encoding; does
+not guess types or dialects. An empty field is the empty string: the format has no null.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from sentiment.schema import Damage, Shard, ShardIndex, Unit
+from sentiment.source.blocks import Reject, Rows, raw_text
+from sentiment.source.lines import (
+    CUT_ROWS,
+    MAX_RECORD_BYTES,
+    DamageError,
+    Lines,
+    LongLineError,
+)
+
+_DELIMITERS = {"csv": ",", "tsv": "\t"}
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
+@dataclass(slots=True)
+class _Record:
+    """One record, parsed or not.
+
+    Attributes:
+        offset_bytes: Where it starts in the decompressed file.
+        fields: Values, bad bytes as lone surrogates; None when the record does not parse.
+        problem: Why it does not parse.
+        raw: Its lines.
+        valid: Whether all of it is UTF-8.
+    """
+
+    offset_bytes: int
+    fields: list[str] | None
+    problem: str
+    raw: list[bytes]
+    valid: bool
+
+
+class _Text:
+    """Decoded lines for the csv module, remembering the lines of the record under way."""
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+        self.raw: list[bytes] = []
+        self.valid = True
+
+    def __iter__(self) -> _Text:
+        return self
+
+    def __next__(self) -> str:
+        line = self._lines.next_line()
+        if not line:
+            raise StopIteration
+        self.raw.append(line)
+        try:
+            return line.decode()
+        except UnicodeDecodeError:
+            self.valid = False
+            return line.decode("utf-8", "surrogateescape")
+
+
+def _records(lines: Lines, delimiter: str) -> Iterator[_Record]:
+    """Records from where the lines stand, blank lines left out.
+
+    Raises:
+        DamageError: A quote is never closed, or the bytes end early.
+    """
+    # The limit belongs to the whole process and counts characters; its default is 128 KiB.
+    csv.field_size_limit(MAX_RECORD_BYTES)
+    text = _Text(lines)
+    reader = csv.reader(text, delimiter=delimiter, strict=True)
+    while True:
+        text.raw, text.valid = [], True
+        start = lines.offset_bytes
+        fields, problem = None, ""
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except LongLineError as error:
+            problem = str(error)
+            text.raw.append(error.head)
+        except csv.Error as error:
+            # After an error the csv module starts afresh with the next line.
+            if lines.at_end:
+                raise DamageError("a quote is opened and never closed") from error
+            if "field limit" in str(error):
+                raise DamageError(
+                    f"a quote is opened and not closed within {MAX_RECORD_BYTES} bytes"
+                ) from error
+            # Python adds advice for programmers after a dash.
+            problem = str(error).partition(" - ")[0]
+        if fields != []:
+            yield _Record(start, fields, problem, text.raw, text.valid)
+
+
+def index_delimited(shard: Shard) -> ShardIndex:
+    """Count the records of a CSV or TSV shard and note where units may start.
+
+    Args:
+        shard: The shard.
+
+    Returns:
+        Its index; every column is a string. Malformed records count as rows.
+    """
+    rows = 0
+    cuts: list[tuple[int, int | None]] = []
+    columns: pa.Schema | None = None
+    try:
+        with Lines(shard) as lines:
+            records = _records(lines, _DELIMITERS[shard.format])
+            names = _header(records)
+            columns = pa.schema([pa.field(name, pa.string()) for name in names])
+            cuts.append((0, lines.offset_bytes))
+            for record in records:
+                if rows and rows % CUT_ROWS == 0:
+                    cuts.append((rows, record.offset_bytes))
+                rows += 1
+    except DamageError as error:
+        if columns is None:
+            damage = Damage(-1, "unreadable_file", str(error))
+        else:
+            damage = Damage(rows, "unreadable_rows", str(error))
+        return ShardIndex(shard, rows, columns, tuple(cuts) or ((0, None),), damage)
+    return ShardIndex(shard, rows, columns, tuple(cuts))
+
+
+def _header(records: Iterator[_Record]) -> list[str]:
+    """The column names.
+
+    Raises:
+        DamageError: There is no header row, or it does not parse.
+    """
+    header = next(records, None)
+    if header is None:
+        raise DamageError("the file is empty")
+    if header.raw[0].startswith(_UTF16_MARKS):
+        raise DamageError("the file is UTF-16; only UTF-8 is read")
+    if header.fields is None:
+        raise DamageError(f"the header row does not parse: {header.problem}")
+    return [_shown(name) for name in header.fields]
+
+
+def read_delimited(unit: Unit, columns: pa.Schema, text_column: str) -> Rows:
+    """Read the rows of a unit.
+
+    Args:
+        unit: Rows of a CSV or TSV shard, from a cut of its index.
+        columns: Source columns as indexed.
+        text_column: The column to score: bad bytes in it reject the row, elsewhere they are shown
+            as `\\xNN` and the row stays good.
+    """
+    assert unit.offset_bytes is not None, f"{unit.unit_id} has no offset"
+    text_index = columns.get_field_index(text_column)
+    values: list[list[str]] = [[] for _ in columns]
+    numbers: list[int] = []
+    rejects: list[Reject] = []
+    row = unit.first_row
+    ending = "the file ends before the rows that were indexed"
+    try:
+        with Lines(unit.shard, unit.offset_bytes) as lines:
+            for record in _records(lines, _DELIMITERS[unit.shard.format]):
+                reject = _judge(record, row, text_index, columns)
+                if reject is None:
+                    assert record.fields is not None
+                    numbers.append(row)
+                    for column, value in zip(values, record.fields, strict=True):
+                        column.append(value if record.valid else _shown(value))
+                else:
+                    rejects.append(reject)
+                row += 1
+                if row > unit.last_row:
+                    break
+    except DamageError as error:
+        ending = str(error)
+    if row <= unit.last_row:
+        rejects.append(Reject(row, unit.last_row, "unreadable_rows", ending))
+    arrays = [pa.array(column, kind) for column, kind in zip(values, columns.types, strict=True)]
+    return Rows(pa.Table.from_arrays(arrays, schema=columns), numbers, rejects)
+
+
+def _judge(record: _Record, row: int, text_index: int, columns: pa.Schema) -> Reject | None:
+    """Why a record cannot be a row; None when it can."""
+    if record.fields is None:
+        reason, detail = "malformed_record", record.problem
+    elif len(record.fields) != len(columns):
+        reason = "malformed_record"
+        detail = f"{len(record.fields)} fields where the header has {len(columns)}"
+    elif not record.valid and not _encodes(record.fields[text_index]):
+        reason = "undecodable_text"
+        detail = f"column {columns.names[text_index]!r} holds bytes that are not UTF-8"
+    else:
+        return None
+    return Reject(row, row, reason, detail, raw_text(b"".join(record.raw)))
+
+
+def _encodes(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _shown(value: str) -> str:
+    """A value with its bad bytes as `\\xNN`."""
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

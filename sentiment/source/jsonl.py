@@ -1,0 +1,221 @@
+"""JSON Lines shards: one object per line, column types decided over the whole shard.
+
+Takes a shard or a unit of one, gives its index or its rows. Knows JSON and its odd corners (torn
+lines, mixed types, lone surrogates); a missing key and `null` are both null.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from sentiment.schema import Damage, Shard, ShardIndex, Unit
+from sentiment.source.blocks import Reject, Rows, raw_text
+from sentiment.source.lines import CUT_ROWS, DamageError, Lines, LongLineError
+
+_INT64 = range(-(2**63), 2**63)
+# Kinds of values, as bits: a column's type follows from the set of kinds seen in it.
+_BOOL, _INT, _FLOAT, _TEXT, _OTHER = 1, 2, 4, 8, 16
+_TYPES = {
+    _BOOL: pa.bool_(),
+    _INT: pa.int64(),
+    _FLOAT: pa.float64(),
+    _INT | _FLOAT: pa.float64(),
+}
+
+
+@dataclass(slots=True)
+class _Record:
+    """One line that is not blank.
+
+    Attributes:
+        offset_bytes: Where it starts in the decompressed file.
+        raw: The line.
+        value: The object; None when the line holds none.
+        reason: Why there is none, one of `schema.REASONS`.
+        detail: The same in words, without review text.
+    """
+
+    offset_bytes: int
+    raw: bytes
+    value: dict[str, Any] | None
+    reason: str = ""
+    detail: str = ""
+
+
+def _records(lines: Lines) -> Iterator[_Record]:
+    """Records from where the lines stand.
+
+    Raises:
+        DamageError: The bytes end early.
+    """
+    while True:
+        start = lines.offset_bytes
+        try:
+            line = lines.next_line()
+        except LongLineError as error:
+            yield _Record(start, error.head, None, "malformed_record", str(error))
+            continue
+        if not line:
+            return
+        if not line.isspace():
+            yield _parse(start, line)
+
+
+def _parse(start: int, line: bytes) -> _Record:
+    reason = "malformed_record"
+    try:
+        value = json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        reason, detail = "undecodable_text", f"not UTF-8 at byte {error.start} of the line"
+    except json.JSONDecodeError as error:
+        detail = f"no JSON at character {error.pos} of the line: {error.msg}"
+    except RecursionError:
+        detail = "nested too deeply"
+    except ValueError:
+        detail = "a number has too many digits"
+    else:
+        if isinstance(value, dict):
+            # An escape such as \ud83d without its partner parses but is no text.
+            if b"\\ud" in line or b"\\uD" in line:
+                value = {_encodable(key): inside for key, inside in value.items()}
+            return _Record(start, line, value)
+        detail = "the line holds JSON, but no object"
+    return _Record(start, line, None, reason, detail)
+
+
+def _encodable(text: str) -> str:
+    """Text with lone surrogates shown as `\\udXXX`."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def index_jsonl(shard: Shard, text_column: str) -> ShardIndex:
+    """Count the records of a shard, note where units may start and decide the column types.
+
+    Args:
+        shard: A JSON Lines shard.
+        text_column: Always typed string; the only column when no line holds an object.
+
+    Returns:
+        The index, columns in order of first appearance. Malformed records count as rows.
+    """
+    rows = 0
+    kinds: dict[str, int] = {}
+    cuts: list[tuple[int, int | None]] = []
+    damage: Damage | None = None
+    seen_object = False
+    try:
+        with Lines(shard) as lines:
+            cuts.append((0, 0))
+            for record in _records(lines):
+                if rows and rows % CUT_ROWS == 0:
+                    cuts.append((rows, record.offset_bytes))
+                rows += 1
+                if record.value is not None:
+                    seen_object = True
+                    for key, value in record.value.items():
+                        kinds[key] = kinds.get(key, 0) | _kind(value)
+    except DamageError as error:
+        if rows == 0:
+            damage = Damage(-1, "unreadable_file", str(error))
+            return ShardIndex(shard, 0, None, damage=damage)
+        damage = Damage(rows, "unreadable_rows", str(error))
+    if not seen_object:
+        kinds = {text_column: _TEXT}
+    columns = pa.schema(
+        [
+            pa.field(key, pa.string() if key == text_column else _TYPES.get(kind, pa.string()))
+            for key, kind in kinds.items()
+        ]
+    )
+    return ShardIndex(shard, rows, columns, tuple(cuts), damage)
+
+
+def _kind(value: Any) -> int:
+    if value is None:
+        return 0
+    if isinstance(value, bool):
+        return _BOOL
+    if isinstance(value, int):
+        return _INT if value in _INT64 else _OTHER
+    if isinstance(value, float):
+        return _FLOAT
+    return _TEXT if isinstance(value, str) else _OTHER
+
+
+def read_jsonl(unit: Unit, columns: pa.Schema, text_column: str) -> Rows:
+    """Read the rows of a unit.
+
+    Args:
+        unit: Rows of a JSON Lines shard, from a cut of its index.
+        columns: Source columns as indexed.
+        text_column: The column to score: a value that is neither text nor null rejects the row.
+    """
+    assert unit.offset_bytes is not None, f"{unit.unit_id} has no offset"
+    values: list[list[Any]] = [[] for _ in columns]
+    convert = [_converter(kind) for kind in columns.types]
+    numbers: list[int] = []
+    rejects: list[Reject] = []
+    row = unit.first_row
+    ending = "the file ends before the rows that were indexed"
+    try:
+        with Lines(unit.shard, unit.offset_bytes) as lines:
+            for record in _records(lines):
+                _judge(record, text_column)
+                if record.value is None:
+                    raw = raw_text(record.raw)
+                    rejects.append(Reject(row, row, record.reason, record.detail, raw))
+                else:
+                    numbers.append(row)
+                    for index, name in enumerate(columns.names):
+                        value = record.value.get(name)
+                        values[index].append(None if value is None else convert[index](value))
+                row += 1
+                if row > unit.last_row:
+                    break
+    except DamageError as error:
+        ending = str(error)
+    if row <= unit.last_row:
+        rejects.append(Reject(row, unit.last_row, "unreadable_rows", ending))
+    arrays = [pa.array(column, kind) for column, kind in zip(values, columns.types, strict=True)]
+    return Rows(pa.Table.from_arrays(arrays, schema=columns), numbers, rejects)
+
+
+def _judge(record: _Record, text_column: str) -> None:
+    """Take the object from a record whose text cannot be scored, and say why."""
+    text = None if record.value is None else record.value.get(text_column)
+    if text is None:
+        return
+    if not isinstance(text, str):
+        kind = {bool: "a boolean", int: "a number", float: "a number", list: "an array"}
+        record.reason = "text_not_string"
+        record.detail = f"{text_column!r} holds {kind.get(type(text), 'an object')}"
+    elif _encodable(text) != text:
+        record.reason = "undecodable_text"
+        record.detail = f"{text_column!r} holds half of a surrogate pair"
+    if record.reason:
+        record.value = None
+
+
+def _converter(kind: pa.DataType) -> Callable[[Any], Any]:
+    if pa.types.is_string(kind):
+        return _as_text
+    # Python converts huge ints to float with an error; the index keeps those columns as strings.
+    return float if pa.types.is_floating(kind) else _unchanged
+
+
+def _unchanged(value: Any) -> Any:
+    return value
+
+
+def _as_text(value: Any) -> str:
+    """Text as it is, anything else as JSON text."""
+    if isinstance(value, str):
+        return _encodable(value)
+    text = json.dumps(value, ensure_ascii=False)
+    # JSON has its own spelling for a lone surrogate, so nested text needs no replacement.
+    return text if _encodable(text) == text else json.dumps(value)

@@ -1,0 +1,201 @@
+"""Text to token ids: prompt template, truncation policy, `</s>`.
+
+Takes strings or blocks of rows, gives int32 id arrays. Knows no tensors and no cluster.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from sentiment.config import LongText
+from sentiment.errors import ModelError
+from sentiment.schema import IDS, REASON, STAGE, TOKENISE_SEC, TOKENS, TRUNCATED
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# Texts handed to the tokenizer's own thread pool at once: large enough to keep it busy, small
+# enough that the encodings of a block never stand in memory together.
+_CHUNK_ROWS = 1024
+
+_NEEDED = "tokenizer.json or spiece.model"
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of one text.
+
+    Attributes:
+        ids: int32, at most the source limit, ends with `</s>`.
+        tokens: Length before truncation, `</s>` included.
+    """
+
+    ids: NDArray[np.int32]
+    tokens: int
+
+
+def truncate(ids: Sequence[int], limit: int, long_text: LongText) -> list[int]:
+    """Keep at most `limit` ids: the first ones, or the first and last halves.
+
+    The head gets the odd one. Reviews open with their subject and close with their verdict, so a
+    small model with a short limit reads both ends.
+    """
+    if len(ids) <= limit:
+        return list(ids)
+    if long_text == "head":
+        return list(ids[:limit])
+    tail = limit // 2
+    return [*ids[: limit - tail], *ids[len(ids) - tail :]]
+
+
+class Tokeniser:
+    """Encodes reviews exactly as the model's own tokenizer does, and ends them with one `</s>`.
+
+    The published T5 card appends `</s>` by hand because the tokenizer of its day did not; today's
+    does. Adding it here, to ids made without special tokens, gives one in either case.
+
+    Args:
+        folder: Model folder in transformers layout.
+        template: Prompt with `{text}` in it once.
+        limit: Source limit in tokens, `</s>` included.
+        long_text: What to keep of a longer text.
+
+    Raises:
+        ModelError: The folder has no usable tokenizer.
+    """
+
+    def __init__(self, folder: Path, template: str, limit: int, long_text: LongText) -> None:
+        self._tokenizer = load_tokenizer(folder)
+        self._before, self._after = template.split("{text}")
+        self._limit = limit
+        self._long_text = long_text
+        eos_id = self._tokenizer.eos_token_id
+        if not isinstance(eos_id, int):
+            raise ModelError(f"{folder}: the tokenizer has no end-of-sequence token")
+        self.eos_id = eos_id
+
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        """Encode texts, in order."""
+        encoded: list[Encoded] = []
+        for start in range(0, len(texts), _CHUNK_ROWS):
+            prompts = [
+                f"{self._before}{text}{self._after}" for text in texts[start : start + _CHUNK_ROWS]
+            ]
+            batch = self._tokenizer(
+                prompts,
+                add_special_tokens=False,
+                return_attention_mask=False,
+                truncation=False,
+                verbose=False,
+            )
+            for ids in batch["input_ids"]:
+                kept = truncate(ids, self._limit - 1, self._long_text)
+                encoded.append(
+                    Encoded(np.array([*kept, self.eos_id], dtype=np.int32), len(ids) + 1)
+                )
+        return encoded
+
+    def label_ids(self, label: str) -> tuple[int, ...]:
+        """Ids a label is spelt with, without `</s>`."""
+        ids = self._tokenizer(label, add_special_tokens=False)["input_ids"]
+        return tuple(int(token) for token in ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of generated ids, special tokens left out, outer blanks stripped."""
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a model folder; never runs code from it, never asks the network.
+
+    Raises:
+        ModelError: No tokenizer files, or files that do not parse.
+    """
+    from transformers import AutoTokenizer
+
+    # Given neither file, transformers makes up a vocabulary without words and says nothing.
+    if not any((folder / name).exists() for name in ("tokenizer.json", "spiece.model")):
+        raise ModelError(f"{folder}: no tokenizer; a model folder needs {_NEEDED}")
+    try:
+        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:  # the tokenizers library raises bare Exception for broken files
+        raise ModelError(
+            f"{folder}: the tokenizer cannot be loaded ({type(error).__name__}); a model folder "
+            f"needs {_NEEDED}"
+        ) from error
+
+
+def tokenise_block(block: pa.Table, tokeniser: Tokeniser, text_column: str) -> pa.Table:
+    """Attach token ids to the good rows of a block; reject rows that hold no text.
+
+    Args:
+        block: Rows as read, with the read carriers.
+
+    Returns:
+        The same rows with IDS, TOKENS, TRUNCATED and TOKENISE_SEC.
+    """
+    started = time.perf_counter()
+    texts, problems = _usable_texts(block.column(text_column))
+    known = block.column(REASON).to_pylist()
+    reasons = [before or now for before, now in zip(known, problems, strict=True)]
+    stages = [
+        stage or (now and "tokenise")
+        for stage, now in zip(block.column(STAGE).to_pylist(), reasons, strict=True)
+    ]
+    good = [row for row, reason in enumerate(reasons) if reason is None]
+    encoded = tokeniser.encode([texts[row] for row in good])
+    ids: list[NDArray[np.int32] | None] = [None] * block.num_rows
+    tokens: list[int | None] = [None] * block.num_rows
+    truncated: list[bool | None] = [None] * block.num_rows
+    for row, item in zip(good, encoded, strict=True):
+        ids[row], tokens[row], truncated[row] = item.ids, item.tokens, item.tokens > len(item.ids)
+    for name, values in ((STAGE, stages), (REASON, reasons)):
+        block = block.set_column(
+            block.schema.get_field_index(name), name, pa.array(values, pa.string())
+        )
+    seconds = (time.perf_counter() - started) / max(1, block.num_rows)
+    return (
+        block.append_column(IDS, pa.array(ids, pa.list_(pa.int32())))
+        .append_column(TOKENS, pa.array(tokens, pa.int32()))
+        .append_column(TRUNCATED, pa.array(truncated, pa.bool_()))
+        .append_column(TOKENISE_SEC, pa.array([seconds] * block.num_rows, pa.float32()))
+    )
+
+
+def _usable_texts(column: pa.ChunkedArray) -> tuple[list[str], list[str | None]]:
+    """Texts and, row by row, the reason why there is none."""
+    if pa.types.is_dictionary(column.type):
+        column = pc.cast(column, column.type.value_type)
+    texts: list[str] = []
+    problems: list[str | None] = []
+    for found in column.to_pylist():
+        value = _decoded(found) if isinstance(found, bytes) else found
+        texts.append(value if isinstance(value, str) else "")
+        problems.append(_problem(value))
+    return texts, problems
+
+
+def _decoded(value: bytes) -> str | bytes:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value
+
+
+def _problem(value: object) -> str | None:
+    if value is None:
+        return "null_text"
+    if isinstance(value, bytes):
+        return "undecodable_text"
+    if not isinstance(value, str):
+        return "text_not_string"
+    return None if value.strip() else "empty_text"

@@ -1,0 +1,106 @@
+"""The papers of a finished model say what was measured and nothing of where it was made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sentiment.config import ArchitectureConfig, FinetuneConfig
+from sentiment.finetune.card import labels_json, model_card, report_table
+
+
+def numbers(support: int) -> dict[str, float]:
+    return {"precision": 0.91234, "recall": 0.5, "f1-score": 0.64, "support": float(support)}
+
+
+REPORT: dict[str, Any] = {
+    "labels": ["negative", "positive"],
+    "negative": numbers(1200),
+    "positive": numbers(1300),
+    "accuracy": 0.87654,
+    "macro avg": numbers(2500),
+    "weighted avg": numbers(2500),
+}
+RECORD: dict[str, Any] = {
+    "history": [
+        {
+            "phase": "pooling",
+            "epoch": 0.5,
+            "step": 1234,
+            "train_loss": 0.25,
+            "validation_accuracy": 0.8,
+        }
+    ],
+    "train_rows": 22500,
+    "parameters": 4_300_000,
+    "validation": REPORT,
+    "test": None,
+}
+
+
+def config_of(tmp_path: Path, **changes: Any) -> FinetuneConfig:
+    values: dict[str, Any] = {
+        "train": [str(tmp_path / "secret" / "train.parquet")],
+        "test": [str(tmp_path / "secret" / "test.parquet")],
+        "output": str(tmp_path / "secret" / "out"),
+        "architecture": ArchitectureConfig(d_model=128),
+        "learning_rate": 1e-4,
+        "long_text": "head_tail",
+        **changes,
+    }
+    return FinetuneConfig(**values)
+
+
+def test_the_report_is_a_table() -> None:
+    lines = report_table(REPORT).splitlines()
+    assert lines[0] == "| | precision | recall | f1-score | support |"
+    assert lines[2] == "| negative | 0.9123 | 0.5000 | 0.6400 | 1,200 |"
+    assert lines[4] == "| accuracy | | | 0.8765 | 2,500 |"
+    assert {line.count("|") for line in lines} == {6}
+
+
+def test_labels_json_holds_what_scoring_needs(tmp_path: Path) -> None:
+    assert labels_json(config_of(tmp_path), ["negative", "positive"]) == {
+        "labels": ["negative", "positive"],
+        "template": "{text}",
+        "max_source_tokens": 512,
+        "long_text": "head_tail",
+    }
+
+
+def test_the_card_has_report_history_and_settings(tmp_path: Path) -> None:
+    card = model_card(config_of(tmp_path), RECORD, {"torch": "2.13"})
+    assert "4,300,000 parameters" in card
+    assert "`negative`, `positive`" in card
+    assert report_table(REPORT) in card
+    assert "| pooling | 0.5 | 1,234 | 0.2500 | 0.8000 |" in card
+    assert "test files" not in card
+    assert "torch 2.13" in card
+    settings = yaml.safe_load(card.split("```yaml\n")[1].split("```")[0])
+    assert settings == {
+        "architecture": {"d_model": 128},
+        "learning_rate": 1e-4,
+        "long_text": "head_tail",
+    }
+    tested = model_card(config_of(tmp_path), {**RECORD, "test": REPORT}, {})
+    assert tested.count(report_table(REPORT)) == 2
+
+
+def test_no_path_of_the_training_machine_is_told(tmp_path: Path) -> None:
+    base = tmp_path / "secret" / "my-base"
+    base.mkdir(parents=True)
+    config = config_of(tmp_path, architecture=None, model=str(base))
+    card = model_card(config, RECORD, {})
+    assert "Trained from my-base" in card
+    assert "model: my-base" in card
+    assert "secret" not in card
+    assert str(tmp_path) not in card
+
+
+def test_a_hub_model_keeps_its_name(tmp_path: Path) -> None:
+    config = config_of(tmp_path, architecture=None, model="google-t5/t5-base", revision="main")
+    card = model_card(config, RECORD, {})
+    assert "Trained from google-t5/t5-base" in card
+    assert "model: google-t5/t5-base\nrevision: main" in card

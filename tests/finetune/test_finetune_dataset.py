@@ -1,0 +1,173 @@
+"""Labelled files to token rows, and token rows to batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny_models
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sentiment.config import FinetuneConfig
+from sentiment.errors import SourceError
+from sentiment.finetune.dataset import (
+    LabelledTexts,
+    TokenRows,
+    epoch_batches,
+    read_labelled,
+    split_off,
+    target_texts,
+)
+from sentiment.tokenise import Tokeniser
+
+TEXTS = {"negative": "negative", "positive": "positive"}
+ROWS = [
+    ("A fine film, from start to end", "positive"),
+    ('Two lines\nand a "quote"', "negative"),
+    ("bad, bad, bad", "negative"),
+]
+
+
+def read(
+    tmp_path: Path, *sources: Path, label_texts: dict[str, str] = TEXTS, label_column: str = "label"
+) -> LabelledTexts:
+    return read_labelled(
+        [str(source) for source in sources],
+        text_column="text",
+        label_column=label_column,
+        label_texts=label_texts,
+        cache_folder=tmp_path / "cache",
+    )
+
+
+def write(path: Path, rows: list[tuple[Any, Any]] = ROWS) -> Path:
+    frame = pd.DataFrame(rows, columns=["text", "label"])
+    if path.suffix == ".parquet":
+        frame.to_parquet(path)
+    elif ".jsonl" in path.name:
+        frame.to_json(path, orient="records", lines=True)
+    else:
+        frame.to_csv(path, index=False, sep="\t" if ".tsv" in path.name else ",")
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.csv", "a.tsv", "a.jsonl", "a.csv.gz"])
+def test_every_format_reads_alike(tmp_path: Path, name: str) -> None:
+    rows = read(tmp_path, write(tmp_path / name))
+    assert rows.texts == [text for text, _ in ROWS]
+    assert rows.labels == [1, 0, 0]
+    assert rows.dropped == 0
+
+
+def test_several_sources_add_up(tmp_path: Path) -> None:
+    first, second = write(tmp_path / "a.csv"), write(tmp_path / "b.parquet", ROWS[:1])
+    assert read(tmp_path, first, second).labels == [1, 0, 0, 1]
+    assert len(read(tmp_path, tmp_path).texts) == 4
+
+
+def test_rows_without_text_or_label_are_counted(tmp_path: Path) -> None:
+    rows = [*ROWS, (None, "positive"), ("  ", "positive"), ("fine", None)]
+    for name in ("a.parquet", "a.jsonl"):
+        found = read(tmp_path, write(tmp_path / name, rows))
+        assert (len(found.texts), found.dropped) == (3, 3)
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.csv"])
+@pytest.mark.parametrize("missing", [False, True])
+def test_numbers_are_labels_too(tmp_path: Path, name: str, missing: bool) -> None:
+    """A missing number makes pandas turn the column into floats."""
+    rows = [("bad", 0), ("good", 1), *([("?", None)] if missing else [])]
+    texts = {"0": "negative", "1": "positive"}
+    found = read(tmp_path, write(tmp_path / name, rows), label_texts=texts)
+    assert found.labels == [0, 1]
+
+
+def test_several_labels_may_share_a_target_text(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", [("x", 1), ("y", 2), ("z", 5)])
+    texts = {"1": "low", "2": "low", "5": "high"}
+    assert target_texts(texts) == ["high", "low"]
+    assert read(tmp_path, path, label_texts=texts).labels == [1, 1, 0]
+
+
+def test_an_unknown_label_is_named_with_its_place(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", [*ROWS, ("secret words", "neutral")])
+    with pytest.raises(SourceError, match=r"a\.csv, row 3: label 'neutral'") as caught:
+        read(tmp_path, path)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_missing_column_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="no column 'stars'; it has text, label"):
+        read(tmp_path, write(tmp_path / "a.csv"), label_column="stars")
+
+
+def test_an_unreadable_file_is_a_source_error(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(b"PAR1 no PAR1")
+    with pytest.raises(SourceError, match=r"a\.parquet"):
+        read(tmp_path, tmp_path / "a.parquet")
+
+
+@given(rows=st.integers(2, 200), fraction=st.floats(0.01, 0.5), seed=st.integers(0, 5))
+def test_the_split_is_fixed_disjoint_and_whole(rows: int, fraction: float, seed: int) -> None:
+    whole = LabelledTexts([str(n) for n in range(rows)], [n % 2 for n in range(rows)], 0)
+    rest, held = split_off(whole, fraction, seed)
+    assert sorted(rest.texts + held.texts, key=int) == whole.texts
+    assert len(held.texts) == max(1, round(rows * fraction))
+    assert all(int(text) % 2 == label for text, label in zip(held.texts, held.labels, strict=True))
+    assert (rest, held) == split_off(whole, fraction, seed)
+    if rows > 20:
+        assert held.texts != split_off(whole, fraction, seed + 1)[1].texts
+
+
+def config_of(**changes: Any) -> FinetuneConfig:
+    return FinetuneConfig(train=["t"], output="o", model="m", **changes)
+
+
+@given(
+    lengths=st.lists(st.integers(1, 300), min_size=1, max_size=200),
+    budget=st.one_of(st.none(), st.integers(16, 2000)),
+    epoch=st.integers(0, 3),
+)
+def test_an_epoch_has_every_row_once_within_the_budget(
+    lengths: list[int], budget: int | None, epoch: int
+) -> None:
+    config, tokens = config_of(batch_tokens=budget, batch_rows=7), np.array(lengths)
+    batches = list(epoch_batches(tokens, config, epoch))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
+    for batch in batches:
+        if budget is None:
+            assert len(batch) <= 7
+        else:
+            assert len(batch) == 1 or len(batch) * tokens[batch].max() <= budget
+    again = list(epoch_batches(tokens, config, epoch))
+    assert [batch.tolist() for batch in again] == [batch.tolist() for batch in batches]
+
+
+@pytest.mark.parametrize("budget", [None, 500])
+def test_epochs_and_seeds_differ(budget: int | None) -> None:
+    lengths = np.random.default_rng(0).integers(1, 100, 400)
+
+    def order(epoch: int, seed: int) -> list[int]:
+        config = config_of(batch_tokens=budget, seed=seed)
+        return [int(row) for batch in epoch_batches(lengths, config, epoch) for row in batch]
+
+    assert order(0, 1) != order(1, 1) != order(1, 2)
+    assert order(0, 1) != list(range(400))
+
+
+def test_token_rows_survive_the_disk(vocabulary: Path, tmp_path: Path) -> None:
+    texts = tiny_models.example_texts()[:9]
+    tokeniser = Tokeniser(vocabulary, "{text}", 12, "head_tail")
+    rows = TokenRows.encode(LabelledTexts(texts, [0, 1, 0] * 3, 0), tokeniser)
+    rows.save(tmp_path / "rows")
+    loaded = TokenRows.load(tmp_path / "rows")
+    assert len(loaded) == 9
+    expected = [item.ids.tolist() for item in tokeniser.encode(texts)]
+    assert [loaded[row].tolist() for row in range(9)] == expected
+    assert loaded.lengths.tolist() == [len(ids) for ids in expected]
+    assert loaded.labels.tolist() == [0, 1, 0] * 3
+    assert len(TokenRows.encode(LabelledTexts([], [], 0), tokeniser)) == 0

@@ -1,0 +1,123 @@
+"""What holds for every format: files that change, storage that fails, carriers."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from source_reading import column, read, rejects, shard_of, units_of
+
+from sentiment.schema import CARRIER_FIELDS, REASONS, ShardIndex
+from sentiment.source import storage
+from sentiment.source.blocks import Reject, Rows, assemble
+from sentiment.source.index import index_shard, read_unit
+
+NAMES = ["a.parquet", "a.csv", "a.jsonl"]
+
+
+def make(path: Path, rows: int = 5) -> ShardIndex:
+    if path.suffix == ".parquet":
+        pq.write_table(pa.table({"text": [f"t{i}" for i in range(rows)]}), path)
+    elif path.suffix == ".csv":
+        path.write_text("text\n" + "".join(f"t{i}\n" for i in range(rows)))
+    else:
+        path.write_text("".join(f'{{"text": "t{i}"}}\n' for i in range(rows)))
+    return index_shard(shard_of(path), "text")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_vanished_file_rejects_the_range(tmp_path: Path, name: str) -> None:
+    index = make(tmp_path / name)
+    (tmp_path / name).unlink()
+    block = read(index)
+    assert rejects(block) == [(0, 4, "unreadable_file")]
+    assert block.num_rows == 1
+    gone = index_shard(index.shard, "text")
+    assert gone.damage is not None
+    assert gone.damage.first_row == -1
+    assert (gone.rows, gone.columns) == (0, None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_changed_file_rejects_the_range(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    index = make(path)
+    os.utime(path, ns=(0, 1))
+    assert rejects(read(index)) == [(0, 4, "unreadable_rows")]
+    make(path, rows=7)
+    assert rejects(read(index)) == [(0, 4, "unreadable_rows")]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_file_that_shrinks_unseen_rejects_what_is_missing(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    index = make(path)
+    status, content = os.stat(path), path.read_bytes()
+    path.write_bytes(b"".join(content.splitlines(keepends=True)[:-2]).ljust(len(content), b"\n"))
+    os.utime(path, ns=(0, status.st_mtime_ns))
+    assert rejects(read(index)) == [(3, 4, "unreadable_rows")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_storage_that_does_not_answer_is_no_fault_of_the_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    index = make(tmp_path / name)
+
+    class Down:
+        def get_file_info(self, path: str) -> Any:
+            raise OSError("connection refused")
+
+        open_input_file = get_file_info
+
+    module = f"sentiment.source.{'parquet' if name == 'a.parquet' else 'lines'}"
+    for place in (storage, __import__(module, fromlist=["open_filesystem"])):
+        monkeypatch.setattr(place, "open_filesystem", lambda uri: (Down(), uri))
+    with pytest.raises(OSError, match="connection refused"):
+        read_unit(units_of(index)[0], index.columns, "text")
+    with pytest.raises(OSError, match="connection refused"):
+        index_shard(index.shard, "text")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_carriers_of_good_rows(tmp_path: Path, name: str) -> None:
+    index = make(tmp_path / name)
+    (unit,) = units_of(index)
+    block = read_unit(unit, index.columns, "text")
+    assert block.schema.names == ["text", *CARRIER_FIELDS.names]
+    assert column(block, "_sentiment_row_end") == column(block, "_sentiment_row") == [*range(5)]
+    for name_ in ("stage", "reason", "detail", "raw"):
+        assert column(block, f"_sentiment_{name_}") == [None] * 5
+    assert len(set(column(block, "_sentiment_read_sec"))) == 1
+
+
+def test_seconds_add_up_and_rejects_take_their_place(tmp_path: Path) -> None:
+    index = make(tmp_path / "a.csv", 10)
+    (unit,) = units_of(index)
+    good = pa.table({"text": ["b", "c", "g"]})
+    found = [Reject(7, 9, "unreadable_rows", "d"), Reject(0, 0, "malformed_record", "d", "raw")]
+    found.append(Reject(3, 5, "unreadable_rows", "d"))
+    block = assemble(unit, index.columns, Rows(good, [1, 2, 6], found), 3.0)
+    assert column(block, "text") == [None, "b", "c", None, "g", None]
+    assert column(block, "_sentiment_row") == [0, 1, 2, 3, 6, 7]
+    assert column(block, "_sentiment_row_end") == [0, 1, 2, 5, 6, 9]
+    assert column(block, "_sentiment_stage") == ["read", None, None, "read", None, "read"]
+    assert sum(column(block, "_sentiment_read_sec")) == pytest.approx(3.0)
+    assert {reject.reason for reject in found} <= REASONS.keys()
+    with pytest.raises(AssertionError, match="6 rows accounted for, not 10"):
+        assemble(unit, index.columns, Rows(good, [1, 2, 6], found[2:]), 3.0)
+
+
+def test_wrong_columns_are_a_programming_error(tmp_path: Path) -> None:
+    index = make(tmp_path / "a.parquet")
+    (unit,) = units_of(index)
+    with pytest.raises(KeyError):
+        read_unit(unit, pa.schema([("nope", pa.string())]), "nope")
+    # Even then a unit of another file is not read in its place.
+    other = replace(unit, shard=replace(unit.shard, fingerprint="1-1"))
+    assert rejects(read_unit(other, index.columns, "text")) == [(0, 4, "unreadable_rows")]

@@ -1,0 +1,201 @@
+"""The import layers that CONTRIBUTING.md describes, held by reading the source.
+
+Nothing is imported: each file is parsed, so imports inside functions count as well.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = "sentiment"
+
+# The rooms, lowest first. A room imports only rooms of lower lines; rooms of one line do not import
+# each other. A room is a module `sentiment/NAME.py` or a folder `sentiment/NAME/`, whose own files
+# may import one another. A name listed here need not exist yet.
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("errors",),
+    ("schema",),
+    ("config",),
+    ("source", "tokenise", "t5", "metrics", "cluster", "pool", "progress"),
+    ("output",),
+    ("sink", "manifest"),
+    ("weights",),
+    ("engine",),
+    ("scorer",),
+    ("report",),
+    ("pipeline",),
+    ("run",),
+    ("evaluate", "finetune", "plan"),
+    ("cli",),
+    ("__init__", "__main__"),  # the public names and `python -m sentiment`
+    ("jobs",),  # jobs/*.py, outside the package
+)
+
+# Who may import the heavy libraries, at any depth of the file.
+TORCH_ROOMS = frozenset({"t5", "weights", "engine", "finetune"})
+RAY_ROOMS = frozenset({"cluster", "pipeline", "finetune"})
+
+# What other rooms may take from transformers: tokenisers and configurations need no torch.
+TORCHLESS_TRANSFORMERS = re.compile(r"(Tokenizer(Fast|Base)?|Config|BatchEncoding)$")
+
+# A job script parses, calls one function and exits.
+JOBS_MAY_IMPORT = frozenset({"cli"})
+
+MAX_MODULE_LINES = 350
+MAX_JOB_LINES = 40
+
+LAYER_OF = {room: layer for layer, rooms in enumerate(LAYERS) for room in rooms}
+
+
+def source_files() -> list[Path]:
+    return sorted([*(ROOT / PACKAGE).rglob("*.py"), *(ROOT / "jobs").glob("*.py")])
+
+
+def room_of(path: Path) -> str:
+    """Name the room of a file given relative to the repository root."""
+    if path.parts[0] == "jobs":
+        return "jobs"
+    return path.parts[1].removesuffix(".py")
+
+
+def absolute_name(node: ast.ImportFrom, path: Path) -> str:
+    """Spell out the module that a `from … import` of the file at `path` names."""
+    if node.level == 0:
+        return node.module or ""
+    folder = list(path.parts[:-1])
+    base = folder[: len(folder) - (node.level - 1)]
+    return ".".join([*base, *([node.module] if node.module else [])])
+
+
+def imports(tree: ast.AST, path: Path) -> Iterator[tuple[int, str, tuple[str, ...]]]:
+    """Yield (line, module, names) per import; names are empty for a plain `import module`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name, ()
+        elif isinstance(node, ast.ImportFrom):
+            module = absolute_name(node, path)
+            yield node.lineno, module, tuple(alias.name for alias in node.names)
+
+
+def own_import_problem(room: str, module: str) -> str | None:
+    """Say what is wrong with importing our own `module` from `room`; None when nothing is."""
+    if module == PACKAGE:
+        return f"imports the bare package; name the module, as in `from {PACKAGE}.errors import …`"
+    target = module.split(".")[1]
+    if target not in LAYER_OF:
+        return f"imports `{module}`, a room that LAYERS does not list: add it to the layer list"
+    if room == "jobs" and target not in JOBS_MAY_IMPORT:
+        return f"is a job script and imports `{module}`; only {sorted(JOBS_MAY_IMPORT)} are for it"
+    if target != room and LAYER_OF[target] >= LAYER_OF[room]:
+        return f"imports `{module}`, which is not below `{room}` in LAYERS"
+    return None
+
+
+def library_problem(room: str, module: str, names: tuple[str, ...]) -> str | None:
+    """Say what is wrong with importing a library's `module` from `room`; None when nothing is."""
+    library = module.split(".")[0]
+    if library == "torch" and room not in TORCH_ROOMS:
+        return f"imports `{module}`; torch is for {sorted(TORCH_ROOMS)} only"
+    if library == "ray" and room not in RAY_ROOMS:
+        return f"imports `{module}`; ray is for {sorted(RAY_ROOMS)} only"
+    if library == "transformers" and room not in TORCH_ROOMS:
+        if module == library and names and all(map(TORCHLESS_TRANSFORMERS.search, names)):
+            return None
+        return f"imports more of `{module}` than tokenisers and configurations"
+    return None
+
+
+def problems(path: Path, source: str) -> list[str]:
+    """List every broken import rule of one file, its path given relative to the root."""
+    room = room_of(path)
+    if room not in LAYER_OF:
+        return [f"{path}: `{room}` is in no layer: add it to the layer list LAYERS in this test"]
+    found = []
+    for line, module, names in imports(ast.parse(source), path):
+        if module.split(".")[0] == PACKAGE:
+            problem = own_import_problem(room, module)
+        else:
+            problem = library_problem(room, module, names)
+        if problem:
+            found.append(f"{path}:{line} {problem}")
+    return found
+
+
+FILES = [path.relative_to(ROOT) for path in source_files()]
+
+
+def test_there_is_something_to_check() -> None:
+    assert Path(PACKAGE, "errors.py") in FILES
+
+
+def test_a_room_has_one_layer() -> None:
+    listed = [room for rooms in LAYERS for room in rooms]
+    assert len(listed) == len(set(listed))
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_imports_point_downward(path: Path) -> None:
+    assert problems(path, (ROOT / path).read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_modules_stay_readable(path: Path) -> None:
+    limit = MAX_JOB_LINES if room_of(path) == "jobs" else MAX_MODULE_LINES
+    lines = len((ROOT / path).read_text(encoding="utf-8").splitlines())
+    assert lines <= limit, f"{path} has {lines} lines, the limit is {limit}: make the room a folder"
+
+
+def test_no_module_for_leftovers() -> None:
+    leftovers = {"utils.py", "util.py", "helpers.py", "common.py", "misc.py"}
+    found = [str(path) for path in FILES if path.name in leftovers]
+    assert found == [], "a helper lives with its caller or earns a noun"
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "complaint"),
+    [
+        ("sentiment/schema.py", "from sentiment.config import X", "not below `schema`"),
+        ("sentiment/schema.py", "from .config import X", "not below `schema`"),
+        ("sentiment/sink.py", "import sentiment.manifest", "not below `sink`"),
+        ("sentiment/source/csv.py", "from ..tokenise import X", "not below `source`"),
+        ("sentiment/cli.py", "def f():\n    from jobs import score\n    import sentiment", "bare"),
+        ("sentiment/cli.py", "from sentiment import score", "bare package"),
+        ("sentiment/cli.py", "from . import errors", "bare package"),
+        ("sentiment/cli.py", "from sentiment.utils import X", "add it to the layer list"),
+        ("sentiment/utils.py", "", "add it to the layer list"),
+        ("sentiment/scorer.py", "def f():\n    import torch.nn", "torch is for"),
+        ("sentiment/source.py", "from ray.data import Datasource", "ray is for"),
+        ("sentiment/tokenise.py", "import transformers", "more of `transformers`"),
+        ("sentiment/tokenise.py", "from transformers import T5Model", "more of `transformers`"),
+        ("sentiment/scorer.py", "from transformers.models.t5 import T5Config", "more of"),
+        ("jobs/score.py", "from sentiment.pipeline import run", "is a job script"),
+    ],
+)
+def test_a_broken_rule_is_found(path: str, source: str, complaint: str) -> None:
+    [problem] = problems(Path(path), source)
+    assert problem.startswith(path)
+    assert complaint in problem
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("sentiment/pipeline.py", "import ray\nfrom sentiment.scorer import Scorer"),
+        ("sentiment/source/csv.py", "from .listing import X\nfrom ..schema import Y"),
+        ("sentiment/source/__init__.py", "from sentiment.source.csv import X"),
+        ("sentiment/finetune/loop.py", "import torch, ray.train\nfrom ..engine import X"),
+        ("sentiment/tokenise.py", "from transformers import AutoTokenizer, BatchEncoding"),
+        ("sentiment/__init__.py", "from sentiment.config import ScoreConfig"),
+        ("sentiment/report.py", "from sentimental import json"),
+        ("jobs/score.py", "from sentiment.cli import main"),
+    ],
+)
+def test_a_kept_rule_is_not_reported(path: str, source: str) -> None:
+    assert problems(Path(path), source) == []

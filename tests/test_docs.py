@@ -1,0 +1,43 @@
+"""Written pages agree with the code, and links between them lead somewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pytest
+
+from sentiment.schema import REASONS, added_columns
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted(
+    path
+    for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")]
+    if path.is_file()
+)
+
+
+def test_the_configuration_page_is_what_the_models_say() -> None:
+    spec = importlib.util.spec_from_file_location(
+        "build_configuration", ROOT / "docs" / "build_configuration.py"
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8") == module.page()
+
+
+def test_the_output_page_names_every_column_and_reason() -> None:
+    text = (ROOT / "docs" / "output.md").read_text(encoding="utf-8")
+    for name in [*added_columns("sentiment").names, *REASONS]:
+        assert f"`{name}`" in text, name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_to_files(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+        if not target.startswith(("http://", "https://", "mailto:")):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"

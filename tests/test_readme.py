@@ -1,0 +1,111 @@
+"""Every command in the README runs, as written, in a copy of what it refers to."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+# How each command is run here. One that is missing fails `test_every_command_is_run`.
+SCORE = "sentiment score reviews/ --output scored/"
+SCORE_LABELS = "sentiment score reviews/ --output scored/ --label-column label"
+SUBMIT = (
+    "ray job submit --working-dir . -- python jobs/score.py examples/reviews "
+    "--output /tmp/scored --max-rejected 0.05"
+)
+FINETUNE = (
+    "sentiment finetune --config examples/builtin-model/builtin.yaml --train train.parquet "
+    "--output models/mine"
+)
+
+
+def run(command: str, folder: Path, timeout_sec: float = 240) -> subprocess.CompletedProcess[str]:
+    """Run a command line in a folder, with this environment's programs first on the path."""
+    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    environment.pop("RAY_ADDRESS", None)
+    return subprocess.run(
+        command,
+        shell=True,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout_sec,
+        check=False,
+    )
+
+
+@pytest.fixture
+def folder_with_reviews(tmp_path: Path) -> Path:
+    shutil.copytree(ROOT / "examples" / "reviews" / "dt=2026-11-19", tmp_path / "reviews")
+    return tmp_path
+
+
+def test_every_command_is_run() -> None:
+    commands = {line for block in COMMANDS for line in block.strip().splitlines()}
+    assert commands == {"make demo", "make test", SCORE, SCORE_LABELS, SUBMIT, FINETUNE}
+    assert len(PYTHON) == 1
+
+
+@pytest.mark.ray
+def test_make_demo(tmp_path: Path) -> None:
+    output = tmp_path / "demo"
+    stamp = Path(sys.prefix) / ".installed"
+    if not stamp.exists():
+        pytest.skip("this environment was not made by `make setup`, which the demo would redo")
+    # `make` must not find the stamp older than pyproject.toml in a fresh checkout's mtimes.
+    os.utime(stamp)
+    command = f"make demo VENV={sys.prefix} DEMO_OUTPUT={output}"
+    first = run(command, ROOT)
+    assert first.returncode == 0, first.stderr
+    assert "326 rows = 320 labelled + 6 rejected + 0 reused" in first.stdout
+    assert (output / "dt=2026-11-18" / "_SUCCESS").exists()
+    again = run(command, ROOT)
+    assert "326 rows = 0 labelled + 0 rejected + 326 reused" in again.stdout
+
+
+def test_the_shown_demo_output_is_what_the_demo_prints() -> None:
+    shown = re.findall(r"```text\n(.*?)```", README, flags=re.DOTALL)[0]
+    assert "326 rows = 320 labelled + 6 rejected + 0 reused" in shown
+    assert "accuracy" in shown
+
+
+def test_make_test_runs_pytest() -> None:
+    # Running it here would run this test again.
+    plan = run("make -n test", ROOT)
+    assert plan.returncode == 0, plan.stderr
+    assert re.search(r"python -m pytest\b", plan.stdout)
+
+
+@pytest.mark.ray
+def test_score_twice_then_from_python(folder_with_reviews: Path) -> None:
+    done = run(SCORE, folder_with_reviews)
+    assert done.returncode == 0, done.stderr
+    assert "131 rows = 130 labelled + 1 rejected + 0 reused" in done.stdout
+    assert (folder_with_reviews / "scored" / "_SUCCESS").exists()
+    with_labels = run(SCORE_LABELS, folder_with_reviews)
+    assert with_labels.returncode == 0, with_labels.stderr
+    (folder_with_reviews / "from_readme.py").write_text(PYTHON[0])
+    python = run(f"{sys.executable} from_readme.py", folder_with_reviews)
+    assert python.returncode == 0, python.stderr
+    assert python.stdout.strip().splitlines()[-1].startswith("0 {")
+
+
+def test_finetune_reaches_the_data(tmp_path: Path) -> None:
+    # The real training takes an hour: here the command gets as far as looking for its data.
+    shutil.copytree(ROOT / "examples" / "builtin-model", tmp_path / "examples" / "builtin-model")
+    done = run(FINETUNE, tmp_path)
+    assert done.returncode == 2
+    assert "train.parquet" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,187 @@
+"""What a run tells: ledger, files, and ten seconds on a terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from sentiment.metrics import count_unit
+from sentiment.output import Output
+from sentiment.report import Ledger, RunSummary, print_summary, summarise, write_run
+from sentiment.schema import Footer
+
+ROWS = st.integers(0, 1000)
+
+
+def footer(
+    labels: list[str],
+    rejected: dict[str, int] | None = None,
+    truth: list[str | None] | None = None,
+    folder: str = "dt=1",
+) -> Footer:
+    rows, reasons = len(labels), rejected or {}
+    lost = sum(reasons.values())
+    counts = count_unit(
+        labels=labels,
+        scores=np.full(rows, 0.75, np.float32),
+        off_label=np.zeros(rows, np.float32),
+        tokens=np.full(rows, 7, np.int32),
+        truncated=np.zeros(rows, np.bool_),
+        rejected=reasons,
+        stage_sec={"score": 1.5},
+        truth=truth,
+    )
+    path = f"{folder}/a.parquet" if folder else "a.parquet"
+    return Footer(path, "/lake/a", "fp", 0, rows + lost - 1, rows, lost, "m", "c", "v", counts)
+
+
+def summary(*committed: Footer, reused: tuple[Footer, ...] = (), **changes: Any) -> RunSummary:
+    values: dict[str, Any] = {
+        "run_id": "run-1",
+        "output": "out",
+        "expected": sum(one.rows for one in [*committed, *reused]),
+        "committed": committed,
+        "reused": reused,
+        "wall_sec": 2.0,
+        "run": {"precision": "fp32"},
+    }
+    return summarise(**{**values, **changes})
+
+
+def printed(one: RunSummary, width: int = 120) -> str:
+    screen = io.StringIO()
+    print_summary(one, Console(file=screen, width=width))
+    return screen.getvalue()
+
+
+@given(ROWS, ROWS, ROWS, st.integers(-3, 3))
+def test_the_ledger_balances_when_every_row_is_in_one_place(
+    labelled: int, rejected: int, reused: int, missing: int
+) -> None:
+    ledger = Ledger(labelled + rejected + reused + missing, labelled, rejected, reused)
+    assert ledger.balanced == (missing == 0)
+
+
+def test_reused_rows_are_in_the_counts_but_not_in_the_speed() -> None:
+    one = summary(
+        footer(["a", "b"], {"null_text": 2}), reused=(footer(["b"] * 4, {"null_text": 1}),)
+    )
+    assert one.ledger == Ledger(9, 2, 2, 5)
+    assert (one.labelled, one.rejected, one.rows) == ({"a": 1, "b": 5}, {"null_text": 3}, 9)
+    assert one.rows_per_sec == 2.0
+    assert one.quality is None
+
+
+def test_run_json_is_the_summary(tmp_path: Path) -> None:
+    one = summary(footer(["a", "b"], {"null_text": 2}, truth=["a", "a"]))
+    write_run(Output.open(str(tmp_path)), one, [])
+    told = json.loads((tmp_path / "_sentiment" / "runs" / "run-1" / "run.json").read_text())
+    assert told["ledger"] == {"expected": 4, "labelled": 2, "rejected": 2, "reused": 0}
+    assert (told["run_id"], told["precision"], told["wall_sec"]) == ("run-1", "fp32", 2.0)
+    assert told["counts"]["rejected"] == {"null_text": 2}
+    assert told["counts"]["stage_sec"] == {"score": 1.5}
+    assert told["quality"]["accuracy"] == 0.5
+    assert told["quality"]["confusion_matrix"] == [[1, 1], [0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("footers", "rows"),
+    [
+        ([footer(["a", "b", "b"], {"null_text": 2}), footer(["a"], folder="")], 4),
+        ([footer(["a"])], 1),
+        ([footer([], {"null_text": 2})], 1),
+        ([], 0),
+    ],
+    ids=["all", "no rejects", "only rejects", "nothing"],
+)
+def test_metric_tables_of_any_runs_stack(tmp_path: Path, footers: list[Footer], rows: int) -> None:
+    write_run(Output.open(str(tmp_path)), summary(*footers), footers)
+    table = pq.read_table(tmp_path / "_sentiment" / "runs" / "run-1" / "metrics.parquet")
+    assert table.num_rows == rows
+    assert table.schema == pa.schema(
+        [
+            ("run_id", pa.string()),
+            ("partition", pa.string()),
+            ("label", pa.string()),
+            ("reason", pa.string()),
+            ("rows", pa.int64()),
+            ("truncated", pa.int64()),
+            ("tokens", pa.int64()),
+            ("score_histogram", pa.list_(pa.int64())),
+        ]
+    )
+    assert sum(table["rows"].to_pylist()) == sum(one.rows for one in footers)
+
+
+def test_metric_tables_are_by_partition(tmp_path: Path) -> None:
+    footers = [footer(["a"], folder="dt=1"), footer(["a"], folder="dt=2"), footer(["a"])]
+    write_run(Output.open(str(tmp_path)), summary(*footers), footers)
+    table = pq.read_table(tmp_path / "_sentiment" / "runs" / "run-1" / "metrics.parquet")
+    assert table.select(["partition", "rows"]).to_pylist() == [
+        {"partition": "dt=1", "rows": 2},
+        {"partition": "dt=2", "rows": 1},
+    ]
+
+
+def test_the_terminal_shows_the_ledger_labels_rejects_and_places() -> None:
+    shown = printed(summary(footer(["a"] * 3 + ["b"], {"null_text": 2})))
+    assert "6 rows = 4 labelled + 2 rejected + 0 reused   2.0 s, 3 rows/s" in shown
+    assert "75.0%" in shown
+    assert "the text is null" in shown
+    assert "labelled  out\n" in shown
+    assert "rejected  out/_sentiment/rejected\n" in shown
+    assert "this run  out/_sentiment/runs/run-1\n" in shown
+
+
+def test_the_terminal_shows_quality_where_labels_are_known() -> None:
+    shown = printed(summary(footer(["a", "b", "b"], truth=["a", "a", "b"])))
+    assert "said a" in shown
+    assert "0.667" in shown
+
+
+def test_a_ledger_that_does_not_balance_is_called_that() -> None:
+    assert "does not balance" in printed(summary(footer(["a"]), expected=2))
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        summary(),
+        summary(wall_sec=0.0),
+        summary(footer([], {"null_text": 2})),
+        summary(footer([], truth=[])),
+        summary(reused=(footer(["a"]),)),
+        summary(footer(["[bold]a[/bold]"], truth=["[/x]"])),
+    ],
+    ids=["nothing", "no time", "only rejects", "no truth", "only reused", "markup"],
+)
+def test_odd_runs_print_too(one: RunSummary) -> None:
+    assert f"{one.ledger.expected} rows = " in printed(one)
+
+
+def test_paths_stay_whole_on_a_narrow_terminal() -> None:
+    place = "/lake/" + "x" * 100
+    assert f"labelled  {place}\n" in printed(summary(footer(["a"]), output=f"{place}/"), width=40)
+
+
+def test_a_label_column_full_of_reviews_is_not_printed() -> None:
+    texts: list[str | None] = [f"Secret review {n}" for n in range(30)]
+    shown = printed(summary(footer(["a"] * 30, truth=texts)))
+    assert "Secret" not in shown
+    assert "accuracy" in shown
+
+
+def test_a_log_file_is_wide_enough(capsys: pytest.CaptureFixture[str]) -> None:
+    print_summary(summary(footer([], {"malformed_record": 1})))
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "malformed" in line]
+    assert line.rstrip().endswith("wrong number of fields")

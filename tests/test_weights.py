@@ -1,0 +1,281 @@
+"""Model folders: found, described, digested, loaded, and every way that can fail."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+import tiny_models
+import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors.torch import load_file, save_file
+
+from sentiment import weights
+from sentiment.errors import ModelError
+from sentiment.weights import find_model, folder_digest, load_network
+
+CPU = torch.device("cpu")
+PUBLISHED = "mrm8488/t5-base-finetuned-imdb-sentiment"
+
+
+@pytest.fixture
+def folder(tiny_model: Path, tmp_path: Path) -> Path:
+    """A copy that a test may change."""
+    return Path(shutil.copytree(tiny_model, tmp_path / "model"))
+
+
+def change_json(path: Path, **values: Any) -> None:
+    before = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**before, **values}))
+
+
+def logits_of(network: Any) -> torch.Tensor:
+    with torch.no_grad():
+        answer: torch.Tensor = network(
+            input_ids=torch.tensor([[5, 9, 30, 1]]), decoder_input_ids=torch.tensor([[0, 4]])
+        ).logits
+    return answer
+
+
+def test_a_folder_says_what_it_answers(folder: Path) -> None:
+    change_json(folder / "labels.json", template="review: {text}", long_text="head_tail")
+    card = find_model(str(folder))
+    assert card.folder == folder
+    assert card.labels == ("negative", "positive")
+    assert (card.template, card.max_source_tokens) == ("review: {text}", 64)
+    assert card.long_text == "head_tail"
+
+
+def test_options_win_over_the_folder(folder: Path) -> None:
+    card = find_model(
+        str(folder), labels=["bad", "good"], template="x {text}", max_source_tokens=7,
+        long_text="head_tail",
+    )  # fmt: skip
+    assert (card.labels, card.template) == (("bad", "good"), "x {text}")
+    assert (card.max_source_tokens, card.long_text) == (7, "head_tail")
+
+
+def test_without_labels_json_the_defaults_are_those_of_a_plain_t5(folder: Path) -> None:
+    (folder / "labels.json").unlink()
+    card = find_model(str(folder), labels=["bad", "good"])
+    assert (card.template, card.max_source_tokens, card.long_text) == ("{text}", 512, "head")
+
+
+def test_a_model_that_declares_no_labels_is_an_error(folder: Path) -> None:
+    (folder / "labels.json").unlink()
+    with pytest.raises(ModelError, match="--labels"):
+        find_model(str(folder))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"labels": "positive"},
+        {"labels": ["positive"]},
+        {"labels": ["a", "a"]},
+        {"labels": ["a", 1]},
+        {"template": "no place for it"},
+        {"template": "{text} {text}"},
+        {"max_source_tokens": 0},
+        {"max_source_tokens": "64"},
+        {"long_text": "middle"},
+    ],
+    ids=str,
+)
+def test_a_wrong_labels_json_is_named(folder: Path, wrong: dict[str, Any]) -> None:
+    change_json(folder / "labels.json", **wrong)
+    with pytest.raises(ModelError, match=rf"labels\.json: unusable value of {next(iter(wrong))}"):
+        find_model(str(folder))
+
+
+def test_builtin_is_the_folder_in_the_package(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = weights.BUILTIN_FOLDER
+    assert shipped == Path(weights.__file__).parent / "builtin"
+    monkeypatch.setattr(weights, "BUILTIN_FOLDER", tiny_model)
+    assert find_model("builtin").folder == tiny_model
+
+
+def test_a_hub_id_is_fetched_without_code_and_logs(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def fetch(name: str, **options: Any) -> str:
+        asked.update(options, name=name)
+        return str(tiny_model)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    card = find_model("someone/reviews-t5", revision="v2")
+    assert (card.name, card.folder) == ("someone/reviews-t5", tiny_model)
+    assert (asked["name"], asked["revision"]) == ("someone/reviews-t5", "v2")
+    allowed = asked["allow_patterns"]
+    names = ["config.json", "model.safetensors", "model-00001-of-00002.safetensors",
+             "model.safetensors.index.json", "pytorch_model.bin", "spiece.model",
+             "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+             "generation_config.json", "labels.json"]  # fmt: skip
+    kept = huggingface_hub.utils.filter_repo_objects(
+        [*names, "README.md", "training_args.bin", "modeling.py", "tf_model.h5",
+         "trainer_state.json", "onnx/model.onnx"],
+        allow_patterns=allowed,
+    )  # fmt: skip
+    assert list(kept) == names
+
+
+def test_the_published_models_need_no_labels(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "labels.json").unlink()
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(folder))
+    assert find_model(PUBLISHED).labels == ("negative", "positive")
+    flan = "arjuntheprogrammer/flan-t5-base-imdb-text-classification"
+    assert find_model(flan).labels == ("0", "1")
+    assert find_model(flan, labels=["a", "b"]).labels == ("a", "b")
+
+
+def test_a_hub_out_of_reach_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fetch(*_: Any, **__: Any) -> str:
+        raise LocalEntryNotFoundError("cannot find an appropriate snapshot\n in the cache")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    with pytest.raises(ModelError, match="the hub did not give it") as caught:
+        find_model("someone/reviews-t5")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["./missing", "/missing/model", "plain", "a/b/c", "~/missing"])
+def test_what_is_no_model_is_not_asked_of_the_hub(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", asked.append)
+    with pytest.raises(ModelError, match="not a folder"):
+        find_model(name)
+    assert asked == []
+
+
+def test_only_t5_can_score(folder: Path) -> None:
+    change_json(folder / "config.json", model_type="bert")
+    with pytest.raises(ModelError, match="'bert'; only T5"):
+        find_model(str(folder))
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", "\xff"])
+def test_an_unreadable_config_is_an_error(folder: Path, content: str | None) -> None:
+    (folder / "config.json").unlink()
+    if content is not None:
+        (folder / "config.json").write_text(content, encoding="latin-1")
+    with pytest.raises(ModelError, match=r"config\.json"):
+        find_model(str(folder))
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "config.json", "tokenizer.json", "labels.json"]
+)
+def test_the_digest_follows_what_decides_scores(folder: Path, name: str) -> None:
+    before = folder_digest(folder)
+    with (folder / name).open("ab") as file:
+        file.write(b" ")
+    assert folder_digest(folder) != before
+
+
+def test_the_digest_ignores_papers_and_place(folder: Path, tmp_path: Path) -> None:
+    before = folder_digest(folder)
+    for name in ("README.md", "training.json", "trainer_state.json", "notes.txt"):
+        (folder / name).write_text("{}")
+    moved = folder.rename(tmp_path / "elsewhere")
+    assert folder_digest(moved) == before
+    (moved / "special_tokens_map.json").write_text("{}")
+    assert folder_digest(moved) != before
+
+
+@pytest.mark.parametrize("kind", ["tiny_v1_0", "tiny_v1_1"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_saved_model_comes_back_as_it_was(
+    kind: str, dtype: torch.dtype, vocabulary: Path, tmp_path: Path
+) -> None:
+    network = getattr(tiny_models, kind)(vocabulary).to(dtype)
+    folder = tiny_models.save_model(network, vocabulary, tmp_path)
+    loaded = load_network(folder, device=CPU)
+    assert loaded.dtype == torch.float32
+    assert not loaded.training
+    assert torch.equal(logits_of(loaded), logits_of(network.float()))
+    assert load_network(folder, device=CPU, dtype="bf16").dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("kind", ["tiny_v1_0", "tiny_v1_1"])
+def test_a_checkpoint_of_older_transformers_loads_alike(
+    kind: str, vocabulary: Path, tmp_path: Path
+) -> None:
+    """They said by `tie_word_embeddings` alone whether the decoder's output is scaled."""
+    network = getattr(tiny_models, kind)(vocabulary)
+    folder = tiny_models.save_model(network, vocabulary, tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    config["tie_word_embeddings"] = config.pop("scale_decoder_outputs")
+    for name in ("dense_act_fn", "is_gated_act", "dtype"):
+        config.pop(name)
+    (folder / "config.json").write_text(json.dumps(config))
+    tensors = load_file(folder / "model.safetensors")
+    for stack in ("encoder", "decoder"):  # the copies that such checkpoints carry
+        tensors[f"{stack}.embed_tokens.weight"] = tensors["shared.weight"].clone()
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    assert torch.equal(logits_of(load_network(folder, device=CPU)), logits_of(network))
+
+
+def test_pickled_weights_load_as_tensors_only(folder: Path) -> None:
+    expected = logits_of(load_network(folder, device=CPU))
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    assert torch.equal(logits_of(load_network(folder, device=CPU)), expected)
+
+
+def test_pickled_code_is_refused(folder: Path, tmp_path: Path) -> None:
+    class Malice:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (tmp_path / "ran",)
+
+    torch.save({"shared.weight": Malice()}, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_network(folder, device=CPU)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_truncated_weights_are_one_line(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ModelError, match="cannot be loaded") as caught:
+        load_network(folder, device=CPU)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_weights_is_an_error(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_network(folder, device=CPU)
+
+
+def test_a_missing_tensor_is_named(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    del tensors["encoder.final_layer_norm.weight"]
+    save_file(tensors, path, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"encoder\.final_layer_norm\.weight"):
+        load_network(folder, device=CPU)
+
+
+def test_a_tensor_of_another_shape_is_an_error(folder: Path) -> None:
+    change_json(folder / "config.json", d_ff=65)
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_network(folder, device=CPU)
+
+
+def test_loading_is_silent(
+    tiny_flan: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    load_network(tiny_flan, device=CPU)
+    assert capfd.readouterr() == ("", "")
+    assert caplog.records == []
