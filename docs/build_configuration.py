@@ -62,7 +62,7 @@ def table(settings: type[BaseModel]) -> str:
     lines = ["| setting | type | default | meaning |", "|---|---|---|---|"]
     for name, field in settings.model_fields.items():
         lines.append(
-            f"| {flag(settings, name)} | {kind(field.annotation)} | {default(field)} "
+            f"| {flag(settings, name)} | {kind(field.annotation)} | {default(name, field)} "
             f"| {field.description}{' **D**' if marked(settings, name) else ''} |"
         )
     return "\n".join(lines) + "\n"
@@ -94,8 +94,9 @@ def kind(annotation: Any) -> str:
     return names.get(annotation.__name__, "group" if issubclass(annotation, BaseModel) else "path")
 
 
-def default(field: FieldInfo) -> str:
-    if field.default is PydanticUndefined:
+def default(name: str, field: FieldInfo) -> str:
+    # SOURCE has a default only so that YAML may give it instead of the command line.
+    if name == "sources" or field.default is PydanticUndefined:
         return "required"
     return "" if field.default is None else f"`{field.default}`"
 

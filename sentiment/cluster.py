@@ -105,9 +105,6 @@ def _start(target: str) -> None:
     """Join or start Ray without its chatter: users see our lines, and errors as exceptions."""
     # The remarks on access tokens are for whoever opens a cluster to a network; ours is not.
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
-    # Ray's C++ core writes straight to our standard error, among others a warning about every actor
-    # pool of Ray Data. What stops a run also comes as an exception.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         with warnings.catch_warnings():
             # Ray announces a changed default for RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO on every start.

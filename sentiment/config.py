@@ -187,13 +187,13 @@ class ScoreConfig(JobConfig):
         None, ge=16, description="Token budget of a batch; default: 4096 on CPU, 65536 on GPU."
     )
     unit_rows: int | None = Field(
-        None, ge=1, description="Most rows read and committed as one; default: 4096 CPU, 32768 GPU."
+        None, ge=1, description="Most rows read and committed as one; default: 1024 CPU, 32768 GPU."
     )
     ray_address: str | None = Field(
         None, description="Ray cluster to join; default: RAY_ADDRESS, else a local one is started."
     )
     no_progress_sec: int = Field(
-        600, ge=60, description="Seconds without any finished task before the run is stopped."
+        1800, ge=60, description="Seconds without any finished task before the run is stopped."
     )
     quiet: bool = Field(False, description="No progress and no summary.")
 

@@ -31,7 +31,7 @@ def resolve(*node_cpus: float, gpus: float = 0, can_grow: bool = False, **settin
 )
 def test_one_machine_without_gpus(cpus: float, actors: int, share: float, threads: int) -> None:
     pool = resolve(cpus)
-    assert pool == Pool("cpu", 1, actors, share, 0.0, 4096)
+    assert pool == Pool("cpu", 1, actors, share, 0.0, 1024)
     assert pool.threads == threads
 
 
@@ -78,7 +78,7 @@ def test_an_actor_fits_into_the_largest_node_whatever_their_sum() -> None:
 
 
 def test_a_head_that_scores_nothing_counts_for_nothing() -> None:
-    assert resolve(0, 16, 16, can_grow=True) == Pool("cpu", 1, 8, 3.5, 0.0, 4096)
+    assert resolve(0, 16, 16, can_grow=True) == Pool("cpu", 1, 8, 3.5, 0.0, 1024)
 
 
 def test_more_actors_than_usual_get_smaller_shares() -> None:
