@@ -1,4 +1,4 @@
-"""Fine-tune a model on a Ray cluster: `ray job submit --working-dir . -- python jobs/finetune.py …`."""
+"""Fine-tune a model on a cluster: `ray job submit --working-dir . -- python jobs/finetune.py …`."""
 
 import sys
 

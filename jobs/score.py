@@ -1,4 +1,4 @@
-"""Score reviews on a Ray cluster: `ray job submit --working-dir . -- python jobs/score.py …`."""
+"""Score reviews on a cluster: `ray job submit --working-dir . -- python jobs/score.py …`."""
 
 import sys
 

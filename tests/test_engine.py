@@ -25,7 +25,7 @@ from sentiment.engine import (
 )
 from sentiment.errors import ModelError
 from sentiment.tokenise import Tokeniser
-from sentiment.weights import BUILTIN_FOLDER, find_model, load_network
+from sentiment.weights import find_model, load_network
 
 EOS = 1
 # Token ids of labels: lengths alike and not, as FLAN's `0` = [3, 632] and `1` = [209]; a shared
@@ -158,7 +158,6 @@ def test_bf16_leaves_the_vocabulary_logits_in_float32(
     assert set(seen) == {torch.float32}
 
 
-@pytest.mark.skipif(not BUILTIN_FOLDER.exists(), reason="the package comes without its model")
 def test_bf16_stays_within_the_contract() -> None:
     card = find_model("builtin")
     tokeniser = Tokeniser(card.folder, card.template, card.max_source_tokens, card.long_text)
