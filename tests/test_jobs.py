@@ -61,11 +61,12 @@ def dashboard(
         wait_for(dashboard_port, head)
         yield address
     finally:
-        head.send_signal(signal.SIGTERM)
+        head.terminate()
         try:
-            head.wait(30)
+            head.wait(15)
         except subprocess.TimeoutExpired:
             os.killpg(head.pid, signal.SIGKILL)
+            head.wait()
         log.close()
 
 
@@ -83,16 +84,22 @@ def wait_for(port: int, head: subprocess.Popen[bytes], timeout_sec: float = 120)
 def submit(
     dashboard: str, environment: dict[str, str], *arguments: str
 ) -> subprocess.CompletedProcess[str]:
+    """Submit and follow a job; a head that has just come up may not take jobs yet."""
     command = ["ray", "job", "submit", "--address", dashboard, "--working-dir", "."]
-    return subprocess.run(
-        [*command, "--", sys.executable, "jobs/score.py", *arguments],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    deadline = time.monotonic() + 90
+    while True:
+        job = subprocess.run(
+            [*command, "--", sys.executable, "jobs/score.py", *arguments],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        if "No available agent" not in job.stderr or time.monotonic() > deadline:
+            return job
+        time.sleep(2)
 
 
 def test_a_submitted_job_succeeds_and_its_log_has_the_summary(
