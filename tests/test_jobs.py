@@ -50,6 +50,8 @@ def dashboard(
             "ray", "start", "--head", "--block", "--num-cpus=2",
             "--node-ip-address=127.0.0.1", f"--port={port}",
             "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard_port}",
+            # The agent that takes jobs has a fixed port, which another test's Ray may hold.
+            f"--dashboard-agent-listen-port={free_port()}",
         ],
         env=environment,
         stdout=log,
