@@ -27,7 +27,8 @@ from pydantic_settings import (
 from sentiment.errors import ConfigError
 
 LongText = Literal["head", "head_tail"]
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "int8"]
+TrainingPrecision = Literal["auto", "fp32", "bf16"]
 
 
 class JobConfig(BaseSettings):
@@ -156,7 +157,8 @@ class ScoreConfig(JobConfig):
     num_beams: int = Field(1, ge=1, le=64, description="Beams of --decode generate; 1 is greedy.")
     max_new_tokens: int = Field(8, ge=1, le=512, description="Token limit of --decode generate.")
     precision: Precision = Field(
-        "auto", description="auto: bf16 where the processor multiplies it natively, else fp32."
+        "auto",
+        description="auto: bf16 where the processor multiplies it natively, else fp32. int8: CPU.",
     )
     prefix: str = Field(
         "sentiment",
@@ -291,7 +293,9 @@ class FinetuneConfig(JobConfig):
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
     dropout: float = Field(0.1, ge=0, lt=1, description="Dropout in all layers.")
     seed: int = Field(42, description="Seeds initialisation, split and order.")
-    precision: Precision = Field("auto", description="bf16 means autocast over fp32 weights.")
+    precision: TrainingPrecision = Field(
+        "auto", description="bf16 means autocast over fp32 weights."
+    )
     save_precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the saved weights.")
     data_notice: str | None = Field(
         None, description="Origin and terms of the training data, for the model card."

@@ -7,6 +7,7 @@ Takes nothing, gives exception classes; knows nothing of files, models or cluste
     ├── SourceError                exit 2   no shards, no text column, an unreadable listing
     ├── ModelError                 exit 2   the model cannot be loaded or cannot score these labels
     ├── OutputError                exit 2   the output cannot be written, or holds other work
+    ├── DeviceError                exit 1   a GPU failed while it scored
     ├── LedgerError                exit 3   rows in and rows out do not balance
     └── RejectedRowsError          exit 4   all is written, but too many rows were rejected
 
@@ -44,6 +45,10 @@ class OutputError(SentimentError):
     """The output cannot be used: not writable, or made by another model or configuration."""
 
     exit_code = 2
+
+
+class DeviceError(SentimentError):
+    """A GPU failed while it scored; no row is to blame, and other batches would fail with it."""
 
 
 class LedgerError(SentimentError):

@@ -24,16 +24,14 @@ from ray.data.exceptions import ExecutionTimeoutError, SystemException
 from ray.exceptions import GetTimeoutError, RayError
 
 from sentiment.errors import SentimentError
-from sentiment.output import Output
 from sentiment.pool import TASK_CPUS, Pool
 from sentiment.schema import Footer, ShardIndex, Unit
 from sentiment.scorer import Scorer, ScorerPlan
-from sentiment.sink import Stamp, commit_block
-from sentiment.source.index import index_shard, read_unit
-from sentiment.tokenise import Tokeniser, tokenise_block
-from sentiment.weights import ModelCard
+from sentiment.sink import Stamp
+from sentiment.source.index import index_shard
+from sentiment.stages import FOOTER, Commit, Tokenise, read_block
+from sentiment.tokenise import Tokeniser
 
-_FOOTER = "footer"
 _OURS = re.compile(r"^ *sentiment\.errors\.(\w+): (.+)$", re.MULTILINE)
 _RAISED = re.compile(r"[\w.]*(Error|Exception|Exit|Interrupt)\b")
 _FAILURES = (RayError, SystemException, ExecutionTimeoutError)
@@ -79,7 +77,7 @@ class ReviewShards(Datasource):
         """One task per unit, whatever parallelism Ray has in mind."""
         return [
             ReadTask(
-                functools.partial(_read_block, unit, columns, self._text_column),
+                functools.partial(read_block, unit, columns, self._text_column),
                 BlockMetadata(
                     num_rows=unit.rows,
                     size_bytes=_bytes_of(unit),
@@ -108,7 +106,7 @@ def run_pipeline(work: Work) -> Iterator[Footer]:
         try:
             for batch in _dataset(work).iter_batches(batch_size=None, batch_format="pyarrow"):
                 assert isinstance(batch, pa.Table)
-                yield from map(Footer.from_json, batch.column(_FOOTER).to_pylist())
+                yield from map(Footer.from_json, batch.column(FOOTER).to_pylist())
         except _FAILURES as error:
             raise _explained(error) from error
 
@@ -175,9 +173,9 @@ def _dataset(work: Work) -> ray.data.Dataset:
         override_num_blocks=len(work.units),
         num_cpus=TASK_CPUS,
     )
-    dataset = _map_blocks(
-        dataset, _Tokenise(work.scorer.card, work.text_column), num_cpus=TASK_CPUS
-    )
+    card = work.scorer.card
+    tokeniser = Tokeniser(card.folder, card.template, card.max_source_tokens, card.long_text)
+    dataset = _map_blocks(dataset, Tokenise(tokeniser, work.text_column), num_cpus=TASK_CPUS)
     dataset = _map_blocks(
         dataset,
         Scorer,
@@ -186,7 +184,7 @@ def _dataset(work: Work) -> ray.data.Dataset:
         num_cpus=pool.cpus,
         num_gpus=pool.gpus or None,
     )
-    return _map_blocks(dataset, _Commit(work.output, work.stamp), num_cpus=TASK_CPUS)
+    return _map_blocks(dataset, Commit(work.output, work.stamp), num_cpus=TASK_CPUS)
 
 
 def _map_blocks(dataset: ray.data.Dataset, function: Any, **options: Any) -> ray.data.Dataset:
@@ -204,38 +202,6 @@ def _map_blocks(dataset: ray.data.Dataset, function: Any, **options: Any) -> ray
         udf_modifying_row_count=False,
         **options,
     )
-
-
-@dataclass(frozen=True)
-class _Tokenise:
-    """The tokenise stage; the tokenizer is loaded once per worker process."""
-
-    card: ModelCard
-    text_column: str
-
-    def __call__(self, block: pa.Table) -> pa.Table:
-        return tokenise_block(block, _tokeniser(self.card), self.text_column)
-
-
-@dataclass(frozen=True)
-class _Commit:
-    """The commit stage: a scored block becomes files, its footers travel back to the driver."""
-
-    output: str
-    stamp: Stamp
-
-    def __call__(self, block: pa.Table) -> pa.Table:
-        footers = commit_block(Output.open(self.output), self.stamp, block)
-        return pa.table({_FOOTER: pa.array([footer.to_json() for footer in footers], pa.string())})
-
-
-@functools.lru_cache(maxsize=2)
-def _tokeniser(card: ModelCard) -> Tokeniser:
-    return Tokeniser(card.folder, card.template, card.max_source_tokens, card.long_text)
-
-
-def _read_block(unit: Unit, columns: pa.Schema, text_column: str) -> list[pa.Table]:
-    return [read_unit(unit, columns, text_column)]
 
 
 def _bytes_of(unit: Unit) -> int:

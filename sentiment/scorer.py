@@ -6,6 +6,7 @@ one per actor, tests and notebooks call it directly. Knows no cluster and no fil
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from typing import Literal
@@ -20,13 +21,14 @@ from sentiment.engine import (
     Engine,
     Ids,
     LabelScores,
-    ResolvedPrecision,
     TokenIds,
     default_device,
     limit_threads,
     resolve_precision,
 )
 from sentiment.errors import ModelError
+from sentiment.gate import LIMITS, measure_drift
+from sentiment.generation import Generator
 from sentiment.schema import (
     DETAIL,
     IDS,
@@ -37,8 +39,11 @@ from sentiment.schema import (
     SCORE_SEC,
     STAGE,
 )
+from sentiment.t5.linear import ResolvedPrecision
 from sentiment.tokenise import Tokeniser
-from sentiment.weights import ModelCard, folder_digest, load_network
+from sentiment.weights import ModelCard, folder_digest, load_network, load_t5
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class ScorerPlan:
     Attributes:
         card: The model; its folder must exist on the actor's machine.
         precision: `auto` is settled where the plan is used; the driver settles it for a run.
-        batch_tokens: Padded tokens per batch.
+        batch_tokens: Tokens per batch.
         threads: CPU threads of the actor.
     """
 
@@ -79,12 +84,21 @@ class Scorer:
         )
         self._label_ids = [self._tokeniser.label_ids(label) for label in card.labels]
         device = default_device()
+        precision = resolve_precision(plan.precision, device.type)
         self._engine = Engine(
-            load_network(card.folder, device=device),
+            load_t5(card.folder, device=device, precision=precision),
             self._label_ids,
-            precision=resolve_precision(plan.precision, device.type),
             batch_tokens=plan.batch_tokens,
         )
+        self._generator: Generator | None = None
+        if plan.decode == "generate":
+            self._generator = Generator(
+                load_network(card.folder, device=device),
+                precision=precision,
+                batch_tokens=plan.batch_tokens,
+                max_new_tokens=plan.max_new_tokens,
+                num_beams=plan.num_beams,
+            )
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Score one block.
@@ -102,30 +116,16 @@ class Scorer:
         seconds = (time.perf_counter() - started) / max(1, block.num_rows)
         return _with_answers(block.drop_columns([IDS]), good, answers, seconds)
 
-    def try_out(self) -> None:
-        """Score one short text.
-
-        Raises:
-            ModelError: The model fails on it.
-        """
-        errors = self._engine.score([self._tokeniser.encode(["good"])[0].ids]).errors
-        if errors:
-            raise ModelError(f"{self._plan.card.folder}: the model fails on any text: {errors[0]}")
-
     def _answer(self, ids: list[Ids]) -> Answers:
         """Score each distinct sequence once: nightly lakes repeat themselves."""
         first_of: dict[bytes, int] = {}
         back = np.array([first_of.setdefault(row.tobytes(), len(first_of)) for row in ids], np.intp)
         distinct = [np.frombuffer(key, dtype=np.int32) for key in first_of]
-        once = (
-            self._score_labels(distinct)
-            if self._plan.decode == "labels"
-            else self._generate(distinct)
-        )
+        if self._generator is None:
+            once = self._best_labels(self._engine.score(distinct))
+        else:
+            once = self._generate(distinct, self._generator)
         return once.take(back)
-
-    def _score_labels(self, ids: list[Ids]) -> Answers:
-        return self._best_labels(self._engine.score(ids))
 
     def _best_labels(self, scores: LabelScores) -> Answers:
         rows = len(scores.log_probs_NK)
@@ -140,13 +140,11 @@ class Scorer:
         answers.reject(scores.errors, "scoring_error")
         return answers
 
-    def _generate(self, ids: list[Ids]) -> Answers:
+    def _generate(self, ids: list[Ids], generator: Generator) -> Answers:
         """Label with what the model says when left alone; the scores still are the labels'."""
         scores = self._engine.score(ids)
         answers = self._best_labels(scores)
-        said, errors = self._engine.generate(
-            ids, max_new_tokens=self._plan.max_new_tokens, num_beams=self._plan.num_beams
-        )
+        said, errors = generator.generate(ids)
         known = {self._tokeniser.decode(label): k for k, label in enumerate(self._label_ids)}
         answers.reject(errors, "scoring_error")
         for row, tokens in enumerate(said):
@@ -163,17 +161,29 @@ class Scorer:
 
 
 def check_model(plan: ScorerPlan) -> ResolvedPrecision:
-    """Load the model once and score a word, so that a broken one stops the run before it starts.
+    """Try the model on a golden set, so that a broken one stops the run before it starts.
 
     Returns:
-        The precision this device multiplies in.
+        The precision to run in: `auto` falls back to float32 where bf16 changes the answers.
 
     Raises:
-        ModelError: It cannot be loaded, cannot spell the labels, or gives no number.
+        ModelError: The model cannot be loaded, cannot spell the labels, gives no number, or gives
+            other answers in the precision that was asked for.
     """
-    scorer = Scorer(plan)
-    scorer.try_out()
-    return resolve_precision(plan.precision, default_device().type)
+    limit_threads(plan.threads)
+    device = default_device().type
+    precision = resolve_precision(plan.precision, device)
+    drift = measure_drift(plan.card, precision, batch_tokens=plan.batch_tokens, device_type=device)
+    if drift.passes(precision):
+        return precision
+    found = (
+        f"{plan.card.folder}: in {precision} a label's probability is off by {drift.worst:.3f} "
+        f"(limit {LIMITS[precision]:g}) and {drift.flips} of {drift.rows} labels change"
+    )
+    if plan.precision == "auto":
+        _log.warning("%s; running in fp32 instead", found)
+        return "fp32"
+    raise ModelError(f"{found}; use --precision fp32")
 
 
 @dataclass(frozen=True)

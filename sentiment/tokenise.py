@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from sentiment.config import LongText
 from sentiment.errors import ModelError
@@ -63,6 +65,10 @@ class Tokeniser:
     The published T5 card appends `</s>` by hand because the tokenizer of its day did not; today's
     does. Adding it here, to ids made without special tokens, gives one in either case.
 
+    transformers settles which files of a folder count and how; the encoding is done by what it
+    built, the `tokenizers` library. So an instance can be sent to processes that need not import
+    transformers and, with it, torch.
+
     Args:
         folder: Model folder in transformers layout.
         template: Prompt with `{text}` in it once.
@@ -74,14 +80,23 @@ class Tokeniser:
     """
 
     def __init__(self, folder: Path, template: str, limit: int, long_text: LongText) -> None:
-        self._tokenizer = load_tokenizer(folder)
-        self._before, self._after = template.split("{text}")
-        self._limit = limit
-        self._long_text = long_text
-        eos_id = self._tokenizer.eos_token_id
+        loaded = load_tokenizer(folder)
+        backend = getattr(loaded, "backend_tokenizer", None)
+        if backend is None:
+            raise ModelError(f"{folder}: the tokenizer is not one of the tokenizers library")
+        eos_id = loaded.eos_token_id
         if not isinstance(eos_id, int):
             raise ModelError(f"{folder}: the tokenizer has no end-of-sequence token")
         self.eos_id = eos_id
+        self._vocabulary_json = backend.to_str()
+        self._before, self._after = template.split("{text}")
+        self._limit = limit
+        self._long_text = long_text
+
+    @property
+    def _backend(self) -> Tokenizer:
+        # Looked up, not kept: a copy of this object that travels to a worker has the JSON only.
+        return _backend_of(self._vocabulary_json)
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Encode texts, in order."""
@@ -90,14 +105,8 @@ class Tokeniser:
             prompts = [
                 f"{self._before}{text}{self._after}" for text in texts[start : start + _CHUNK_ROWS]
             ]
-            batch = self._tokenizer(
-                prompts,
-                add_special_tokens=False,
-                return_attention_mask=False,
-                truncation=False,
-                verbose=False,
-            )
-            for ids in batch["input_ids"]:
+            for encoding in self._backend.encode_batch_fast(prompts, add_special_tokens=False):
+                ids = encoding.ids
                 kept = truncate(ids, self._limit - 1, self._long_text)
                 encoded.append(
                     Encoded(np.array([*kept, self.eos_id], dtype=np.int32), len(ids) + 1)
@@ -106,12 +115,20 @@ class Tokeniser:
 
     def label_ids(self, label: str) -> tuple[int, ...]:
         """Ids a label is spelt with, without `</s>`."""
-        ids = self._tokenizer(label, add_special_tokens=False)["input_ids"]
-        return tuple(int(token) for token in ids)
+        return tuple(self._backend.encode(label, add_special_tokens=False).ids)
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of generated ids, special tokens left out, outer blanks stripped."""
-        return str(self._tokenizer.decode(list(ids), skip_special_tokens=True)).strip()
+        return str(self._backend.decode(list(ids), skip_special_tokens=True)).strip()
+
+
+@lru_cache(maxsize=2)
+def _backend_of(vocabulary_json: str) -> Tokenizer:
+    """The tokenizer of this description, built once per process."""
+    tokenizer = Tokenizer.from_str(vocabulary_json)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     import torch
     from transformers import T5ForConditionalGeneration
 
+    from sentiment.t5.linear import ResolvedPrecision
+    from sentiment.t5.network import T5
+
 BUILTIN: Final = "builtin"
 BUILTIN_FOLDER: Final = Path(__file__).parent / "builtin"
 LABELS_FILE: Final = "labels.json"
@@ -118,10 +121,65 @@ def folder_digest(folder: Path) -> str:
     return digest([[name, _file_sha256(folder / name)] for name in names])
 
 
+def load_t5(folder: Path, *, device: torch.device, precision: ResolvedPrecision) -> T5:
+    """Load the T5 of a model folder for scoring, without building transformers' own model.
+
+    Args:
+        folder: Transformers layout: one or several safetensors files, or `pytorch_model.bin`.
+        device: Where the weights go.
+        precision: Of the matrix products.
+
+    Raises:
+        ModelError: Missing, truncated or mismatching weights, or a precision this device lacks.
+    """
+    from sentiment.t5.network import T5
+    from sentiment.t5.shape import T5Shape
+
+    config = _read_json(folder / "config.json")
+    try:
+        tensors = _read_tensors(folder)
+    except Exception as error:  # safetensors, pickle and file errors share no base class
+        raise _not_loadable(folder, error) from error
+    try:
+        return T5(T5Shape.from_config(config), tensors, precision=precision, device=device)
+    except ModelError as error:
+        raise ModelError(f"{folder}: {error}") from error
+
+
+def _read_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """All tensors of a checkpoint, mapped from its files and read as they are used."""
+    import torch
+    from safetensors.torch import load_file
+
+    single, pickled = folder / "model.safetensors", folder / "pytorch_model.bin"
+    for whole in (single, pickled):
+        index = whole.with_name(f"{whole.name}.index.json")
+        if whole.exists():
+            paths = [whole]
+        elif index.exists():
+            paths = [
+                folder / name for name in sorted(set(_read_json(index)["weight_map"].values()))
+            ]
+        else:
+            continue
+        tensors: dict[str, torch.Tensor] = {}
+        for path in paths:
+            tensors |= (
+                load_file(path)
+                if whole is single
+                # Tensors only: a pickle could run code.
+                else torch.load(path, map_location="cpu", weights_only=True)
+            )
+        return tensors
+    raise FileNotFoundError("neither model.safetensors nor pytorch_model.bin, whole or in parts")
+
+
 def load_network(
     folder: Path, *, device: torch.device, dtype: Literal["fp32", "bf16"] = "fp32"
 ) -> T5ForConditionalGeneration:
-    """Load the T5 of a model folder, ready for inference. Never runs code from the folder.
+    """Load a model folder into transformers' own T5, to generate or to train with.
+
+    Never runs code from the folder.
 
     Args:
         folder: Transformers layout.
@@ -132,12 +190,15 @@ def load_network(
         ModelError: Missing, truncated or mismatching weights.
     """
     import torch
-    from transformers import T5ForConditionalGeneration
+    from transformers import MT5ForConditionalGeneration, T5ForConditionalGeneration
 
+    kind: Any = T5ForConditionalGeneration
+    if _read_json(folder / "config.json").get("model_type") == "mt5":
+        kind = MT5ForConditionalGeneration  # which does not scale the decoder's output
     loaded: Any
     try:
         with _quiet_transformers():
-            loaded = T5ForConditionalGeneration.from_pretrained(
+            loaded = kind.from_pretrained(
                 str(folder),
                 dtype=torch.bfloat16 if dtype == "bf16" else torch.float32,
                 local_files_only=True,
@@ -145,9 +206,7 @@ def load_network(
                 output_loading_info=True,
             )
     except Exception as error:  # safetensors, pickle and shape errors share no base class
-        raise ModelError(
-            f"{folder}: the weights cannot be loaded ({type(error).__name__}: {_first_line(error)})"
-        ) from error
+        raise _not_loadable(folder, error) from error
     network, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:
@@ -240,6 +299,12 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _not_loadable(folder: Path, error: Exception) -> ModelError:
+    return ModelError(
+        f"{folder}: the weights cannot be loaded ({type(error).__name__}: {_first_line(error)})"
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -10,6 +10,15 @@ from pathlib import Path
 import pytest
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What runs remember between them stays out of the home of whoever runs the tests."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def vocabulary(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with the tokenizer files of 600 pieces."""
@@ -37,6 +46,16 @@ def tiny_flan(vocabulary: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
     return tiny_models.save_model(
         tiny_models.tiny_v1_1(vocabulary), vocabulary, tmp_path_factory.mktemp("tiny_flan")
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_mt5(vocabulary: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Model folder of an mT5 (untied, gated GELU) with random weights. Read only."""
+    import tiny_models
+
+    return tiny_models.save_model(
+        tiny_models.tiny_mt5(vocabulary), vocabulary, tmp_path_factory.mktemp("tiny_mt5")
     )
 
 

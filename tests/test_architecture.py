@@ -22,11 +22,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("schema",),
     ("config",),
-    ("source", "tokenise", "t5", "metrics", "cluster", "pool", "progress"),
+    ("source", "tokenise", "t5", "batching", "metrics", "cluster", "pool", "progress"),
     ("output",),
     ("sink", "manifest"),
+    ("stages",),
     ("weights",),
     ("engine",),
+    ("generation",),
+    ("gate",),
     ("scorer",),
     ("report",),
     ("pipeline",),
@@ -38,7 +41,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 
 # Who may import the heavy libraries, at any depth of the file.
-TORCH_ROOMS = frozenset({"t5", "weights", "engine", "finetune"})
+TORCH_ROOMS = frozenset({"t5", "weights", "engine", "generation", "finetune"})
 RAY_ROOMS = frozenset({"cluster", "pipeline", "finetune"})
 
 # What other rooms may take from transformers: tokenisers and configurations need no torch.

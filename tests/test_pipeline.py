@@ -23,7 +23,7 @@ from sentiment.source.listing import list_shards
 def raised_in_a_stage(error: Exception) -> RayError:
     """What Ray Data hands the driver: the cause is lost on the way, its traceback is not."""
     text = (
-        f"ray::MapBatches(_Commit)() (pid=1)\n  File x, line 1\n    raise {type(error).__name__}\n"
+        f"ray::MapBatches(Commit)() (pid=1)\n  File x, line 1\n    raise {type(error).__name__}\n"
         f"{type(error).__module__}.{type(error).__name__}: {error}\n\n"
         "The above exception was the direct cause of the following exception:\n\n"
         "ray.exceptions.UserCodeException: UDF failed to process a data block.\n"

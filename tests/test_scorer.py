@@ -11,11 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import tiny_models
+import torch
+from transformers import T5ForConditionalGeneration
 
 from sentiment.engine import Engine, LabelScores
-from sentiment.errors import ModelError
+from sentiment.errors import DeviceError, ModelError
 from sentiment.finetune.network import new_network
 from sentiment.finetune.vocabulary import train_vocabulary
+from sentiment.generation import Generator
 from sentiment.schema import (
     DETAIL,
     IDS,
@@ -29,7 +32,7 @@ from sentiment.schema import (
 )
 from sentiment.scorer import Scorer, ScorerPlan, check_model
 from sentiment.tokenise import Tokeniser, tokenise_block
-from sentiment.weights import find_model
+from sentiment.weights import find_model, load_t5
 
 ANSWERS = (LABEL, SCORE, OFF_LABEL)
 
@@ -73,9 +76,8 @@ def test_a_block_comes_back_labelled(
     ids = [np.array(row, np.int32) for row in block.column(IDS).to_pylist()]
     tokeniser = Tokeniser(tiny_model, "{text}", 64, "head")
     expected = Engine(
-        scorer._engine._network,
+        load_t5(tiny_model, device=torch.device("cpu"), precision="fp32"),
         [tokeniser.label_ids(label) for label in ("negative", "positive")],
-        precision="fp32",
         batch_tokens=100,
     ).score(ids)
     names = np.array(["negative", "positive"])[expected.best_N]
@@ -192,7 +194,7 @@ def test_generation_labels_what_was_said_and_rejects_the_rest(
     said = [(*tokeniser.label_ids(text), 1) for text in ("positive", "negative", "good", "")]
     said[0] = (*said[0], 44, 1)  # what follows `</s>` was not said
     monkeypatch.setattr(
-        Engine, "generate", lambda *_, **__: ([*said, (), said[0]], {4: "RuntimeError"})
+        Generator, "generate", lambda *_, **__: ([*said, (), said[0]], {4: "RuntimeError"})
     )
     out = scorer(block_of(tiny_model, texts[:6]))
     assert out.column(LABEL).to_pylist() == ["positive", "negative", None, None, None, "positive"]
@@ -225,7 +227,7 @@ def test_a_label_is_recognised_as_the_model_spells_it(
     """The tokenizer folds white space, so what the model says can differ from the label text."""
     plan = plan_of(tiny_model, labels=["very  good", "bad"], decode="generate")
     tokens = Tokeniser(tiny_model, "{text}", 64, "head").label_ids("very good")
-    monkeypatch.setattr(Engine, "generate", lambda *_, **__: ([tokens], {}))
+    monkeypatch.setattr(Generator, "generate", lambda *_, **__: ([tokens], {}))
     out = Scorer(plan)(block_of(tiny_model, texts[:1]))
     assert out.column(LABEL).to_pylist() == ["very  good"]
 
@@ -237,6 +239,42 @@ def test_a_model_that_changed_since_planning_is_refused(tiny_model: Path, tmp_pa
     (folder / "config.json").write_text((folder / "config.json").read_text() + "\n")
     with pytest.raises(ModelError, match="differs on this machine"):
         Scorer(plan)
+
+
+def test_scoring_labels_builds_no_model_of_transformers(
+    tiny_model: Path, texts: list[str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a model of transformers was built")
+
+    monkeypatch.setattr(T5ForConditionalGeneration, "__init__", refuse)
+    out = Scorer(plan_of(tiny_model))(block_of(tiny_model, texts[:3]))
+    assert out.column(LABEL).null_count == 0
+
+
+def test_the_precision_of_the_plan_is_the_one_multiplied_in(
+    scorer: Scorer, tiny_model: Path, texts: list[str | None]
+) -> None:
+    block = block_of(tiny_model, texts)
+    rounded = Scorer(dataclasses.replace(plan_of(tiny_model), precision="bf16"))(block)
+    drift = np.abs(rounded.column(SCORE).to_numpy() - scorer(block).column(SCORE).to_numpy())
+    assert 1e-5 < drift.max() < 0.1
+
+
+@pytest.mark.parametrize("decode", ["labels", "generate"])
+def test_a_broken_gpu_stops_the_block(
+    tiny_model: Path, texts: list[str | None], decode: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No row is to blame, so none is rejected."""
+
+    def broken(*_: Any) -> None:
+        raise DeviceError("the GPU failed")
+
+    scorer = Scorer(plan_of(tiny_model, decode=decode))
+    where, name = (Engine, "score") if decode == "labels" else (Generator, "generate")
+    monkeypatch.setattr(where, name, broken)
+    with pytest.raises(DeviceError):
+        scorer(block_of(tiny_model, texts[:3]))
 
 
 def test_a_good_model_passes_the_check(tiny_model: Path) -> None:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import numpy as np
 import pytest
+import reference
 import tiny_models
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
+from transformers import T5ForConditionalGeneration
 
 from sentiment import weights
 from sentiment.errors import ModelError
-from sentiment.weights import find_model, folder_digest, load_network
+from sentiment.t5.network import T5
+from sentiment.weights import find_model, folder_digest, load_network, load_t5
 
 CPU = torch.device("cpu")
+KINDS = ("tiny_v1_0", "tiny_v1_1", "tiny_mt5")
+IDS = [np.array(row, np.int32) for row in ([5, 9, 30, 1], [77, 1], [4, 4, 250, 599, 17, 2, 1])]
 PUBLISHED = "mrm8488/t5-base-finetuned-imdb-sentiment"
 
 
@@ -31,6 +39,34 @@ def folder(tiny_model: Path, tmp_path: Path) -> Path:
 def change_json(path: Path, **values: Any) -> None:
     before = json.loads(path.read_text()) if path.exists() else {}
     path.write_text(json.dumps({**before, **values}))
+
+
+def t5_of(folder: Path) -> T5:
+    return load_t5(folder, device=CPU, precision="fp32")
+
+
+# What both loaders promise of a damaged folder.
+Loader = Callable[[Path], Any]
+LOADERS: list[Loader] = [t5_of, lambda folder: load_network(folder, device=CPU)]
+NAMES = ["load_t5", "load_network"]
+
+
+def assert_scores_as(network: Any, folder: Path) -> None:
+    """What is loaded from the folder gives the logits of transformers' model."""
+    theirs = reference.first_logits(network, IDS)
+    torch.testing.assert_close(t5_of(folder).logits(IDS), theirs, atol=1e-4, rtol=1e-4)
+
+
+def split_in_two(folder: Path, name: str, save: Callable[[dict[str, Any], Path], None]) -> None:
+    """Weights as large models are published: in parts, with an index of what is where."""
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    stem, ending = name.split(".")
+    parts = [f"{stem}-0000{n}-of-00002.{ending}" for n in (1, 2)]
+    weight_map = {key: parts[n % 2] for n, key in enumerate(sorted(tensors))}
+    for part in parts:
+        save({key: tensors[key] for key in tensors if weight_map[key] == part}, folder / part)
+    (folder / f"{name}.index.json").write_text(json.dumps({"weight_map": weight_map}))
 
 
 def logits_of(network: Any) -> torch.Tensor:
@@ -192,7 +228,24 @@ def test_the_digest_ignores_papers_and_place(folder: Path, tmp_path: Path) -> No
     assert folder_digest(moved) != before
 
 
-@pytest.mark.parametrize("kind", ["tiny_v1_0", "tiny_v1_1"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_saved_model_scores_as_it_did(
+    kind: str, dtype: torch.dtype, vocabulary: Path, tmp_path: Path
+) -> None:
+    network = getattr(tiny_models, kind)(vocabulary).to(dtype)
+    folder = tiny_models.save_model(network, vocabulary, tmp_path)
+    assert_scores_as(network.float(), folder)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "tiny_v1_0",
+        "tiny_v1_1",
+        "tiny_mt5",
+    ],
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_saved_model_comes_back_as_it_was(
     kind: str, dtype: torch.dtype, vocabulary: Path, tmp_path: Path
@@ -206,7 +259,21 @@ def test_a_saved_model_comes_back_as_it_was(
     assert load_network(folder, device=CPU, dtype="bf16").dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("kind", ["tiny_v1_0", "tiny_v1_1"])
+def test_scoring_builds_no_model_of_transformers(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would take seconds and twice the memory, only to be taken apart."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a model of transformers was built")
+
+    monkeypatch.setattr(T5ForConditionalGeneration, "__init__", refuse)
+    assert torch.isfinite(t5_of(tiny_model).logits(IDS)).all()
+    with pytest.raises(ModelError, match="was built"):
+        load_network(tiny_model, device=CPU)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_checkpoint_of_older_transformers_loads_alike(
     kind: str, vocabulary: Path, tmp_path: Path
 ) -> None:
@@ -214,25 +281,75 @@ def test_a_checkpoint_of_older_transformers_loads_alike(
     network = getattr(tiny_models, kind)(vocabulary)
     folder = tiny_models.save_model(network, vocabulary, tmp_path)
     config = json.loads((folder / "config.json").read_text())
-    config["tie_word_embeddings"] = config.pop("scale_decoder_outputs")
+    config["tie_word_embeddings"] = config.pop("scale_decoder_outputs", False)
     for name in ("dense_act_fn", "is_gated_act", "dtype"):
         config.pop(name)
     (folder / "config.json").write_text(json.dumps(config))
     tensors = load_file(folder / "model.safetensors")
     for stack in ("encoder", "decoder"):  # the copies that such checkpoints carry
         tensors[f"{stack}.embed_tokens.weight"] = tensors["shared.weight"].clone()
+    # And a bias that transformers dropped from cross-attention, and ignores.
+    stray = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
+    tensors[stray] = torch.ones(32, 4)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    assert torch.equal(logits_of(load_network(folder, device=CPU)), logits_of(network))
+    assert_scores_as(network, folder)
+    if kind != "tiny_mt5":
+        assert torch.equal(logits_of(load_network(folder, device=CPU)), logits_of(network))
+
+
+def test_weights_in_parts_are_one_model(folder: Path) -> None:
+    network = load_network(folder, device=CPU)
+    before = t5_of(folder).logits(IDS)
+    split_in_two(folder, "model.safetensors", lambda tensors, path: save_file(tensors, path))
+    assert not (folder / "model.safetensors").exists()
+    assert torch.equal(t5_of(folder).logits(IDS), before)
+    assert_scores_as(network, folder)
+
+
+def test_pickled_weights_in_parts_are_one_model(folder: Path) -> None:
+    before = t5_of(folder).logits(IDS)
+    split_in_two(folder, "pytorch_model.bin", lambda tensors, path: torch.save(tensors, path))
+    assert torch.equal(t5_of(folder).logits(IDS), before)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_missing_part_is_an_error(folder: Path, name: str) -> None:
+    def save(tensors: dict[str, Any], path: Path) -> None:
+        save_file(tensors, path) if path.suffix == ".safetensors" else torch.save(tensors, path)
+
+    split_in_two(folder, name, save)
+    [part] = folder.glob("*-00002-of-00002.*")
+    part.unlink()
+    with pytest.raises(ModelError, match=rf"cannot be loaded .*{part.name}") as caught:
+        t5_of(folder)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["{", "{}", '{"weight_map": {}}'])
+def test_an_index_without_parts_is_an_error(folder: Path, content: str) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(ModelError, match=re.escape(str(folder))):
+        t5_of(folder)
+
+
+def test_safetensors_are_preferred_to_a_pickle(folder: Path) -> None:
+    before = t5_of(folder).logits(IDS)
+    torch.save({}, folder / "pytorch_model.bin")
+    assert torch.equal(t5_of(folder).logits(IDS), before)
 
 
 def test_pickled_weights_load_as_tensors_only(folder: Path) -> None:
     expected = logits_of(load_network(folder, device=CPU))
+    before = t5_of(folder).logits(IDS)
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
     assert torch.equal(logits_of(load_network(folder, device=CPU)), expected)
+    assert torch.equal(t5_of(folder).logits(IDS), before)
 
 
-def test_pickled_code_is_refused(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("load", LOADERS, ids=NAMES)
+def test_pickled_code_is_refused(load: Loader, folder: Path, tmp_path: Path) -> None:
     class Malice:
         def __reduce__(self) -> tuple[Any, ...]:
             return Path.touch, (tmp_path / "ran",)
@@ -240,42 +357,67 @@ def test_pickled_code_is_refused(folder: Path, tmp_path: Path) -> None:
     torch.save({"shared.weight": Malice()}, folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="cannot be loaded"):
-        load_network(folder, device=CPU)
+        load(folder)
     assert not (tmp_path / "ran").exists()
 
 
-def test_truncated_weights_are_one_line(folder: Path) -> None:
+@pytest.mark.parametrize("load", LOADERS, ids=NAMES)
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_truncated_weights_are_one_line(load: Loader, folder: Path, name: str) -> None:
     path = folder / "model.safetensors"
+    if name != path.name:
+        torch.save(load_file(path), folder / name)
+        path.unlink()
+        path = folder / name
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ModelError, match="cannot be loaded") as caught:
-        load_network(folder, device=CPU)
+        load(folder)
     assert "\n" not in str(caught.value)
 
 
-def test_no_weights_is_an_error(folder: Path) -> None:
+@pytest.mark.parametrize("load", LOADERS, ids=NAMES)
+def test_no_weights_is_an_error(load: Loader, folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="cannot be loaded"):
-        load_network(folder, device=CPU)
+        load(folder)
 
 
-def test_a_missing_tensor_is_named(folder: Path) -> None:
+@pytest.mark.parametrize("load", LOADERS, ids=NAMES)
+def test_a_missing_tensor_is_named(load: Loader, folder: Path) -> None:
     path = folder / "model.safetensors"
     tensors = load_file(path)
     del tensors["encoder.final_layer_norm.weight"]
     save_file(tensors, path, metadata={"format": "pt"})
-    with pytest.raises(ModelError, match=r"encoder\.final_layer_norm\.weight"):
-        load_network(folder, device=CPU)
+    with pytest.raises(
+        ModelError, match=r"1 weights are missing, first encoder\.final_layer_norm\.weight"
+    ) as caught:
+        load(folder)
+    assert str(folder) in str(caught.value)
 
 
 def test_a_tensor_of_another_shape_is_an_error(folder: Path) -> None:
     change_json(folder / "config.json", d_ff=65)
     with pytest.raises(ModelError, match="cannot be loaded"):
         load_network(folder, device=CPU)
+    with pytest.raises(ModelError, match=r"DenseReluDense.*\(64, 32\).*\(65, 32\)") as caught:
+        t5_of(folder)
+    assert str(folder) in str(caught.value)
 
 
+def test_a_config_that_describes_no_t5_is_an_error(folder: Path) -> None:
+    change_json(folder / "config.json", d_kv=None)
+    with pytest.raises(ModelError, match="d_kv") as caught:
+        t5_of(folder)
+    assert str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize("load", LOADERS, ids=NAMES)
 def test_loading_is_silent(
-    tiny_flan: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+    load: Loader,
+    tiny_flan: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    load_network(tiny_flan, device=CPU)
+    load(tiny_flan)
     assert capfd.readouterr() == ("", "")
     assert caplog.records == []

@@ -28,7 +28,12 @@ from sentiment.config import FinetuneConfig
 from sentiment.engine import Engine, default_batch_tokens, limit_threads, resolve_precision
 from sentiment.finetune.dataset import TokenRows, epoch_batches
 from sentiment.finetune.history import write_history
-from sentiment.finetune.network import new_network, set_dropout, set_uniform_attention
+from sentiment.finetune.network import (
+    for_scoring,
+    new_network,
+    set_dropout,
+    set_uniform_attention,
+)
 from sentiment.metrics import classification_report, confusion
 from sentiment.weights import load_network
 
@@ -254,15 +259,12 @@ class Worker:
     def evaluate(self, part: str) -> dict[str, Any]:
         """Classification report of `validation` or `test` by scoring the label texts."""
         rows = TokenRows.load(self.plan.data / part)
-        self.network.eval()
         engine = Engine(
-            self.network,
+            for_scoring(self.network, self.precision, self.device),
             self.plan.label_ids,
-            precision=self.precision,
             batch_tokens=default_batch_tokens(self.device.type),
         )
         best_N = engine.score([rows[row] for row in range(len(rows))]).best_N
-        self.network.train()
         labels = self.plan.labels
         cells = confusion([labels[i] for i in rows.labels], [labels[i] for i in best_N])
         return classification_report(cells)

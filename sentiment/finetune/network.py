@@ -5,12 +5,16 @@ Takes an architecture or a network, gives a network. Knows no data and no traini
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Final
 
 import torch
 from transformers import PreTrainedTokenizerBase, T5Config, T5ForConditionalGeneration
 
 from sentiment.config import ArchitectureConfig
+from sentiment.t5.linear import ResolvedPrecision
+from sentiment.t5.network import T5
+from sentiment.t5.shape import T5Shape
 
 # A head that starts on one neighbour gives it e^6, 400 times the weight of any other token; its
 # content scores start small, so as not to drown that.
@@ -94,6 +98,20 @@ def set_dropout(network: torch.nn.Module, rate: float, *, attention: float) -> N
             module.p = rate
         elif isinstance(getattr(module, "dropout", None), float):
             module.dropout = attention  # type: ignore[assignment]
+
+
+def for_scoring(
+    network: T5ForConditionalGeneration, precision: ResolvedPrecision, device: torch.device
+) -> T5:
+    """The same weights as they are now, in the engine that will score with them."""
+    shape = T5Shape.from_config(network.config.to_dict())
+    return T5(
+        # The pooling phase takes the encoder's blocks out.
+        dataclasses.replace(shape, encoder_layers=len(_blocks(network.encoder))),
+        network.state_dict(),
+        precision=precision,
+        device=device,
+    )
 
 
 def _blocks(stack: torch.nn.Module) -> list[Any]:

@@ -1,0 +1,139 @@
+"""The numerics gate: a model must give the same answers in the precision it is about to run in.
+
+Takes a model and a precision, scores a small golden set in float32 and in that precision, and says
+how far they are apart. Asked once per model, labels, precision and kind of processor; what passed
+is remembered. Knows no cluster and no output.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from sentiment.engine import Engine, Ids, LabelScores, default_device, processor_name
+from sentiment.errors import ModelError
+from sentiment.schema import SCORING_VERSION, digest
+from sentiment.t5.linear import ResolvedPrecision
+from sentiment.tokenise import Tokeniser
+from sentiment.weights import ModelCard, load_t5
+
+# Largest change of any label's probability. In bf16 it is the promise of the output contract; in
+# int8, which is for those who ask for it, the built-in model changes by up to 0.03.
+LIMITS: Final[dict[ResolvedPrecision, float]] = {"fp32": 0.0, "bf16": 0.01, "int8": 0.05}
+
+_GOLDEN_FILE = Path(__file__).parent / "golden.txt"
+
+# Golden texts are short; joined, they also fill a source limit of 512 tokens.
+_JOINED = 16
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How far a precision is from float32 on the golden set.
+
+    Attributes:
+        rows: Texts compared.
+        worst: Largest change of any label's probability among the labels.
+        flips: Texts whose label changed.
+    """
+
+    rows: int
+    worst: float
+    flips: int
+
+    def passes(self, precision: ResolvedPrecision) -> bool:
+        """Whether the limit of this precision holds; with two labels it also bounds flips."""
+        return self.worst <= LIMITS[precision]
+
+
+def measure_drift(
+    card: ModelCard, precision: ResolvedPrecision, *, batch_tokens: int, device_type: str
+) -> Drift:
+    """Compare a precision with float32 on this machine, or remember having done so.
+
+    Args:
+        card: The model.
+        precision: What is asked; float32 itself is scored once, to see that it gives numbers.
+        batch_tokens: As in the run that follows, so that its batches are the ones tried.
+        device_type: `cuda` or `cpu`.
+
+    Raises:
+        ModelError: The model cannot be loaded, cannot spell the labels, or gives no number.
+    """
+    path = _cache_folder() / f"{_key(card, precision, batch_tokens, device_type)}.json"
+    try:
+        return Drift(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        pass
+    drift = _measured(card, precision, batch_tokens)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(f".{os.getpid()}")
+        unfinished.write_text(json.dumps(asdict(drift)), encoding="utf-8")
+        unfinished.rename(path)
+    except OSError as error:
+        _log.debug("%s: cannot be written, the check will run again (%s)", path, error)
+    return drift
+
+
+def _measured(card: ModelCard, precision: ResolvedPrecision, batch_tokens: int) -> Drift:
+    tokeniser = Tokeniser(card.folder, card.template, card.max_source_tokens, card.long_text)
+    ids = [item.ids for item in tokeniser.encode(_golden_texts())]
+    labels = [tokeniser.label_ids(label) for label in card.labels]
+
+    def score(how: ResolvedPrecision) -> LabelScores:
+        return _score(card, ids, labels, how, batch_tokens)
+
+    exact = score("fp32")
+    rounded = exact if precision == "fp32" else score(precision)
+    drift_NK = np.abs(exact.probabilities_NK - rounded.probabilities_NK)
+    return Drift(
+        rows=len(ids),
+        worst=float(drift_NK.max()),
+        flips=int((exact.best_N != rounded.best_N).sum()),
+    )
+
+
+def _score(
+    card: ModelCard,
+    ids: Sequence[Ids],
+    labels: Sequence[tuple[int, ...]],
+    precision: ResolvedPrecision,
+    batch_tokens: int,
+) -> LabelScores:
+    network = load_t5(card.folder, device=default_device(), precision=precision)
+    scores = Engine(network, labels, batch_tokens=batch_tokens).score(ids)
+    if scores.errors:
+        reason = next(iter(scores.errors.values()))
+        raise ModelError(f"{card.folder}: the model fails in {precision}: {reason}")
+    return scores
+
+
+def _golden_texts() -> list[str]:
+    short = _GOLDEN_FILE.read_text(encoding="utf-8").splitlines()
+    return [*short, *(" ".join(short[n : n + _JOINED]) for n in range(0, len(short), _JOINED))]
+
+
+def _key(card: ModelCard, precision: ResolvedPrecision, batch_tokens: int, device_type: str) -> str:
+    return digest(
+        [
+            card.digest, card.labels, card.template, card.max_source_tokens, card.long_text,
+            precision, batch_tokens, device_type, processor_name(), version("torch"),
+            SCORING_VERSION,
+        ]
+    )[:32]  # fmt: skip
+
+
+def _cache_folder() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "sentiment" / "numerics"

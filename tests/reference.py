@@ -1,0 +1,63 @@
+"""What transformers says: no padding, no batch of unlike rows, one full pass per label.
+
+The yardstick of the network and the engine. Rows of one length share a pass, for speed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sentiment.t5.linear import ResolvedPrecision
+from sentiment.t5.network import T5
+from sentiment.t5.shape import T5Shape
+
+Ids = NDArray[np.int32]
+CPU = torch.device("cpu")
+
+
+def our_t5(network: Any, precision: ResolvedPrecision = "fp32") -> T5:
+    """The same weights in our own forward."""
+    shape = T5Shape.from_config(network.config.to_dict())
+    return T5(shape, network.state_dict(), precision=precision, device=CPU)
+
+
+def random_ids(lengths: Sequence[int], vocabulary: int, seed: int = 0) -> list[Ids]:
+    random = np.random.default_rng(seed)
+    return [random.integers(0, vocabulary, length).astype(np.int32) for length in lengths]
+
+
+def first_logits(network: Any, rows: Sequence[Ids]) -> torch.Tensor:
+    """float32 vocabulary logits of the first generated token: (rows, vocabulary)."""
+    return _decoded(network, rows, ())[:, 0]
+
+
+def label_log_probs(
+    network: Any, rows: Sequence[Ids], labels: Sequence[tuple[int, ...]]
+) -> NDArray[np.float64]:
+    """Log-probability of each label, by teacher forcing: (rows, labels)."""
+    columns = []
+    for label in labels:
+        log_p_RTV = torch.log_softmax(_decoded(network, rows, label).double(), dim=-1)
+        columns.append(sum(log_p_RTV[:, step, token] for step, token in enumerate(label)))
+    return torch.stack(columns, dim=1).numpy()
+
+
+@torch.no_grad()
+def _decoded(network: Any, rows: Sequence[Ids], target: tuple[int, ...]) -> torch.Tensor:
+    """float32 logits after the start token and each target token."""
+    start_id = network.config.decoder_start_token_id
+    target_1T = torch.tensor([[start_id, *target]])
+    answers: dict[int, torch.Tensor] = {}
+    for length in {len(row) for row in rows}:
+        same = [n for n, row in enumerate(rows) if len(row) == length]
+        ids_RS = torch.from_numpy(np.stack([rows[n] for n in same]).astype(np.int64))
+        logits_RTV = network(
+            input_ids=ids_RS, decoder_input_ids=target_1T.expand(len(same), -1)
+        ).logits
+        answers.update(zip(same, logits_RTV, strict=True))
+    return torch.stack([answers[n] for n in range(len(rows))])
