@@ -4,6 +4,7 @@
                                 [--model FOLDER] [--tokenizer FOLDER] [--reviews-file FILE]
 
 The peers are listed in VARIANTS; needs the `bench` extra, and leaves out what is not installed.
+All variants stay loaded together, which takes 16 GB of memory for T5-base.
 All get the same token ids; tokenising, converting and quantising are not timed. Variants take turns
 round by round, so that a drift of the machine hits all alike, after one round that is not counted.
 

@@ -146,9 +146,11 @@ class Int8Linear:
         rounded_TD, scale_T1 = self._quantise(x_TD)
         y_TN: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
             rounded_TD, 1.0, self._zero, self._packed, self._scale_N, self._zero_N,
-            None, 1.0, 0, torch.bfloat16, "none", [], "",
+            None, 1.0, 0, torch.bfloat16, "relu" if self._activation == "relu" else "none", [], "",
         )  # fmt: skip
-        return activate(y_TN.mul_(scale_T1.to(torch.bfloat16)), self._activation)
+        y_TN.mul_(scale_T1.to(torch.bfloat16))
+        # ReLU may come before a positive factor; the others must see the value itself.
+        return y_TN if self._activation == "relu" else activate(y_TN, self._activation)
 
     def _quantise(self, x_TD: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         extent_TD = x_TD if self._zero == 0 else x_TD.abs()
