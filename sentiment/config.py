@@ -10,10 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     CliPositionalArg,
@@ -27,8 +34,16 @@ from pydantic_settings import (
 from sentiment.errors import ConfigError
 
 LongText = Literal["head", "head_tail"]
-Precision = Literal["auto", "fp32", "bf16", "int8"]
-TrainingPrecision = Literal["auto", "fp32", "bf16"]
+
+
+def _no_half(value: Any) -> Any:
+    if value in ("fp16", "float16", "half"):
+        raise ValueError(f"--precision {value}: T5's activations overflow it; use bf16 or fp32")
+    return value
+
+
+Precision = Annotated[Literal["auto", "fp32", "bf16", "int8"], BeforeValidator(_no_half)]
+TrainingPrecision = Annotated[Literal["auto", "fp32", "bf16"], BeforeValidator(_no_half)]
 
 
 class JobConfig(BaseSettings):

@@ -111,6 +111,7 @@ def test_resolved_settings_load_again(tmp_path: Path) -> None:
         ([*MINIMAL, "--unit-rows", "many"], "--unit-rows: .*valid integer.*, got 'many'"),
         ([*MINIMAL, "--max-rejected", "2"], "--max-rejected: .*less than or equal to 1, got '2'"),
         ([*MINIMAL, "--decode", "freely"], "--decode.*freely"),
+        ([*MINIMAL, "--precision", "fp16"], "--precision fp16: .*overflow it; use bf16"),
         ([*MINIMAL, "--prefix", "a b"], "--prefix: .*match pattern.*, got 'a b'"),
         ([*MINIMAL, "--cpus-per-actor", "0"], "--cpus-per-actor: .*0.5, got '0'"),
         ([*MINIMAL, "--no-such", "1"], "--no-such"),
