@@ -101,6 +101,15 @@ def connect(address: str | None) -> Iterator[Cluster]:
             ray.shutdown()
 
 
+def _idle_workers() -> int:
+    """Worker processes that may wait for their next task.
+
+    By default as many as there are whole CPUs free, which beside the scoring actors is none: every
+    task would start a process of its own, at seconds of CPU each.
+    """
+    return max(2, os.cpu_count() or 1)
+
+
 def _start(target: str) -> None:
     """Join or start Ray without its chatter: users see our lines, and errors as exceptions."""
     # The remarks on access tokens are for whoever opens a cluster to a network; ours is not.
@@ -116,6 +125,7 @@ def _start(target: str) -> None:
                     logging_level=logging.WARNING,
                     include_dashboard=False,
                     _node_ip_address="127.0.0.1",
+                    _system_config={"num_workers_soft_limit": _idle_workers()},
                 )
             else:
                 ray.init(address=target, log_to_driver=False, logging_level=logging.WARNING)

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from transformers import T5ForConditionalGeneration
 
 from sentiment.batching import TokenBatcher
 from sentiment.engine import OUTSIDE_VOCABULARY, Ids, TokenIds, device_error, device_faults, embeds
 from sentiment.t5.linear import ResolvedPrecision
+
+if TYPE_CHECKING:
+    from transformers import T5ForConditionalGeneration
 
 
 class Generator:

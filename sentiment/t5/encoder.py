@@ -201,13 +201,16 @@ def rms_norm(x_D: torch.Tensor, shape: T5Shape) -> torch.Tensor:
 def _pieces(
     x_TD: torch.Tensor, lengths: Sequence[int], least_tokens: int
 ) -> Iterator[tuple[torch.Tensor, Sequence[int]]]:
-    """Views of whole sequences, end to end, of so many tokens or little more, and their lengths."""
-    first, start, tokens = 0, 0, 0
+    """Views of whole sequences, end to end, as many as have so many tokens, and their lengths.
+
+    They share the tokens evenly: a small rest would read all weights for a few rows.
+    """
+    first, start, tokens, left = 0, 0, 0, len(x_TD)
     for n, length in enumerate(lengths):
         tokens += length
-        if tokens >= least_tokens or n == len(lengths) - 1:
+        if tokens * max(1, left // least_tokens) >= left:
             yield x_TD[start : start + tokens], lengths[first : n + 1]
-            first, start, tokens = n + 1, start + tokens, 0
+            first, start, left, tokens = n + 1, start + tokens, left - tokens, 0
 
 
 def _groups(

@@ -308,11 +308,19 @@ def test_pieces_hold_every_sequence_once_and_enough_of_them(
     assert torch.equal(torch.cat([x_tD for x_tD, _ in pieces]), x_TD)
     for x_tD, piece in pieces:
         assert len(x_tD) == sum(piece)
-        assert sum(piece[:-1]) < least_tokens, "a piece ends as soon as it is large enough"
+        assert sum(piece[:-1]) < 2 * least_tokens, "a piece of two is two pieces"
     assert all(sum(piece) >= least_tokens for _, piece in pieces[:-1])
     # Views: what a layer adds to a piece must reach the batch.
     pieces[-1][0].fill_(-1)
     assert int(x_TD[-1, 0]) == -1
+
+
+@given(sequences=st.integers(1, 3000), least_tokens=st.integers(1, 1000))
+def test_pieces_leave_no_small_rest(sequences: int, least_tokens: int) -> None:
+    pieces = encoder._pieces(torch.zeros(sequences, 1), [1] * sequences, least_tokens)
+    sizes = [len(lengths) for _, lengths in pieces]
+    assert len(sizes) == max(1, sequences // least_tokens)
+    assert max(sizes) - min(sizes) <= 1
 
 
 def test_an_encoder_may_have_no_blocks(family: str, networks: dict[str, Any]) -> None:
