@@ -14,7 +14,14 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from sentiment.config import ArchitectureConfig, FinetuneConfig, JobConfig, ScoreConfig
+from sentiment.config import (
+    ArchitectureConfig,
+    FinetuneConfig,
+    ReplayConfig,
+    ScoreConfig,
+    VerifyConfig,
+)
+from sentiment.settings import JobConfig
 
 PAGE = Path(__file__).parent / "configuration.md"
 
@@ -47,7 +54,7 @@ DECIDING = {
 def page() -> str:
     """The whole page."""
     parts = [INTRODUCTION]
-    for settings in (ScoreConfig, FinetuneConfig):
+    for settings in (ScoreConfig, VerifyConfig, ReplayConfig, FinetuneConfig):
         parts.append(f"## `sentiment {settings.command}`\n")
         parts.append(f"{settings.__doc__}\n")
         parts.append(table(settings))
@@ -71,6 +78,8 @@ def table(settings: type[BaseModel]) -> str:
 def flag(settings: type[BaseModel], name: str) -> str:
     if name == "sources":
         return "`SOURCE…` (YAML: `sources`)"
+    if issubclass(settings, JobConfig) and name in settings.positional:
+        return f"`{name.upper()}` (YAML: `{name}`)"
     return f"`--{name.replace('_', '-')}`" if issubclass(settings, JobConfig) else f"`{name}`"
 
 

@@ -1,4 +1,4 @@
-"""The command line: `sentiment score …`, `sentiment finetune …`.
+"""The command line: `sentiment score …`, `verify`, `replay`, `finetune`.
 
 Takes arguments, calls one function, gives an exit code: 0 done, 1 failed, 2 unusable input or
 settings, 3 the ledger does not balance, 4 too many rows rejected, 130 interrupted.
@@ -13,13 +13,16 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import version
 
-from sentiment.config import FinetuneConfig, JobConfig, ScoreConfig
+from sentiment.config import FinetuneConfig, ReplayConfig, ScoreConfig, VerifyConfig
 from sentiment.errors import SentimentError
+from sentiment.settings import JobConfig
 
 # Command, its configuration, and where its job lives: imported when it is asked for, so that
 # --help and a mistyped option answer at once.
 _JOBS: dict[str, tuple[type[JobConfig], str, str]] = {
     "score": (ScoreConfig, "sentiment.run", "score"),
+    "verify": (VerifyConfig, "sentiment.verify.job", "verify"),
+    "replay": (ReplayConfig, "sentiment.replay", "replay"),
     "finetune": (FinetuneConfig, "sentiment.finetune.job", "finetune"),
 }
 
@@ -50,7 +53,7 @@ def run_job(command: str, arguments: Sequence[str] | None = None) -> int:
     """Run one command and turn its errors into a line and an exit code.
 
     Args:
-        command: `score` or `finetune`.
+        command: One of `_JOBS`.
         arguments: Words after the command; those of the process by default.
 
     Returns:

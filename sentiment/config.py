@@ -1,37 +1,16 @@
-"""The configuration of every job: one documented model for the CLI, YAML, environment and Python.
+"""The settings of every job: one documented model for the CLI, YAML, environment and Python.
 
-Takes argument lists, `SENTIMENT_*` variables and YAML files; gives frozen, validated settings.
 Knows no file format, no model and no cluster: what depends on those is resolved where it is known.
-
-Precedence, first wins: command line, environment, YAML file (`--config`), default.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    model_validator,
-)
-from pydantic_settings import (
-    BaseSettings,
-    CliPositionalArg,
-    CliSettingsSource,
-    EnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_settings import CliPositionalArg
 
-from sentiment.errors import ConfigError
+from sentiment.settings import JobConfig
 
 LongText = Literal["head", "head_tail"]
 
@@ -46,99 +25,11 @@ Precision = Annotated[Literal["auto", "fp32", "bf16", "int8"], BeforeValidator(_
 TrainingPrecision = Annotated[Literal["auto", "fp32", "bf16"], BeforeValidator(_no_half)]
 
 
-class JobConfig(BaseSettings):
-    """What all jobs share: how settings are found and how mistakes in them are told."""
-
-    model_config = SettingsConfigDict(
-        frozen=True,
-        extra="forbid",
-        env_prefix="SENTIMENT_",
-        cli_kebab_case=True,
-        cli_implicit_flags=True,
-        cli_hide_none_type=True,
-        cli_avoid_json=True,
-        cli_exit_on_error=False,
-    )
-    command: ClassVar[str]
-
-    config: Path | None = Field(None, description="YAML file with any of these settings.")
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        *_others: PydanticBaseSettingsSource,
-        **_named: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Python callers say what they mean: the constructor reads no environment, `load` does."""
-        return (init_settings,)
-
-    @classmethod
-    def load(cls, arguments: Sequence[str] = ()) -> Self:
-        """Merge command-line arguments, environment and YAML into validated settings.
-
-        Args:
-            arguments: Command-line words after the command, as `["reviews/", "--output", "o"]`.
-
-        Raises:
-            ConfigError: Unknown or malformed setting; the message names the flag, value and rule.
-            SystemExit: Code 0 after `--help`.
-        """
-        try:
-            cli = CliSettingsSource[Any](
-                cls, cli_prog_name=f"sentiment {cls.command}", cli_parse_args=list(arguments)
-            )()
-            environment = EnvSettingsSource(cls)()
-        except SettingsError as error:
-            raise ConfigError(str(error).removeprefix("error parsing CLI: ")) from error
-        path = cli.get("config", environment.get("config"))
-        values = {**cls._read_yaml(path), **environment, **cli}
-        try:
-            return cls(**values)
-        except ValidationError as error:
-            raise ConfigError(cls._explain(error)) from error
-
-    @classmethod
-    def _read_yaml(cls, path: str | Path | None) -> dict[str, Any]:
-        if path is None:
-            return {}
-        try:
-            values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            reason = " ".join(str(error).split())
-            raise ConfigError(f"--config {path}: cannot be read as YAML: {reason}") from error
-        if not isinstance(values, dict | None):
-            raise ConfigError(f"--config {path}: expected settings as `name: value` lines")
-        return {str(name).replace("-", "_"): value for name, value in (values or {}).items()}
-
-    @classmethod
-    def _explain(cls, error: ValidationError) -> str:
-        """One line for all mistakes, in the words of the command line."""
-        lines = []
-        for item in error.errors():
-            path = [str(part).replace("_", "-") for part in item["loc"]]
-            positional = path[:1] == ["sources"]
-            flag = "SOURCE" if positional else "--" + ".".join(path) if path else "settings"
-            if item["type"] == "missing":
-                lines.append(f"{flag}: is required")
-            elif item["type"] == "extra_forbidden":
-                lines.append(f"{flag}: no such setting; see `sentiment {cls.command} --help`")
-            elif item["type"] == "value_error":
-                lines.append(f"{item['msg'].removeprefix('Value error, ')}")
-            else:
-                lines.append(f"{flag}: {item['msg'].lower()}, got {item['input']!r}")
-        return "; ".join(lines)
-
-    def resolved(self) -> dict[str, Any]:
-        """All settings as plain JSON values, as saved beside the output."""
-        return self.model_dump(mode="json")
-
-
 class ScoreConfig(JobConfig):
     """Label reviews: read SOURCE files, folders or globs, write labelled Parquet below --output."""
 
     command: ClassVar[str] = "score"
+    positional: ClassVar[tuple[str, ...]] = ("sources",)
 
     # Not required of the command line, because the YAML file may name them.
     sources: CliPositionalArg[list[str]] = Field(
@@ -150,6 +41,14 @@ class ScoreConfig(JobConfig):
 
     model: str = Field("builtin", description="`builtin`, a transformers folder, or a hub id.")
     revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
+    model_sha256: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{64}$",
+        description="Digest the model must have, as `run.json` shows it; anything else is refused.",
+    )
+    allow_pickle_weights: bool = Field(
+        False, description="Accept weights in .bin files; they are read without running code."
+    )
     text_column: str = Field("text", min_length=1, description="Column that holds the review.")
     label_column: str | None = Field(
         None, description="Column with true labels; adds accuracy and a confusion matrix."
@@ -184,6 +83,9 @@ class ScoreConfig(JobConfig):
     max_rejected: float = Field(
         0.01, ge=0, le=1, description="Fraction of rows that may be rejected before exit code 4."
     )
+    on_deleted: Literal["keep", "retire"] = Field(
+        "keep", description="What to do with the output of a source file that is gone."
+    )
     on_change: Literal["refuse", "rescore"] = Field(
         "refuse", description="What to do when the output was made by another model or settings."
     )
@@ -204,13 +106,16 @@ class ScoreConfig(JobConfig):
         None, ge=16, description="Token budget of a batch; default: 4096 on CPU, 65536 on GPU."
     )
     unit_rows: int | None = Field(
-        None, ge=1, description="Most rows read and committed as one; default: 1024 CPU, 32768 GPU."
+        None,
+        ge=1,
+        description="Most rows read and committed as one; default: 32768 GPU, 1024 CPU, fewer for "
+        "a large model.",
     )
     ray_address: str | None = Field(
         None, description="Ray cluster to join; default: RAY_ADDRESS, else a local one is started."
     )
     no_progress_sec: int = Field(
-        1800, ge=60, description="Seconds without any finished task before the run is stopped."
+        900, ge=60, description="Seconds without any finished task before the run is stopped."
     )
     quiet: bool = Field(False, description="No progress and no summary.")
 
@@ -231,6 +136,43 @@ class ScoreConfig(JobConfig):
         if self.label_column == self.text_column:
             raise ValueError(f"--label-column {self.label_column!r} is the --text-column")
         return self
+
+
+class VerifyConfig(JobConfig):
+    """Check an output from its files alone: every row once, nothing torn, nothing tampered with."""
+
+    command: ClassVar[str] = "verify"
+    positional: ClassVar[tuple[str, ...]] = ("output",)
+
+    output: CliPositionalArg[str] = Field(
+        description="Folder of labelled Parquet; local path or s3://… URI."
+    )
+    source: list[str] | None = Field(
+        None, description="Files, folders or globs whose every row the output must account for."
+    )
+    text_column: str = Field("text", min_length=1, description="Column that holds the review.")
+    deep: bool = Field(
+        False, description="Read all rows and count again, instead of only the metadata."
+    )
+    quiet: bool = Field(False, description="No report, only the exit code.")
+
+
+class ReplayConfig(JobConfig):
+    """Score again what an output rejected, with the settings of the runs that made it."""
+
+    command: ClassVar[str] = "replay"
+    positional: ClassVar[tuple[str, ...]] = ("output",)
+
+    output: CliPositionalArg[str] = Field(
+        description="Folder of labelled Parquet; local path or s3://… URI."
+    )
+    max_rejected: float = Field(
+        0.01, ge=0, le=1, description="Fraction of rows that may be rejected before exit code 4."
+    )
+    ray_address: str | None = Field(
+        None, description="Ray cluster to join; default: RAY_ADDRESS, else a local one is started."
+    )
+    quiet: bool = Field(False, description="No progress and no summary.")
 
 
 class ArchitectureConfig(BaseModel):
@@ -275,6 +217,9 @@ class FinetuneConfig(JobConfig):
 
     model: str | None = Field(None, description="Folder or hub id to start from.")
     revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
+    allow_pickle_weights: bool = Field(
+        False, description="Accept weights in .bin files; they are read without running code."
+    )
     architecture: ArchitectureConfig | None = Field(
         None, description="Train this network from nothing instead of --model."
     )

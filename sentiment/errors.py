@@ -9,6 +9,7 @@ Takes nothing, gives exception classes; knows nothing of files, models or cluste
     ├── OutputError                exit 2   the output cannot be written, or holds other work
     ├── DeviceError                exit 1   a GPU failed while it scored
     ├── LedgerError                exit 3   rows in and rows out do not balance
+    ├── VerificationError          exit 3   the output is not what its files say
     └── RejectedRowsError          exit 4   all is written, but too many rows were rejected
 
 Messages name the file, the row and the remedy. They never contain review text.
@@ -53,6 +54,12 @@ class DeviceError(SentimentError):
 
 class LedgerError(SentimentError):
     """Rows read do not equal rows labelled, rejected and reused."""
+
+    exit_code = 3
+
+
+class VerificationError(SentimentError):
+    """An output is not what its files say: rows missing or doubled, files torn or tampered with."""
 
     exit_code = 3
 

@@ -22,7 +22,6 @@ from sentiment.engine import Engine, Ids, LabelScores, default_device, processor
 from sentiment.errors import ModelError
 from sentiment.schema import SCORING_VERSION, digest
 from sentiment.t5.linear import ResolvedPrecision
-from sentiment.tokenise import Tokeniser
 from sentiment.weights import ModelCard, load_t5
 
 # Largest change of any label's probability. In bf16 it is the promise of the output contract; in
@@ -87,7 +86,7 @@ def measure_drift(
 
 
 def _measured(card: ModelCard, precision: ResolvedPrecision, batch_tokens: int) -> Drift:
-    tokeniser = Tokeniser(card.folder, card.template, card.max_source_tokens, card.long_text)
+    tokeniser = card.tokeniser()
     ids = [item.ids for item in tokeniser.encode(_golden_texts())]
     labels = [tokeniser.label_ids(label) for label in card.labels]
 

@@ -6,6 +6,7 @@ and the files to remove. Knows no models and no cluster. The committed files are
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 from sentiment.errors import OutputError
 from sentiment.output import Output
 from sentiment.schema import REJECTED_FOLDER, SUCCESS_FILE, Footer, ShardIndex, Unit
+from sentiment.source.storage import is_outage, one_line
 
 _FOOTER_THREADS = 16
 
@@ -93,12 +95,12 @@ def read_committed(output: Output, folders: Iterable[str], keys: set[str]) -> Co
         path
         for folder in sorted(set(folders))
         for path in _data_files(output, folder)
-        if _key_of(path) in keys
+        if key_of(path) in keys
     ]
     by_key: dict[str, list[Footer]] = defaultdict(list)
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
         for path, footer in zip(paths, pool.map(lambda p: _footer(output, p), paths), strict=True):
-            by_key[_key_of(path)].append(footer)
+            by_key[key_of(path)].append(footer)
     return Committed(dict(by_key))
 
 
@@ -109,11 +111,15 @@ def plan_run(
     config_digest: str,
     unit_rows: int,
     on_change: str,
+    replay: bool = False,
 ) -> Plan:
     """Subtract what is committed from what the shards hold.
 
     A committed file counts when its fingerprint and configuration are this run's. Files of another
     fingerprint are superseded: their rows are scored again and the files go when that is done.
+
+    Args:
+        replay: Files of units with rejected rows do not count either.
 
     Raises:
         OutputError: Files were made by another configuration and `on_change` is `refuse`.
@@ -134,6 +140,8 @@ def plan_run(
             for footer in footers
             if footer.config_digest == config_digest and _still_true(footer, index, starts)
         ]
+        if replay:
+            current = [footer for footer in current if _is_rowless(footer) or not footer.rejected]
         kept = _without_overlaps(current)
         ranged = [footer for footer in kept if not _is_rowless(footer)]
         units = tuple(_units(index, _gaps(ranged, index.rows), _rows_per_unit(index, unit_rows)))
@@ -237,10 +245,12 @@ def _units(index: ShardIndex, gaps: Iterable[tuple[int, int]], unit_rows: int) -
             if seekable:
                 # A unit of delimited text starts where the index knows the byte offset, so that
                 # no unit reads more of the file than its own rows.
-                later = [cut for cut in cuts if start < cut <= last]
-                fitting = [cut for cut in later if cut <= end + 1]
                 if end < last:
-                    end = (fitting[-1] if fitting else later[0] if later else last + 1) - 1
+                    after = bisect_right(cuts, end + 1)
+                    if cuts[after - 1] > start:
+                        end = cuts[after - 1] - 1
+                    else:
+                        end = min(cuts[after] if after < len(cuts) else last + 1, last + 1) - 1
                 yield Unit(index.shard, start, end, _offset(offsets, start))
             else:
                 yield Unit(index.shard, start, end)
@@ -289,6 +299,11 @@ def _footer(output: Output, path: str) -> Footer:
         with output.filesystem.open_input_file(output.path(path)) as file:
             footer = Footer.from_metadata(pq.ParquetFile(file).metadata.metadata)
     except (OSError, pa.ArrowException, ValueError, TypeError) as error:
+        if is_outage(str(error)):
+            raise OutputError(
+                f"{output.path(path)}: the store failed while it was read "
+                f"({one_line(error)}); run the same command again"
+            ) from error
         raise OutputError(
             f"{output.path(path)}: its footer cannot be read ({type(error).__name__}); "
             "delete the file and run again, its rows will be scored anew"
@@ -300,7 +315,7 @@ def _footer(output: Output, path: str) -> Footer:
     return footer
 
 
-def _key_of(path: str) -> str:
+def key_of(path: str) -> str:
     """Shard key of a data file: its name without the row range."""
     return path.rsplit("/", 1)[-1].rsplit("-", 2)[0]
 

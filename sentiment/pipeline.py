@@ -30,11 +30,11 @@ from sentiment.scorer import Scorer, ScorerPlan
 from sentiment.sink import Stamp
 from sentiment.source.index import index_shard
 from sentiment.stages import FOOTER, Commit, Tokenise, read_block
-from sentiment.tokenise import Tokeniser
 
 _OURS = re.compile(r"^ *sentiment\.errors\.(\w+): (.+)$", re.MULTILINE)
 _RAISED = re.compile(r"[\w.]*(Error|Exception|Exit|Interrupt)\b")
-_FAILURES = (RayError, SystemException, ExecutionTimeoutError)
+_RUNNING = re.compile(r"^ *- (.+): ([1-9]\d*) active task", re.MULTILINE)
+_FAILURES = (RayError, SystemException)
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,13 @@ class Work:
 class ReviewShards(Datasource):
     """Ray Data source whose read tasks are units: one task, one unit, one block."""
 
-    def __init__(self, units: Sequence[tuple[Unit, pa.Schema]], text_column: str) -> None:
+    def __init__(
+        self, units: Sequence[tuple[Unit, pa.Schema]], text_column: str, output: str
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._units = units
         self._text_column = text_column
+        self._output = output
 
     def estimate_inmemory_data_size(self) -> int | None:
         """Bytes on disk of all units; what they grow to in memory is unknown."""
@@ -77,7 +80,7 @@ class ReviewShards(Datasource):
         """One task per unit, whatever parallelism Ray has in mind."""
         return [
             ReadTask(
-                functools.partial(read_block, unit, columns, self._text_column),
+                functools.partial(read_block, unit, columns, self._text_column, self._output),
                 BlockMetadata(
                     num_rows=unit.rows,
                     size_bytes=_bytes_of(unit),
@@ -107,6 +110,8 @@ def run_pipeline(work: Work) -> Iterator[Footer]:
             for batch in _dataset(work).iter_batches(batch_size=None, batch_format="pyarrow"):
                 assert isinstance(batch, pa.Table)
                 yield from map(Footer.from_json, batch.column(FOOTER).to_pylist())
+        except ExecutionTimeoutError as error:
+            raise _stalled(error, work.no_progress_sec) from error
         except _FAILURES as error:
             raise _explained(error) from error
 
@@ -169,17 +174,16 @@ def probe_on_gpu(check: Callable[[], Any], gpus: float, timeout_sec: float) -> A
 def _dataset(work: Work) -> ray.data.Dataset:
     pool = work.pool
     dataset = ray.data.read_datasource(
-        ReviewShards(work.units, work.text_column),
+        ReviewShards(work.units, work.text_column, work.output),
         override_num_blocks=len(work.units),
         num_cpus=TASK_CPUS,
     )
-    card = work.scorer.card
-    tokeniser = Tokeniser(card.folder, card.template, card.max_source_tokens, card.long_text)
-    dataset = _map_blocks(dataset, Tokenise(tokeniser, work.text_column), num_cpus=TASK_CPUS)
+    tokenise = Tokenise(work.scorer.tokeniser, work.text_column, work.output)
+    dataset = _map_blocks(dataset, tokenise, num_cpus=TASK_CPUS)
     dataset = _map_blocks(
         dataset,
         Scorer,
-        fn_constructor_args=(work.scorer,),
+        fn_constructor_args=(work.scorer, work.output),
         compute=ActorPoolStrategy(min_size=pool.actors_min, max_size=pool.actors_max),
         num_cpus=pool.cpus,
         num_gpus=pool.gpus or None,
@@ -207,6 +211,17 @@ def _map_blocks(dataset: ray.data.Dataset, function: Any, **options: Any) -> ray
 def _bytes_of(unit: Unit) -> int:
     # Only a hint for Ray's memory budget: the shard's bytes bound the unit's.
     return min(unit.shard.size_bytes, 32 * 2**20)
+
+
+def _stalled(error: ExecutionTimeoutError, no_progress_sec: int) -> SentimentError:
+    """A line that names the stages that were at work, or that none was."""
+    running = [f"{tasks} in {stage}" for stage, tasks in _RUNNING.findall(str(error))]
+    return SentimentError(
+        f"no task finished in {no_progress_sec} seconds (--no-progress-sec); running: "
+        f"{', '.join(running) or 'none, so the cluster has no room for actors or tasks'}. Where a "
+        "unit takes that long, use smaller --unit-rows; committed units are kept, the same command "
+        "goes on from them"
+    )
 
 
 def _explained(error: BaseException) -> SentimentError:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from sentiment.config import ScoreConfig
@@ -27,9 +27,11 @@ _LEAST_CPUS = 0.5
 # More threads than this gain little on T5-base; more actors gain more.
 _CPUS_PER_ACTOR = 4
 
-# A unit should take minutes at most: it is what a crash costs, and nothing moves on the bar before
-# the first is done. A T5-base on a few cores scores about five reviews a second.
+# A unit should take a minute or so: it is what a crash costs, and nothing moves on the bar before
+# the first is done. A T5-base (0.9 GB) on a few cores scores about five reviews a second.
 _UNIT_ROWS = {"cpu": 1024, "cuda": 32768}
+_LEAST_UNIT_ROWS = 32
+_CPU_ROWS_TIMES_BYTES = 256 * 0.9e9
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,12 @@ class Pool:
 
 
 def resolve_pool(
-    config: ScoreConfig, *, node_cpus: Sequence[float], gpus: float, can_grow: bool
+    config: ScoreConfig,
+    *,
+    node_cpus: Sequence[float],
+    gpus: float,
+    can_grow: bool,
+    weights_bytes: int = 0,
 ) -> Pool:
     """Settle the pool: GPU actors where the cluster has GPUs or the user asks for them.
 
@@ -71,6 +78,7 @@ def resolve_pool(
         node_cpus: CPUs of each node that is up; an actor must fit into one of them.
         gpus: GPUs of the cluster.
         can_grow: Whether nodes may still come.
+        weights_bytes: Size of the model: on CPUs, units of a large one have fewer rows.
 
     Raises:
         ConfigError: The settings ask for more than the actors can ever get.
@@ -82,7 +90,11 @@ def resolve_pool(
         raise ConfigError(f"--gpus-per-actor {share:g}: above 1 it must be a whole number of GPUs")
     if share > 0:
         return _gpu_pool(config, share, gpus, sum(node_cpus), can_grow=can_grow)
-    return _cpu_pool(config, [cpus for cpus in node_cpus if cpus > 0], can_grow=can_grow)
+    pool = _cpu_pool(config, [cpus for cpus in node_cpus if cpus > 0], can_grow=can_grow)
+    if config.unit_rows is None and weights_bytes:
+        rows = max(_LEAST_UNIT_ROWS, int(_CPU_ROWS_TIMES_BYTES / weights_bytes))
+        pool = replace(pool, unit_rows=min(pool.unit_rows, rows))
+    return pool
 
 
 def _gpu_pool(

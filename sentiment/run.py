@@ -8,44 +8,36 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from importlib.metadata import version
-from typing import Any
 from uuid import uuid4
 
 import pyarrow as pa
 
+from sentiment.attempts import clear
 from sentiment.cluster import LazyCluster
 from sentiment.config import ScoreConfig
-from sentiment.engine import default_batch_tokens, local_gpus
 from sentiment.errors import LedgerError, RejectedRowsError, SourceError
+from sentiment.gone import find_gone, gone_facts, retire
+from sentiment.lease import hold
 from sentiment.manifest import Plan, finish, mark_incomplete, plan_run, read_committed
 from sentiment.output import Output
-from sentiment.pipeline import Work, index_on_cluster, probe_on_gpu, run_pipeline
-from sentiment.pool import Pool, resolve_pool
+from sentiment.pipeline import Work, index_on_cluster, run_pipeline
+from sentiment.pool import resolve_pool
 from sentiment.progress import show_progress
 from sentiment.report import RunSummary, print_summary, summarise, write_run
-from sentiment.schema import (
-    REJECTED_FOLDER,
-    SCORING_VERSION,
-    Footer,
-    Shard,
-    ShardIndex,
-    added_columns,
-    digest,
-)
-from sentiment.scorer import ScorerPlan, check_model
-from sentiment.sink import Stamp, commit_rowless
+from sentiment.resolve import Resolved, facts_of, resolve
+from sentiment.schema import REJECTED_FOLDER, Footer, Shard, ShardIndex, Unit, added_columns
+from sentiment.sink import commit_rowless
 from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards
-from sentiment.weights import ModelCard, find_model
+from sentiment.weights import find_model
 
-_PACKAGES = ("sentiment", "ray", "torch", "transformers", "pyarrow")
 _INDEX_THREADS = 16
 
 # Delimited text up to this size is indexed in this process: starting a cluster takes longer.
@@ -54,10 +46,13 @@ _LOCAL_INDEX_BYTES = 64 * 2**20
 _log = logging.getLogger(__name__)
 
 
-def score(config: ScoreConfig) -> RunSummary:
+def score(config: ScoreConfig, *, replay: bool = False) -> RunSummary:
     """Label every row of the sources that the output does not hold yet.
 
     Safe to interrupt at any time: the same call again goes on where this one stopped.
+
+    Args:
+        replay: Score units with rejected rows again as well.
 
     Returns:
         The summary, as written to `run.json`.
@@ -77,44 +72,39 @@ def score(config: ScoreConfig) -> RunSummary:
         template=config.template,
         max_source_tokens=config.max_source_tokens,
         long_text=config.long_text,
+        sha256=config.model_sha256,
+        allow_pickle=config.allow_pickle_weights,
     )
     listing = list_shards(config.sources)
     for path in listing.skipped:
-        _log.warning("%s: skipped, unknown file extension", path)
-    output = Output.open(config.output)
+        _log.warning("%s: skipped, not a plain file of a known format", path)
+    output, run_id = Output.open(config.output), _run_id()
     with ExitStack() as stack:
         cluster = LazyCluster(config.ray_address, stack)
         indexes = _index(listing.shards, config, cluster)
         _check_columns(indexes, config)
-        run = _resolve(config, card, cluster)
-        plan = _plan(output, indexes, config, run)
-        committed = _execute(output, plan, config, run, cluster)
-    uncovered = finish(output, plan, {footer.unit_id: footer for footer in committed})
+        run = resolve(config, card, cluster)
+        stack.enter_context(hold(output, run_id))
+        plan = _plan(output, indexes, config, run, replay=replay)
+        gone = find_gone(output, config.sources, listing.shards)
+        committed, uncovered = _execute(output, plan, config, run, cluster)
+        _settle_gone(output, gone, config)
     reused = [footer for shard in plan.shards for footer in shard.reused]
     _warn_of_missing_truth(reused, config)
     summary = summarise(
-        run_id=_run_id(),
+        run_id=run_id,
         output=config.output,
         expected=sum(shard.expected for shard in plan.shards),
         committed=committed,
         reused=reused,
         wall_sec=time.perf_counter() - started,
-        run=_facts(config, run),
+        run={**facts_of(config, run), "gone": gone_facts(gone, config.on_deleted)},
     )
     write_run(output, summary, [*committed, *reused])
     if not config.quiet:
         print_summary(summary)
     _settle(summary, uncovered, config)
     return summary
-
-
-@dataclass(frozen=True)
-class _Run:
-    """What was resolved for this run."""
-
-    stamp: Stamp
-    scorer: ScorerPlan
-    pool: Pool
 
 
 def _index(shards: Sequence[Shard], config: ScoreConfig, cluster: LazyCluster) -> list[ShardIndex]:
@@ -151,58 +141,14 @@ def _check_columns(indexes: Sequence[ShardIndex], config: ScoreConfig) -> None:
         raise SourceError(f"--label-column {config.label_column}: no source has such a column")
 
 
-def _resolve(config: ScoreConfig, card: ModelCard, cluster: LazyCluster) -> _Run:
-    """Settle devices, precision and digests, and try the model before anything is planned."""
-    found = cluster.resources(local_gpus=local_gpus())
-    pool = resolve_pool(config, node_cpus=found.node_cpus, gpus=found.gpus, can_grow=found.can_grow)
-    scorer = ScorerPlan(
-        card=card,
-        precision=config.precision,
-        batch_tokens=config.batch_tokens or default_batch_tokens(pool.device_type),
-        threads=pool.threads,
-        decode=config.decode,
-        num_beams=config.num_beams,
-        max_new_tokens=config.max_new_tokens,
-    )
-    if pool.device_type == "cuda":
-        # The driver may have no GPU: ask a worker that has.
-        cluster.get()
-        check = partial(check_model, scorer)
-        precision = probe_on_gpu(check, pool.gpus, config.no_progress_sec)
-    else:
-        precision = check_model(scorer)
-    scorer = replace(scorer, precision=precision)
-    return _Run(_stamp(config, scorer), scorer, pool)
-
-
-def _stamp(config: ScoreConfig, scorer: ScorerPlan) -> Stamp:
-    """Digests of everything that decides labels, scores and columns; pool sizes do not."""
-    card = scorer.card
-    deciding = {
-        "model": card.digest,
-        "labels": card.labels,
-        "template": card.template,
-        "max_source_tokens": card.max_source_tokens,
-        "long_text": card.long_text,
-        "decode": [scorer.decode, scorer.num_beams, scorer.max_new_tokens]
-        if scorer.decode == "generate"
-        else scorer.decode,
-        "precision": scorer.precision,
-        "calibration": None,
-        "text_column": config.text_column,
-        "prefix": config.prefix,
-        "scoring_version": SCORING_VERSION,
-    }
-    return Stamp(
-        model_digest=card.digest,
-        config_digest=digest(deciding),
-        code_version=version("sentiment"),
-        prefix=config.prefix,
-        label_column=config.label_column,
-    )
-
-
-def _plan(output: Output, indexes: Sequence[ShardIndex], config: ScoreConfig, run: _Run) -> Plan:
+def _plan(
+    output: Output,
+    indexes: Sequence[ShardIndex],
+    config: ScoreConfig,
+    run: Resolved,
+    *,
+    replay: bool,
+) -> Plan:
     committed = read_committed(
         output,
         {index.shard.folder for index in indexes},
@@ -214,26 +160,59 @@ def _plan(output: Output, indexes: Sequence[ShardIndex], config: ScoreConfig, ru
         config_digest=run.stamp.config_digest,
         unit_rows=run.pool.unit_rows,
         on_change=config.on_change,
+        replay=replay,
     )
 
 
 def _execute(
-    output: Output, plan: Plan, config: ScoreConfig, run: _Run, cluster: LazyCluster
-) -> list[Footer]:
-    """Commit everything the plan still lacks; units already committed are left alone."""
+    output: Output, plan: Plan, config: ScoreConfig, run: Resolved, cluster: LazyCluster
+) -> tuple[list[Footer], list[str]]:
+    """Commit everything the plan still lacks, and complete each folder with its last unit.
+
+    Returns:
+        What was committed, and the folders that are not complete.
+    """
     mark_incomplete(output, plan)
-    committed = [
-        commit_rowless(
-            output, run.stamp, shard.index.shard, shard.index.columns, shard.index.damage
-        )
-        for shard in plan.shards
-        if shard.rowless
-    ]
-    for footer in committed:
-        _log_unit(footer)
+    done: dict[str, Footer] = {}
+    for shard in plan.shards:
+        if shard.rowless:
+            index = shard.index
+            footer = commit_rowless(output, run.stamp, index.shard, index.columns, index.damage)
+            _log_unit(footer)
+            done[footer.unit_id] = footer
     units = [(unit, _columns(shard.index)) for shard in plan.shards for unit in shard.units]
+    missing = Counter(unit.shard.folder for unit, _ in units)
+    folders, uncovered = plan.folders, list[str]()
+
+    def complete(folder: str) -> None:
+        uncovered.extend(finish(output, Plan(tuple(folders[folder])), done))
+
+    for folder in folders:
+        if not missing[folder]:
+            complete(folder)
+    for footer in _scored(units, output, config, run, cluster):
+        _log_unit(footer)
+        done[footer.unit_id] = footer
+        folder = footer.unit_id.rpartition("/")[0]
+        missing[folder] -= 1
+        if not missing[folder]:
+            complete(folder)
+    uncovered += [folder for folder, left in missing.items() if left > 0]
+    if not uncovered:
+        clear(output)
+    return list(done.values()), uncovered
+
+
+def _scored(
+    units: Sequence[tuple[Unit, pa.Schema]],
+    output: Output,
+    config: ScoreConfig,
+    run: Resolved,
+    cluster: LazyCluster,
+) -> Iterator[Footer]:
+    """Score units on the cluster; footers as they are committed."""
     if not units:
-        return committed
+        return
     found = cluster.get()
     # The model was tried on this kind of device; which one Ray sees decides nothing any more.
     gpus = found.gpus if run.pool.device_type == "cuda" else 0.0
@@ -248,10 +227,7 @@ def _execute(
         no_progress_sec=config.no_progress_sec,
     )
     total = sum(unit.rows for unit, _ in units)
-    for footer in show_progress(run_pipeline(work), total, quiet=config.quiet):
-        _log_unit(footer)
-        committed.append(footer)
-    return committed
+    yield from show_progress(run_pipeline(work), total, quiet=config.quiet)
 
 
 def _columns(index: ShardIndex) -> pa.Schema:
@@ -276,6 +252,21 @@ def _log_unit(footer: Footer) -> None:
     )
 
 
+def _settle_gone(output: Output, gone: Sequence[Footer], config: ScoreConfig) -> None:
+    """Report, or retire, the output of sources that are gone."""
+    if not gone:
+        return
+    retired = config.on_deleted == "retire"
+    if retired:
+        retire(output, gone)
+    _log.warning(
+        "sources that are gone: %d; their %d rows %s",
+        len({footer.source_file for footer in gone}),
+        sum(footer.rows for footer in gone),
+        "were removed from the output" if retired else "stay in the output (--on-deleted retire)",
+    )
+
+
 def _warn_of_missing_truth(reused: Sequence[Footer], config: ScoreConfig) -> None:
     """True labels are counted while scoring: files committed without them cannot tell."""
     rows = sum(one.labelled for one in reused if "confusion" not in one.metrics)
@@ -285,27 +276,6 @@ def _warn_of_missing_truth(reused: Sequence[Footer], config: ScoreConfig) -> Non
             config.label_column,
             rows,
         )
-
-
-def _facts(config: ScoreConfig, run: _Run) -> dict[str, Any]:
-    """What `run.json` tells beside the figures."""
-    card = run.scorer.card
-    return {
-        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "config": config.resolved(),
-        "model": {
-            "name": card.name,
-            "digest": card.digest,
-            "labels": list(card.labels),
-            "template": card.template,
-            "max_source_tokens": card.max_source_tokens,
-            "long_text": card.long_text,
-        },
-        "config_digest": run.stamp.config_digest,
-        "precision": run.scorer.precision,
-        "pool": asdict(run.pool),
-        "versions": {name: version(name) for name in _PACKAGES},
-    }
 
 
 def _run_id() -> str:

@@ -27,8 +27,11 @@ SCORING_VERSION: Final = 2
 PRIVATE_FOLDER: Final = "_sentiment"
 REJECTED_FOLDER: Final = f"{PRIVATE_FOLDER}/rejected"
 RUNS_FOLDER: Final = f"{PRIVATE_FOLDER}/runs"
+LEASE_FILE: Final = f"{PRIVATE_FOLDER}/lease.json"
+ATTEMPTS_FOLDER: Final = f"{PRIVATE_FOLDER}/attempts"
 SUCCESS_FILE: Final = "_SUCCESS"
 FOOTER_KEY: Final = b"sentiment"
+_NAME_BYTES: Final = 200  # of a source file's name that output file names keep; most allow 255
 
 # Carriers. Source columns may not start with this prefix.
 CARRIER_PREFIX: Final = "_sentiment_"
@@ -45,6 +48,8 @@ TRUNCATED: Final = "_sentiment_truncated"  # bool: the text was longer than the 
 LABEL: Final = "_sentiment_label"  # string
 SCORE: Final = "_sentiment_score"  # float32
 OFF_LABEL: Final = "_sentiment_off_label"  # float32
+# int32, only where processes died over rows of the block: how many did over a rejected row
+ATTEMPTS: Final = "_sentiment_attempts"
 # Seconds of the unit spent in each stage, spread evenly over its rows so that any slice adds up.
 READ_SEC: Final = "_sentiment_read_sec"
 TOKENISE_SEC: Final = "_sentiment_tokenise_sec"
@@ -73,6 +78,7 @@ REASONS: Final[Mapping[str, str]] = {
     "unreadable_file": "the file cannot be opened or its footer cannot be read",
     "unreadable_rows": "these rows of the file cannot be read",
     "off_label_text": "free generation answered with a text that is no label",
+    "tokenising_error": "the tokenizer failed on this row alone",
     "scoring_error": "the model failed on this row alone",
 }
 
@@ -137,8 +143,12 @@ class Shard:
 
     @property
     def key(self) -> str:
-        """First part of every output file name of this shard: name and 8 hex digits of its URI."""
-        return f"{self.name}-{hashlib.sha256(self.uri.encode()).hexdigest()[:8]}"
+        """First part of every output file name of this shard: name and 8 hex digits of its URI.
+
+        Names may be as long as a filesystem allows, and ours are longer: the hash tells them apart.
+        """
+        name = self.name.encode()[:_NAME_BYTES].decode(errors="ignore")
+        return f"{name}-{hashlib.sha256(self.uri.encode()).hexdigest()[:8]}"
 
 
 @dataclass(frozen=True)

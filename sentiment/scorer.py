@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from sentiment.attempts import Attempts
 from sentiment.config import Precision
 from sentiment.engine import (
     Engine,
@@ -29,6 +31,7 @@ from sentiment.engine import (
 from sentiment.errors import ModelError
 from sentiment.gate import LIMITS, measure_drift
 from sentiment.generation import Generator
+from sentiment.output import Output
 from sentiment.schema import (
     DETAIL,
     IDS,
@@ -52,12 +55,14 @@ class ScorerPlan:
 
     Attributes:
         card: The model; its folder must exist on the actor's machine.
+        tokeniser: The model's. It travels so that actors need not import transformers to have one.
         precision: `auto` is settled where the plan is used; the driver settles it for a run.
         batch_tokens: Tokens per batch.
         threads: CPU threads of the actor.
     """
 
     card: ModelCard
+    tokeniser: Tokeniser
     precision: Precision
     batch_tokens: int
     threads: int
@@ -67,11 +72,44 @@ class ScorerPlan:
 
 
 class Scorer:
-    """Holds the model, loaded once, and scores block after block.
+    """Holds the model, loaded once, and scores block after block, from whatever thread.
+
+    Args:
+        plan: What to score with.
+        output: Where to keep the markers that find a row which kills its process; without, such a
+            row does so again.
 
     Raises:
         ModelError: The model cannot be loaded here, or differs from what the driver saw.
     """
+
+    def __init__(self, plan: ScorerPlan, output: str | None = None) -> None:
+        # OpenMP keeps a team of threads for every thread that computes. Ray makes an actor in one
+        # thread and calls it from another, and with two teams GNU's sees more threads than cores
+        # and puts them to sleep after every product instead of spinning: a third of the speed.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scorer")
+        self._model = self._thread.submit(_Model, plan).result()
+        self._attempts = None if output is None else Attempts(Output.open(output), "score")
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        """Score one block.
+
+        Args:
+            block: Rows with the IDS carrier; null where an earlier stage rejected the row.
+
+        Returns:
+            The same rows in the same order without IDS, with LABEL, SCORE, OFF_LABEL and SCORE_SEC.
+        """
+        return self._thread.submit(self._score, block).result()
+
+    def _score(self, block: pa.Table) -> pa.Table:
+        if self._attempts is None:
+            return self._model.score(block)
+        return self._attempts.work_on_rows(block, self._model.score, "scoring_error")
+
+
+class _Model:
+    """What a scorer holds; made and called in one thread."""
 
     def __init__(self, plan: ScorerPlan) -> None:
         limit_threads(plan.threads)
@@ -79,9 +117,7 @@ class Scorer:
         if folder_digest(card.folder) != card.digest:
             raise ModelError(f"{card.folder}: differs on this machine from what the driver read")
         self._plan = plan
-        self._tokeniser = Tokeniser(
-            card.folder, card.template, card.max_source_tokens, card.long_text
-        )
+        self._tokeniser = plan.tokeniser
         self._label_ids = [self._tokeniser.label_ids(label) for label in card.labels]
         device = default_device()
         precision = resolve_precision(plan.precision, device.type)
@@ -100,15 +136,8 @@ class Scorer:
                 num_beams=plan.num_beams,
             )
 
-    def __call__(self, block: pa.Table) -> pa.Table:
-        """Score one block.
-
-        Args:
-            block: Rows with the IDS carrier; null where an earlier stage rejected the row.
-
-        Returns:
-            The same rows in the same order without IDS, with LABEL, SCORE, OFF_LABEL and SCORE_SEC.
-        """
+    def score(self, block: pa.Table) -> pa.Table:
+        """Score one block, as `Scorer` says."""
         started = time.perf_counter()
         chunk = block.column(IDS).combine_chunks()
         good = np.flatnonzero(chunk.is_valid().to_numpy(zero_copy_only=False))

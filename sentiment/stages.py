@@ -7,24 +7,49 @@ and hundreds of megabytes. Knows no Ray.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import pyarrow as pa
 
+from sentiment.attempts import Attempts, Part, tried
 from sentiment.output import Output
-from sentiment.schema import Unit
+from sentiment.schema import UNIT, Unit
 from sentiment.sink import Stamp, commit_block
-from sentiment.source.index import read_unit
+from sentiment.source.index import lost_unit, parts_of, read_unit
 from sentiment.tokenise import Tokeniser, tokenise_block
 
 # The one column of what the commit stage gives: footers as JSON.
 FOOTER: Final = "footer"
 
 
-def read_block(unit: Unit, columns: pa.Schema, text_column: str) -> list[pa.Table]:
-    """Read one unit as one block."""
-    return [read_unit(unit, columns, text_column)]
+def read_block(unit: Unit, columns: pa.Schema, text_column: str, output: str) -> list[pa.Table]:
+    """Read one unit as one block; rows that kill the reader are lost, by row groups."""
+
+    def within(part: Part) -> Unit:
+        return replace(unit, first_row=part[0], last_row=part[1] - 1)
+
+    def read(part: Part) -> pa.Table:
+        return read_unit(within(part), columns, text_column)
+
+    def give_up(part: Part, died: int) -> pa.Table:
+        detail = f"{died} processes died while they read these rows"
+        return tried(lost_unit(within(part), columns, detail), died)
+
+    def divide(part: Part) -> list[Part]:
+        return [(one.first_row, one.last_row + 1) for one in parts_of(within(part))]
+
+    attempts = Attempts(Output.open(output), "read")
+    whole = (unit.first_row, unit.last_row + 1)
+    tables = attempts.work(unit, whole, read, give_up, divide)
+    if len(tables) == 1:
+        return tables
+    block = pa.concat_tables(tables, promote_options="default").combine_chunks()
+    # Each part carries itself; from here on they are one unit again.
+    units = pa.DictionaryArray.from_arrays(
+        pa.array([0] * block.num_rows, pa.int32()), pa.array([unit.to_json()], pa.string())
+    )
+    return [block.set_column(block.schema.get_field_index(UNIT), UNIT, units)]
 
 
 @dataclass(frozen=True)
@@ -33,9 +58,14 @@ class Tokenise:
 
     tokeniser: Tokeniser
     text_column: str
+    output: str
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        return tokenise_block(block, self.tokeniser, self.text_column)
+        attempts = Attempts(Output.open(self.output), "tokenise")
+        return attempts.work_on_rows(block, self._tokenise, "tokenising_error")
+
+    def _tokenise(self, rows: pa.Table) -> pa.Table:
+        return tokenise_block(rows, self.tokeniser, self.text_column)
 
 
 @dataclass(frozen=True)

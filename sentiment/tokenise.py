@@ -6,7 +6,7 @@ Takes strings or blocks of rows, gives int32 id arrays. Knows no tensors and no 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # Texts handed to the tokenizer's own thread pool at once: large enough to keep it busy, small
 # enough that the encodings of a block never stand in memory together.
 _CHUNK_ROWS = 1024
+_CHUNK_CHARS = 4_000_000
 
 _NEEDED = "tokenizer.json or spiece.model"
 
@@ -101,10 +102,8 @@ class Tokeniser:
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Encode texts, in order."""
         encoded: list[Encoded] = []
-        for start in range(0, len(texts), _CHUNK_ROWS):
-            prompts = [
-                f"{self._before}{text}{self._after}" for text in texts[start : start + _CHUNK_ROWS]
-            ]
+        for chunk in _chunks(texts):
+            prompts = [f"{self._before}{text}{self._after}" for text in chunk]
             for encoding in self._backend.encode_batch_fast(prompts, add_special_tokens=False):
                 ids = encoding.ids
                 kept = truncate(ids, self._limit - 1, self._long_text)
@@ -120,6 +119,18 @@ class Tokeniser:
     def decode(self, ids: Sequence[int]) -> str:
         """Text of generated ids, special tokens left out, outer blanks stripped."""
         return str(self._backend.decode(list(ids), skip_special_tokens=True)).strip()
+
+
+def _chunks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Texts in runs that the tokenizer can hold in memory: it takes 100 bytes for one of text."""
+    start, chars = 0, 0
+    for n, text in enumerate(texts):
+        chars += len(text)
+        if n - start + 1 == _CHUNK_ROWS or chars >= _CHUNK_CHARS:
+            yield texts[start : n + 1]
+            start, chars = n + 1, 0
+    if start < len(texts):
+        yield texts[start:]
 
 
 @lru_cache(maxsize=2)
@@ -143,7 +154,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     if not any((folder / name).exists() for name in ("tokenizer.json", "spiece.model")):
         raise ModelError(f"{folder}: no tokenizer; a model folder needs {_NEEDED}")
     try:
-        return AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+        return AutoTokenizer.from_pretrained(
+            str(folder), local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:  # the tokenizers library raises bare Exception for broken files
         raise ModelError(
             f"{folder}: the tokenizer cannot be loaded ({type(error).__name__}); a model folder "

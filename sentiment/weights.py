@@ -5,12 +5,14 @@ scoring. A model folder is the standard transformers layout plus an optional `la
 
     {"labels": ["negative", "positive"], "template": "{text}",
      "max_source_tokens": 320, "long_text": "head_tail"}
+
+Nothing in a model folder is ever run. Weights that are pickles (`.bin` files) are refused unless
+the user allows them.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,9 +20,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
 
+from sentiment.checkpoint import (
+    PICKLES,
+    SAFETENSORS,
+    find_checkpoint,
+    is_pickled,
+    read_json,
+    read_tensors,
+)
 from sentiment.config import LongText
 from sentiment.errors import ModelError
 from sentiment.schema import digest
+from sentiment.tokenise import Tokeniser
 
 if TYPE_CHECKING:
     import torch
@@ -47,10 +58,7 @@ _DIGESTED = (
     "generation_config.json",
     LABELS_FILE,
     *TOKENIZER_FILES,
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "pytorch_model*.bin",
-    "pytorch_model.bin.index.json",
+    *SAFETENSORS,
 )
 _MODEL_TYPES = ("t5", "mt5")
 
@@ -80,6 +88,14 @@ class ModelCard:
     long_text: LongText
     digest: str
 
+    def tokeniser(self) -> Tokeniser:
+        """Its tokenizer, with its template and source limit.
+
+        Raises:
+            ModelError: The folder has no usable tokenizer.
+        """
+        return Tokeniser(self.folder, self.template, self.max_source_tokens, self.long_text)
+
 
 def find_model(
     name: str,
@@ -89,20 +105,35 @@ def find_model(
     template: str | None = None,
     max_source_tokens: int | None = None,
     long_text: LongText | None = None,
+    sha256: str | None = None,
+    allow_pickle: bool = False,
 ) -> ModelCard:
     """Locate a model and settle what it is asked; explicit arguments win over its `labels.json`.
 
+    Args:
+        sha256: Digest it must have; any if None.
+        allow_pickle: Accept weights that are in `.bin` files only.
+
     Raises:
-        ModelError: No such model, not a T5, or nothing says which labels it answers with.
+        ModelError: No such model, not a T5, not the expected one, its weights are pickled, or
+            nothing says which labels it answers with.
     """
-    folder = _folder_of(name, revision)
+    folder = _folder_of(name, revision, allow_pickle)
     _check_config(folder)
+    if is_pickled(folder) and not allow_pickle:
+        raise _refused_pickle(f"{folder}: its weights are in .bin files only,", name)
     declared = _declared(folder)
     texts = labels or declared.get("labels") or _PUBLISHED.get(name)
     if not texts:
         raise ModelError(
             f"--model {name}: nothing says which labels it answers with; "
             f"give --labels or add {LABELS_FILE} to the folder"
+        )
+    found = folder_digest(folder)
+    if sha256 not in (None, found):
+        raise ModelError(
+            f"{folder}: its digest is {found}, but --model-sha256 is {sha256}; this is another "
+            "model than the expected one, or one of its files was changed"
         )
     return ModelCard(
         name=name,
@@ -111,13 +142,17 @@ def find_model(
         template=template or declared.get("template", "{text}"),
         max_source_tokens=max_source_tokens or int(declared.get("max_source_tokens", 512)),
         long_text=long_text or declared.get("long_text", "head"),
-        digest=folder_digest(folder),
+        digest=found,
     )
 
 
 def folder_digest(folder: Path) -> str:
-    """SHA-256 over the sorted (name, SHA-256) of the files that decide labels and scores."""
-    names = sorted({path.name for pattern in _DIGESTED for path in folder.glob(pattern)})
+    """SHA-256 over the sorted (name, SHA-256) of the files that decide labels and scores.
+
+    Pickles beside safetensors are not read, so they do not count.
+    """
+    patterns = (*_DIGESTED, *PICKLES) if is_pickled(folder) else _DIGESTED
+    names = sorted({path.name for pattern in patterns for path in folder.glob(pattern)})
     return digest([[name, _file_sha256(folder / name)] for name in names])
 
 
@@ -125,7 +160,7 @@ def load_t5(folder: Path, *, device: torch.device, precision: ResolvedPrecision)
     """Load the T5 of a model folder for scoring, without building transformers' own model.
 
     Args:
-        folder: Transformers layout: one or several safetensors files, or `pytorch_model.bin`.
+        folder: Transformers layout, as `find_model` accepted it; weights whole or in parts.
         device: Where the weights go.
         precision: Of the matrix products.
 
@@ -135,9 +170,9 @@ def load_t5(folder: Path, *, device: torch.device, precision: ResolvedPrecision)
     from sentiment.t5.network import T5
     from sentiment.t5.shape import T5Shape
 
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     try:
-        tensors = _read_tensors(folder)
+        tensors = read_tensors(folder)
     except Exception as error:  # safetensors, pickle and file errors share no base class
         raise _not_loadable(folder, error) from error
     try:
@@ -146,43 +181,16 @@ def load_t5(folder: Path, *, device: torch.device, precision: ResolvedPrecision)
         raise ModelError(f"{folder}: {error}") from error
 
 
-def _read_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a checkpoint, mapped from its files and read as they are used."""
-    import torch
-    from safetensors.torch import load_file
-
-    single, pickled = folder / "model.safetensors", folder / "pytorch_model.bin"
-    for whole in (single, pickled):
-        index = whole.with_name(f"{whole.name}.index.json")
-        if whole.exists():
-            paths = [whole]
-        elif index.exists():
-            paths = [
-                folder / name for name in sorted(set(_read_json(index)["weight_map"].values()))
-            ]
-        else:
-            continue
-        tensors: dict[str, torch.Tensor] = {}
-        for path in paths:
-            tensors |= (
-                load_file(path)
-                if whole is single
-                # Tensors only: a pickle could run code.
-                else torch.load(path, map_location="cpu", weights_only=True)
-            )
-        return tensors
-    raise FileNotFoundError("neither model.safetensors nor pytorch_model.bin, whole or in parts")
-
-
 def load_network(
     folder: Path, *, device: torch.device, dtype: Literal["fp32", "bf16"] = "fp32"
 ) -> T5ForConditionalGeneration:
     """Load a model folder into transformers' own T5, to generate or to train with.
 
-    Never runs code from the folder.
+    transformers gets configuration and tensors, never the folder: there it would look for adapters,
+    pickles and files that the configuration names, none of which are in the digest.
 
     Args:
-        folder: Transformers layout.
+        folder: Transformers layout, as `find_model` accepted it.
         device: Where the weights go.
         dtype: How the weights are stored in memory.
 
@@ -190,18 +198,27 @@ def load_network(
         ModelError: Missing, truncated or mismatching weights.
     """
     import torch
-    from transformers import MT5ForConditionalGeneration, T5ForConditionalGeneration
+    from transformers import (
+        GenerationConfig,
+        MT5ForConditionalGeneration,
+        T5ForConditionalGeneration,
+    )
 
+    config, generation = read_json(folder / "config.json"), folder / "generation_config.json"
     kind: Any = T5ForConditionalGeneration
-    if _read_json(folder / "config.json").get("model_type") == "mt5":
+    if config.get("model_type") == "mt5":
         kind = MT5ForConditionalGeneration  # which does not scale the decoder's output
     loaded: Any
     try:
         with _quiet_transformers():
             loaded = kind.from_pretrained(
-                str(folder),
+                None,
+                config=kind.config_class.from_dict(config),
+                generation_config=GenerationConfig.from_dict(read_json(generation))
+                if generation.exists()
+                else GenerationConfig.from_model_config(config),
+                state_dict=read_tensors(folder),
                 dtype=torch.bfloat16 if dtype == "bf16" else torch.float32,
-                local_files_only=True,
                 trust_remote_code=False,
                 output_loading_info=True,
             )
@@ -233,7 +250,16 @@ def _quiet_transformers() -> Iterator[None]:
             hf.enable_progress_bar()
 
 
-def _folder_of(name: str, revision: str | None) -> Path:
+def _refused_pickle(what: str, name: str) -> ModelError:
+    return ModelError(
+        f"{what} which are pickles: reading one can run code. --allow-pickle-weights reads nothing "
+        "but tensors from them. Or convert them once with transformers: "
+        f"AutoModelForSeq2SeqLM.from_pretrained({name!r}).save_pretrained(FOLDER), the same with "
+        "AutoTokenizer, then give --model FOLDER"
+    )
+
+
+def _folder_of(name: str, revision: str | None, allow_pickle: bool) -> Path:
     if name == BUILTIN:
         return BUILTIN_FOLDER
     path = Path(name).expanduser()
@@ -243,11 +269,24 @@ def _folder_of(name: str, revision: str | None) -> Path:
         raise ModelError(
             f"--model {name}: not a folder, not a hub id (owner/name) and not `{BUILTIN}`"
         )
+    folder = _from_hub(name, revision, _DIGESTED)
+    if find_checkpoint(folder) is None:
+        if not allow_pickle:
+            raise _refused_pickle(
+                f"--model {name}: the hub has no model.safetensors of it; older models come as "
+                "pytorch_model.bin files,",
+                name,
+            )
+        folder = _from_hub(name, revision, (*_DIGESTED, *PICKLES))
+    return folder
+
+
+def _from_hub(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(_DIGESTED)))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise ModelError(
             f"--model {name}: no such folder, and the hub did not give it "
@@ -256,7 +295,7 @@ def _folder_of(name: str, revision: str | None) -> Path:
 
 
 def _check_config(folder: Path) -> None:
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     if config.get("model_type") not in _MODEL_TYPES:
         raise ModelError(
             f"{folder}: model_type is {config.get('model_type')!r}; only T5 models can score"
@@ -268,7 +307,7 @@ def _declared(folder: Path) -> dict[str, Any]:
     path = folder / LABELS_FILE
     if not path.exists():
         return {}
-    values = _read_json(path)
+    values = read_json(path)
     rules: dict[str, Callable[[Any], bool]] = {
         "labels": lambda v: isinstance(v, list) and _distinct_texts(v),
         "template": lambda v: isinstance(v, str) and v.count("{text}") == 1,
@@ -284,16 +323,6 @@ def _declared(folder: Path) -> dict[str, Any]:
 def _distinct_texts(values: list[Any]) -> bool:
     texts = {value for value in values if isinstance(value, str) and value}
     return len(texts) == len(values) >= 2
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: cannot be read as JSON ({type(error).__name__})") from error
-    if not isinstance(values, dict):
-        raise ModelError(f"{path}: expected a JSON object")
-    return values
 
 
 def _file_sha256(path: Path) -> str:

@@ -21,11 +21,14 @@ PACKAGE = "sentiment"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("schema",),
+    ("settings",),
     ("config",),
     ("source", "tokenise", "t5", "batching", "metrics", "cluster", "pool", "progress"),
     ("output",),
-    ("sink", "manifest"),
+    ("sink", "manifest", "attempts", "lease"),
+    ("gone",),
     ("stages",),
+    ("checkpoint",),
     ("weights",),
     ("engine",),
     ("generation",),
@@ -33,15 +36,16 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("scorer",),
     ("report",),
     ("pipeline",),
+    ("resolve",),
     ("run",),
-    ("evaluate", "finetune", "plan"),
+    ("evaluate", "finetune", "plan", "verify", "replay"),
     ("cli",),
     ("__init__", "__main__"),  # the public names and `python -m sentiment`
     ("jobs",),  # jobs/*.py, outside the package
 )
 
 # Who may import the heavy libraries, at any depth of the file.
-TORCH_ROOMS = frozenset({"t5", "weights", "engine", "generation", "finetune"})
+TORCH_ROOMS = frozenset({"t5", "checkpoint", "weights", "engine", "generation", "finetune"})
 RAY_ROOMS = frozenset({"cluster", "pipeline", "finetune"})
 
 # What other rooms may take from transformers: tokenisers and configurations need no torch.

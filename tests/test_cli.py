@@ -176,6 +176,7 @@ def test_a_bad_option(
         (errors.ModelError("x"), 2),
         (errors.OutputError("x"), 2),
         (errors.LedgerError("x"), 3),
+        (errors.VerificationError("x"), 3),
         (errors.RejectedRowsError("x"), 4),
         (None, 0),
     ],

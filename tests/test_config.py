@@ -9,8 +9,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from sentiment.config import FinetuneConfig, JobConfig, ScoreConfig
+from sentiment.config import FinetuneConfig, ScoreConfig
 from sentiment.errors import ConfigError
+from sentiment.settings import JobConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 MINIMAL = ["reviews/", "--output", "out"]

@@ -164,7 +164,7 @@ def test_bf16_rounds_no_more_than_transformers_does(
 
 def test_bf16_stays_within_the_contract() -> None:
     card = find_model("builtin")
-    tokeniser = Tokeniser(card.folder, card.template, card.max_source_tokens, card.long_text)
+    tokeniser = card.tokeniser()
     ids = [item.ids for item in tokeniser.encode(tiny_models.example_texts())]
     labels = [tokeniser.label_ids(label) for label in card.labels]
     exact = engine_of(t5_of(card.folder), labels, 4096).score(ids)

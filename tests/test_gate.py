@@ -121,7 +121,7 @@ def test_a_precision_that_changes_answers_is_refused(
     card: ModelCard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shift_rounded_answers(monkeypatch, by=0.5)
-    plan = ScorerPlan(card, precision="bf16", batch_tokens=512, threads=1)
+    plan = ScorerPlan(card, card.tokeniser(), precision="bf16", batch_tokens=512, threads=1)
     with pytest.raises(ModelError, match=r"in bf16 .* off by 0\.\d+ \(limit 0\.01\).*fp32"):
         check_model(plan)
 
@@ -130,7 +130,7 @@ def test_auto_goes_on_in_float32_and_says_so(
     card: ModelCard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("sentiment.scorer.resolve_precision", lambda *_: "bf16")
-    plan = ScorerPlan(card, precision="auto", batch_tokens=512, threads=1)
+    plan = ScorerPlan(card, card.tokeniser(), precision="auto", batch_tokens=512, threads=1)
     assert check_model(plan) == "bf16"
     shift_rounded_answers(monkeypatch, by=0.5)
     other = dataclasses.replace(plan, batch_tokens=500)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import io
 import logging
+import re
+import time
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import ray
+import ray.data
+from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import RayError, RayTaskError, UserCodeException, WorkerCrashedError
 
 from sentiment.config import ScoreConfig
 from sentiment.errors import LedgerError, ModelError, OutputError, SentimentError
 from sentiment.manifest import Committed, plan_run
-from sentiment.pipeline import ReviewShards, _explained, _without_chatter
+from sentiment.pipeline import ReviewShards, _explained, _stalled, _without_chatter
 from sentiment.pool import TASK_CPUS, resolve_pool
 from sentiment.schema import ROW, UNIT, Unit
 from sentiment.source.index import index_shard
@@ -67,7 +72,8 @@ def test_a_read_task_is_a_unit(tmp_path: Path) -> None:
     index = index_shard(shard, "text")
     assert index.columns is not None
     plan = plan_run([index], Committed(), config_digest="c", unit_rows=100, on_change="refuse")
-    source = ReviewShards([(unit, index.columns) for unit in plan.units], "text")
+    units = [(unit, index.columns) for unit in plan.units]
+    source = ReviewShards(units, "text", str(tmp_path / "output"))
     # Ray may have any number of tasks in mind.
     [task] = source.get_read_tasks(parallelism=7)
     [block] = list(task())
@@ -103,3 +109,25 @@ def test_ray_data_keeps_its_account_to_itself() -> None:
         above.removeHandler(mine)
     assert screen.getvalue() == "no node can run this\n"
     assert [one.level for one in consoles] == levels
+
+
+@pytest.mark.ray
+def test_a_run_that_stands_still_says_where(local_ray: None) -> None:
+    def sleeps(block: pa.Table) -> pa.Table:
+        time.sleep(60)
+        return block
+
+    context = ray.data.DataContext.get_current().copy()
+    context.execution_no_progress_timeout_s = 3
+    context.enable_progress_bars = False
+    with ray.data.DataContext.current(context), _without_chatter():
+        stuck = ray.data.from_arrow(pa.table({"a": [1]})).map_batches(sleeps, batch_size=None)
+        with pytest.raises(ExecutionTimeoutError) as raised:
+            stuck.materialize()
+    told = str(_stalled(raised.value, 3))
+    assert re.search(r"no task finished in 3 seconds .*running: 1 in \S*MapBatches\(sleeps\)", told)
+    assert "--unit-rows" in told
+
+
+def test_a_cluster_without_room_is_named() -> None:
+    assert "no room" in str(_stalled(ExecutionTimeoutError("Operators still running:"), 900))

@@ -124,3 +124,15 @@ def test_default_actors_leave_room_and_do_not_oversubscribe(
     assert pool.cpus != TASK_CPUS, "Ray would fuse tokenising into the actor"
     assert pool.actors_max * pool.threads <= sum(nodes)
     assert pool.actors_max * pool.cpus <= sum(nodes) - 2 * TASK_CPUS
+
+
+@pytest.mark.parametrize(
+    ("weights_bytes", "expected"), [(9e6, 1024), (0.9e9, 256), (3e9, 76), (45e9, 32)]
+)
+def test_units_of_a_large_model_are_small_on_cpus(weights_bytes: float, expected: int) -> None:
+    settings: Any = {"node_cpus": [8.0], "can_grow": False, "weights_bytes": int(weights_bytes)}
+    config = ScoreConfig(sources=["in"], output="out")
+    assert resolve_pool(config, gpus=0, **settings).unit_rows == expected
+    assert resolve_pool(config, gpus=1, **settings).unit_rows == 32768
+    given = config.model_copy(update={"unit_rows": 500})
+    assert resolve_pool(given, gpus=0, **settings).unit_rows == 500

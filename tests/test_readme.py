@@ -20,6 +20,8 @@ PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 # How each command is run here. One that is missing fails `test_every_command_is_run`.
 SCORE = "sentiment score reviews/ --output scored/"
 SCORE_LABELS = "sentiment score reviews/ --output scored/ --label-column label"
+VERIFY = "sentiment verify scored/ --source reviews/"
+REPLAY = "sentiment replay scored/"
 SUBMIT = (
     "ray job submit --working-dir . -- python jobs/score.py examples/reviews "
     "--output /tmp/scored --max-rejected 0.05"
@@ -54,7 +56,9 @@ def folder_with_reviews(tmp_path: Path) -> Path:
 
 def test_every_command_is_run() -> None:
     commands = {line for block in COMMANDS for line in block.strip().splitlines()}
-    assert commands == {"make demo", "make test", SCORE, SCORE_LABELS, SUBMIT, FINETUNE}
+    assert commands == {
+        "make demo", "make test", SCORE, SCORE_LABELS, VERIFY, REPLAY, SUBMIT, FINETUNE,
+    }  # fmt: skip
     assert len(PYTHON) == 1
 
 
@@ -96,6 +100,11 @@ def test_score_twice_then_from_python(folder_with_reviews: Path) -> None:
     assert (folder_with_reviews / "scored" / "_SUCCESS").exists()
     with_labels = run(SCORE_LABELS, folder_with_reviews)
     assert with_labels.returncode == 0, with_labels.stderr
+    verified = run(VERIFY, folder_with_reviews)
+    assert verified.returncode == 0, verified.stderr
+    replayed = run(REPLAY, folder_with_reviews)
+    assert replayed.returncode == 0, replayed.stderr
+    assert "131 rows = 130 labelled + 1 rejected + 0 reused" in replayed.stdout
     (folder_with_reviews / "from_readme.py").write_text(PYTHON[0])
     python = run(f"{sys.executable} from_readme.py", folder_with_reviews)
     assert python.returncode == 0, python.stderr

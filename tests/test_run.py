@@ -17,6 +17,8 @@ import tiny_models
 
 from sentiment.config import ScoreConfig
 from sentiment.errors import OutputError, RejectedRowsError
+from sentiment.lease import hold
+from sentiment.output import Output
 from sentiment.report import RunSummary
 from sentiment.run import score
 from sentiment.schema import REJECT_SCHEMA, Footer, added_columns
@@ -333,13 +335,44 @@ def test_a_failure_on_a_worker_is_told_in_one_line(
 ) -> None:
     source, output = tmp_path / "in.csv", tmp_path / "out"
     source.write_text('text\nGood soup\n""\n')
-    output.mkdir()
-    (output / "_sentiment").write_text("in the way")
+    (output / "_sentiment").mkdir(parents=True)
+    (output / "_sentiment" / "rejected").write_text("in the way")
     with pytest.raises(OutputError, match="cannot be written") as caught:
         run(source, output, tiny_model)
     assert type(caught.value) is OutputError
     assert "\n" not in str(caught.value)
     assert data_files(output) == []
+
+
+def test_a_second_run_on_the_output_is_refused(
+    scored: Run, tiny_model: Path, tmp_path: Path
+) -> None:
+    before = sorted(scored.output.rglob("*"))
+    with (
+        hold(Output.open(str(scored.output)), "20261120T010203-abcdef"),
+        pytest.raises(OutputError, match=r"run 20261120T010203-abcdef .* is writing to it"),
+    ):
+        scored.again()
+    assert sorted(scored.output.rglob("*")) == before
+
+
+def test_sources_that_are_gone_are_told_and_retired_on_request(
+    local_ray: None, tiny_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    lake, output = tmp_path / "lake", tmp_path / "out"
+    lake.mkdir()
+    for name in ("a", "b"):
+        pq.write_table(pa.table({"text": [f"{name} {n}" for n in range(5)]}), lake / f"{name}.pq")
+    run(lake, output, tiny_model)
+    (lake / "a.pq").unlink()
+    kept = run(lake, output, tiny_model)
+    assert "sources that are gone: 1; their 5 rows stay in the output" in caplog.text
+    assert kept.run["gone"] == {"sources": 1, "files": 1, "rows": 5, "retired": False}
+    assert len(data_files(output)) == 2
+    retired = run(lake, output, tiny_model, on_deleted="retire")
+    assert retired.run["gone"]["retired"] is True
+    assert [path.name[:4] for path in data_files(output)] == ["b.pq"]
+    assert (output / "_SUCCESS").exists()
 
 
 def test_an_attached_ray_is_left_running(scored: Run) -> None:

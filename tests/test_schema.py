@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -77,3 +78,11 @@ def test_added_columns_are_the_contract() -> None:
 def test_carriers_cannot_meet_added_or_reject_columns() -> None:
     assert all(name.startswith(CARRIER_PREFIX) for name in CARRIER_FIELDS.names)
     assert not set(CARRIER_FIELDS.names) & {*added_columns("sentiment").names, *REJECT_SCHEMA.names}
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "ö" * 127 + "x"])
+def test_output_names_of_long_source_names_fit_and_differ(name: str) -> None:
+    shards = [Shard(f"/lake/{name}{n}", "", f"{name}{n}", "csv", "f", 1) for n in range(2)]
+    files = [Unit(shard, 0, 9_999_999_999).file_name for shard in shards]
+    assert len(set(files)) == 2
+    assert all(len(file.encode()) <= 255 for file in files)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +42,9 @@ ANSWERS = (LABEL, SCORE, OFF_LABEL)
 
 def plan_of(folder: Path, labels: list[str] | None = None, **changes: Any) -> ScorerPlan:
     card = find_model(str(folder), labels=labels)
-    return ScorerPlan(card, precision="fp32", batch_tokens=512, threads=1, **changes)
+    return ScorerPlan(
+        card, card.tokeniser(), precision="fp32", batch_tokens=512, threads=1, **changes
+    )
 
 
 def block_of(folder: Path, texts: list[str | None], rejected: int | None = None) -> pa.Table:
@@ -250,6 +255,30 @@ def test_scoring_labels_builds_no_model_of_transformers(
     monkeypatch.setattr(T5ForConditionalGeneration, "__init__", refuse)
     out = Scorer(plan_of(tiny_model))(block_of(tiny_model, texts[:3]))
     assert out.column(LABEL).null_count == 0
+
+
+def test_one_thread_computes_whatever_thread_calls(
+    tiny_model: Path, texts: list[str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two computing threads are two teams of OpenMP threads, more than there are cores."""
+    threads: set[int] = set()
+
+    def noting(function: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*args: Any, **options: Any) -> Any:
+            threads.add(threading.get_ident())
+            return function(*args, **options)
+
+        return noted
+
+    monkeypatch.setattr("sentiment.scorer.load_t5", noting(load_t5))
+    monkeypatch.setattr(Engine, "score", noting(Engine.score))
+    scorer, block = Scorer(plan_of(tiny_model)), block_of(tiny_model, texts)
+    here = scorer(block)
+    with ThreadPoolExecutor(max_workers=1) as other:
+        there = other.submit(scorer, block).result()
+    assert there.select(ANSWERS).equals(here.select(ANSWERS))
+    assert len(threads) == 1
+    assert threads != {threading.get_ident()}
 
 
 def test_the_precision_of_the_plan_is_the_one_multiplied_in(

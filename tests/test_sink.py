@@ -289,6 +289,55 @@ def test_a_second_attempt_with_fewer_rejects_takes_the_old_ones_away(output: Out
     assert files(output) == [unit.unit_id]
 
 
+class Crash(BaseException):
+    """The process is gone."""
+
+
+class Fragile(Output):
+    """An output whose process dies before its n-th change."""
+
+    def _change(self) -> None:
+        _left[0] -= 1
+        if _left[0] < 0:
+            raise Crash
+
+    def write(self, relative: str, data: bytes | memoryview) -> None:
+        self._change()
+        super().write(relative, data)
+
+    def delete(self, relative: str) -> None:
+        self._change()
+        super().delete(relative)
+
+
+_left = [0]
+
+
+@pytest.mark.parametrize("survives", range(4))
+@pytest.mark.parametrize("rejected", [{}, {1: ("score", "scoring_error")}], ids=["none", "fewer"])
+def test_a_crash_in_a_second_commit_leaves_both_files_of_one_or_no_commit(
+    output: Output, survives: int, rejected: dict[int, Reject]
+) -> None:
+    """A data file beside the rejects of another commit would lose or double rows for good."""
+    unit, rows = Unit(SHARD, 0, 2), source(["a", "b", "c"])
+    rejects = dict.fromkeys((0, 1), ("score", "scoring_error"))
+    commit_unit(output, STAMP, unit, scored(unit, rows, rejects))
+    _left[0] = survives
+    fragile = Fragile(output.location, output.filesystem, output.root)
+    try:
+        commit_unit(fragile, STAMP, unit, scored(unit, rows, rejected))
+    except Crash:
+        pass
+    else:
+        assert survives == 3
+    data = Path(output.path(unit.unit_id))
+    if data.exists():
+        reject_file = Path(output.path(f"{REJECTED_FOLDER}/{unit.unit_id}"))
+        kept = read(reject_file)["source_row"].to_pylist() if reject_file.exists() else []
+        assert sorted(kept + read(data)["sentiment_source_row"].to_pylist()) == [0, 1, 2]
+        assert footer_of(data).rejected == len(kept)
+
+
 @pytest.mark.parametrize(
     "numbers",
     [[0, 1], [0, 1, 1], [0, 1, 3], [1, 2, 3]],

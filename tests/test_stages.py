@@ -5,11 +5,20 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tiny_models
 
-from sentiment.stages import Tokenise
+from sentiment import stages
+from sentiment.output import Output
+from sentiment.schema import ATTEMPTS, ATTEMPTS_FOLDER, REASON, ROW, ROW_END, UNIT, Unit
+from sentiment.source.index import index_shard
+from sentiment.source.listing import list_shards
+from sentiment.stages import Tokenise, read_block
 from sentiment.tokenise import Tokeniser
 from sentiment.weights import BUILTIN_FOLDER
 
@@ -25,7 +34,7 @@ sys.exit(f"imported {heavy}" if heavy else 0)
 
 @pytest.mark.parametrize("name", ["tiny_model", "builtin"])
 def test_a_worker_tokenises_without_the_heavy_libraries(
-    name: str, request: pytest.FixtureRequest
+    name: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     """Each of many workers would pay seconds and hundreds of megabytes for them."""
     folder = BUILTIN_FOLDER if name == "builtin" else request.getfixturevalue(name)
@@ -33,10 +42,79 @@ def test_a_worker_tokenises_without_the_heavy_libraries(
     text = tiny_models.example_texts()[0]
     done = subprocess.run(
         [sys.executable, "-c", LEAN, text],
-        input=pickle.dumps(Tokenise(tokeniser, "text")),
+        input=pickle.dumps(Tokenise(tokeniser, "text", str(tmp_path / "output"))),
         capture_output=True,
         check=False,
         timeout=60,
     )
     assert done.returncode == 0, done.stderr.decode()
     assert done.stdout.decode().strip() == str(tokeniser.encode([text])[0].ids.tolist())
+
+
+class Death(BaseException):
+    """The process is gone."""
+
+
+def read_until_done(
+    unit: Unit, columns: pa.Schema, output: str, killer: int
+) -> tuple[pa.Table, int]:
+    """Read as Ray does it, process after process, while row `killer` kills whoever reads it."""
+    read_unit, deaths = stages.read_unit, 0
+    while True:
+        with pytest.MonkeyPatch.context() as process:
+
+            def deadly(part: Unit, *rest: Any, process: pytest.MonkeyPatch = process) -> pa.Table:
+                if part.first_row <= killer <= part.last_row:
+                    process.setattr(Output, "delete", lambda *_: None)  # the dead clean nothing up
+                    raise Death
+                return read_unit(part, *rest)
+
+            process.setattr(stages, "read_unit", deadly)
+            try:
+                [block] = read_block(unit, columns, "text", output)
+            except Death:
+                deaths += 1
+                assert deaths < 20, "it never ends"
+            else:
+                return block, deaths
+
+
+def planned(path: Path) -> tuple[Unit, pa.Schema]:
+    """All rows of a file as one unit."""
+    [shard] = list_shards([str(path)]).shards
+    index = index_shard(shard, "text")
+    assert index.columns is not None
+    return Unit(shard, 0, index.rows - 1, index.cuts[0][1]), index.columns
+
+
+def test_a_row_group_that_kills_the_reader_is_lost_alone(tmp_path: Path) -> None:
+    texts = [f"review {n}" for n in range(100)]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet", row_group_size=30)
+    unit, columns = planned(tmp_path / "a.parquet")
+    block, deaths = read_until_done(unit, columns, str(tmp_path / "out"), killer=40)
+    assert deaths == 4
+    lost = [row for row, reason in enumerate(block[REASON].to_pylist()) if reason]
+    [lost_row] = lost
+    assert (block[ROW][lost_row].as_py(), block[ROW_END][lost_row].as_py()) == (30, 59)
+    assert block[REASON][lost_row].as_py() == "unreadable_rows"
+    assert block[ATTEMPTS][lost_row].as_py() == 2
+    kept = [text for text in block["text"].to_pylist() if text is not None]
+    assert kept == [*texts[:30], *texts[60:]]
+    assert block[UNIT].unique().to_pylist() == [unit.to_json()]
+
+
+def test_text_that_kills_the_reader_is_lost_with_its_unit(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text\n" + "fine\n" * 10)
+    unit, columns = planned(tmp_path / "a.csv")
+    block, deaths = read_until_done(unit, columns, str(tmp_path / "out"), killer=4)
+    assert deaths == 2
+    assert block[REASON].to_pylist() == ["unreadable_rows"]
+    assert (block[ROW][0].as_py(), block[ROW_END][0].as_py()) == (0, 9)
+
+
+def test_reading_leaves_no_marker(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text\n" + "fine\n" * 10)
+    unit, columns = planned(tmp_path / "a.csv")
+    [block] = read_block(unit, columns, "text", str(tmp_path / "out"))
+    assert block.num_rows == 10
+    assert Output.open(str(tmp_path / "out")).list_tree(ATTEMPTS_FOLDER) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -17,10 +18,13 @@ import tiny_models
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
-from transformers import T5ForConditionalGeneration
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, T5ForConditionalGeneration
 
 from sentiment import weights
-from sentiment.errors import ModelError
+from sentiment.config import FinetuneConfig, ScoreConfig
+from sentiment.errors import ModelError, SourceError
+from sentiment.finetune.job import finetune
+from sentiment.run import score
 from sentiment.t5.network import T5
 from sentiment.weights import find_model, folder_digest, load_network, load_t5
 
@@ -49,6 +53,15 @@ def t5_of(folder: Path) -> T5:
 Loader = Callable[[Path], Any]
 LOADERS: list[Loader] = [t5_of, lambda folder: load_network(folder, device=CPU)]
 NAMES = ["load_t5", "load_network"]
+
+
+def pickle_weights(folder: Path, *, parts: bool = False) -> None:
+    """Turn the safetensors of a folder into what older models are published as."""
+    if parts:
+        split_in_two(folder, "pytorch_model.bin", lambda tensors, path: torch.save(tensors, path))
+    else:
+        torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+        (folder / "model.safetensors").unlink()
 
 
 def assert_scores_as(network: Any, folder: Path) -> None:
@@ -152,15 +165,69 @@ def test_a_hub_id_is_fetched_without_code_and_logs(
     assert (asked["name"], asked["revision"]) == ("someone/reviews-t5", "v2")
     allowed = asked["allow_patterns"]
     names = ["config.json", "model.safetensors", "model-00001-of-00002.safetensors",
-             "model.safetensors.index.json", "pytorch_model.bin", "spiece.model",
+             "model.safetensors.index.json", "spiece.model",
              "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
              "generation_config.json", "labels.json"]  # fmt: skip
     kept = huggingface_hub.utils.filter_repo_objects(
-        [*names, "README.md", "training_args.bin", "modeling.py", "tf_model.h5",
-         "trainer_state.json", "onnx/model.onnx"],
+        [*names, "README.md", "pytorch_model.bin", "training_args.bin", "modeling.py",
+         "tf_model.h5", "trainer_state.json", "onnx/model.onnx"],
         allow_patterns=allowed,
     )  # fmt: skip
     assert list(kept) == names
+
+
+class Hub:
+    """Stands in for the hub: a model as published, and what was asked for."""
+
+    def __init__(self, published: Path, cache: Path) -> None:
+        self.published, self.cache = published, cache
+        self.asked: list[list[str]] = []
+
+    def snapshot_download(self, name: str, *, allow_patterns: list[str], **_: Any) -> str:
+        self.cache.mkdir(exist_ok=True)
+        self.asked.append(allow_patterns)
+        for path in self.published.iterdir():
+            if any(path.match(pattern) for pattern in allow_patterns):
+                shutil.copy2(path, self.cache / path.name)
+        return str(self.cache)
+
+    def cached(self, pattern: str) -> list[str]:
+        return [path.name for path in self.cache.glob(pattern)]
+
+
+@pytest.fixture
+def hub(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    hub = Hub(folder, tmp_path / "cache")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub.snapshot_download)
+    return hub
+
+
+@pytest.mark.parametrize("parts", [False, True])
+def test_pickles_on_the_hub_are_refused_unseen(hub: Hub, parts: bool) -> None:
+    pickle_weights(hub.published, parts=parts)
+    with pytest.raises(ModelError, match=r"hub has no model\.safetensors") as caught:
+        find_model(PUBLISHED)
+    assert hub.cached("*.bin*") == []
+    for fact in (PUBLISHED, "pickle", "can run code", "--allow-pickle-weights", "save_pretrained"):
+        assert fact in str(caught.value)
+
+
+@pytest.mark.parametrize("parts", [False, True])
+def test_pickles_on_the_hub_are_fetched_once_allowed(hub: Hub, parts: bool) -> None:
+    before = t5_of(hub.published).logits(IDS)
+    pickle_weights(hub.published, parts=parts)
+    card = find_model(PUBLISHED, allow_pickle=True)
+    assert torch.equal(t5_of(card.folder).logits(IDS), before)
+    # From now on they lie in the cache. That makes them no better.
+    with pytest.raises(ModelError, match="--allow-pickle-weights"):
+        find_model(PUBLISHED)
+
+
+def test_a_hub_model_of_both_kinds_is_fetched_without_pickles(hub: Hub) -> None:
+    torch.save({}, hub.published / "pytorch_model.bin")
+    find_model(PUBLISHED, allow_pickle=True)
+    assert len(hub.asked) == 1
+    assert hub.cached("*.bin") == []
 
 
 def test_the_published_models_need_no_labels(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,7 +375,7 @@ def test_weights_in_parts_are_one_model(folder: Path) -> None:
 
 def test_pickled_weights_in_parts_are_one_model(folder: Path) -> None:
     before = t5_of(folder).logits(IDS)
-    split_in_two(folder, "pytorch_model.bin", lambda tensors, path: torch.save(tensors, path))
+    pickle_weights(folder, parts=True)
     assert torch.equal(t5_of(folder).logits(IDS), before)
 
 
@@ -333,32 +400,187 @@ def test_an_index_without_parts_is_an_error(folder: Path, content: str) -> None:
         t5_of(folder)
 
 
-def test_safetensors_are_preferred_to_a_pickle(folder: Path) -> None:
-    before = t5_of(folder).logits(IDS)
+@pytest.mark.parametrize("load", LOADERS, ids=NAMES)
+def test_a_pickle_beside_safetensors_is_never_opened(
+    load: Loader, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = folder_digest(folder)
     torch.save({}, folder / "pytorch_model.bin")
-    assert torch.equal(t5_of(folder).logits(IDS), before)
+    (folder / "pytorch_model.bin.index.json").write_text("{}")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a pickle was read")
+
+    monkeypatch.setattr(torch, "load", refuse)
+    assert find_model(str(folder)).digest == before
+    load(folder)
+
+
+@pytest.mark.parametrize("parts", [False, True])
+def test_a_folder_of_pickles_is_refused_with_reason_and_remedy(folder: Path, parts: bool) -> None:
+    pickle_weights(folder, parts=parts)
+    with pytest.raises(ModelError) as caught:
+        find_model(str(folder))
+    for fact in (str(folder), "pickle", "can run code", "--allow-pickle-weights"):
+        assert fact in str(caught.value)
+    assert find_model(str(folder), allow_pickle=True).digest == folder_digest(folder)
+
+
+def test_the_digest_covers_pickles_that_are_read(folder: Path) -> None:
+    pickle_weights(folder)
+    before = folder_digest(folder)
+    with (folder / "pytorch_model.bin").open("ab") as file:
+        file.write(b" ")
+    assert folder_digest(folder) != before
+
+
+def test_pickles_are_converted_as_the_message_says(folder: Path, tmp_path: Path) -> None:
+    before = t5_of(folder).logits(IDS)
+    pickle_weights(folder)
+    for kind in (AutoModelForSeq2SeqLM, AutoTokenizer):
+        kind.from_pretrained(str(folder)).save_pretrained(str(tmp_path / "converted"))
+    card = find_model(str(tmp_path / "converted"), labels=["negative", "positive"])
+    assert torch.equal(t5_of(card.folder).logits(IDS), before)
+    assert card.tokeniser().label_ids("positive") == find_model(
+        str(folder), allow_pickle=True
+    ).tokeniser().label_ids("positive")
 
 
 def test_pickled_weights_load_as_tensors_only(folder: Path) -> None:
     expected = logits_of(load_network(folder, device=CPU))
     before = t5_of(folder).logits(IDS)
-    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
-    (folder / "model.safetensors").unlink()
+    pickle_weights(folder)
     assert torch.equal(logits_of(load_network(folder, device=CPU)), expected)
     assert torch.equal(t5_of(folder).logits(IDS), before)
 
 
 @pytest.mark.parametrize("load", LOADERS, ids=NAMES)
-def test_pickled_code_is_refused(load: Loader, folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["zip", "legacy", "part", "whole object"])
+def test_pickled_code_is_refused(
+    load: Loader, kind: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = tmp_path / "ran"
+
     class Malice:
         def __reduce__(self) -> tuple[Any, ...]:
-            return Path.touch, (tmp_path / "ran",)
+            return Path.touch, (ran,)
 
-    torch.save({"shared.weight": Malice()}, folder / "pytorch_model.bin")
-    (folder / "model.safetensors").unlink()
+    # Turns the check off where it was not asked for; we ask for it.
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    pickle_weights(folder, parts=kind == "part")
+    path = folder / ("pytorch_model-00001-of-00002.bin" if kind == "part" else "pytorch_model.bin")
+    tensors = torch.load(path, weights_only=True)
+    content = Malice() if kind == "whole object" else {**tensors, "a.weight": Malice()}
+    torch.save(content, path, _use_new_zipfile_serialization=kind != "legacy")
+
+    torch.load(path, weights_only=False)
+    assert ran.exists(), "the payload does not work"
+    ran.unlink()
+    find_model(str(folder), allow_pickle=True)
     with pytest.raises(ModelError, match="cannot be loaded"):
         load(folder)
-    assert not (tmp_path / "ran").exists()
+    assert not ran.exists()
+
+
+def test_generation_reads_the_weights_that_scoring_reads(folder: Path) -> None:
+    """transformers would follow names in the configuration and look for checkpoints in shards."""
+    expected = logits_of(load_network(folder, device=CPU))
+    other = load_file(folder / "model.safetensors")
+    zeros = {name: torch.zeros_like(value) for name, value in other.items()}
+    for name in ("other.safetensors", "shard-00000-model-00001-of-00001.safetensors"):
+        save_file(zeros, folder / name, metadata={"format": "pt"})
+    change_json(folder / "config.json", transformers_weights="other.safetensors")
+    assert torch.equal(logits_of(load_network(folder, device=CPU)), expected)
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["generation_config", "config only"])
+def test_generation_settings_are_those_that_transformers_reads(folder: Path, own: bool) -> None:
+    path = folder / "generation_config.json"
+    if own:
+        change_json(path, num_beams=3, length_penalty=0.5)
+    else:
+        path.unlink()
+        change_json(folder / "config.json", num_beams=3, length_penalty=0.5)
+    theirs = T5ForConditionalGeneration.from_pretrained(str(folder))
+    ours = load_network(folder, device=CPU)
+    assert ours.generation_config.num_beams == 3
+    assert ours.generation_config.to_dict() == theirs.generation_config.to_dict()
+
+
+def test_a_model_may_be_pinned_to_its_digest(folder: Path) -> None:
+    card = find_model(str(folder))
+    assert find_model(str(folder), sha256=card.digest) == card
+    change_json(folder / "labels.json", template="Is this good? {text}")
+    now = folder_digest(folder)
+    with pytest.raises(ModelError, match=rf"{now}.*--model-sha256 is {card.digest}") as caught:
+        find_model(str(folder), sha256=card.digest)
+    assert str(folder) in str(caught.value)
+
+
+def test_a_run_hands_on_what_the_user_allows(folder: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "sources": [str(tmp_path / "missing")], "output": str(tmp_path / "out"),
+        "model": str(folder),
+    }  # fmt: skip
+    with pytest.raises(ModelError, match="--model-sha256"):
+        score(ScoreConfig(**settings, model_sha256="0" * 64))
+    pickle_weights(folder)
+    with pytest.raises(ModelError, match="--allow-pickle-weights"):
+        score(ScoreConfig(**settings))
+    with pytest.raises(SourceError, match="missing"):
+        score(ScoreConfig(**settings, allow_pickle_weights=True))
+
+
+def test_fine_tuning_hands_on_what_the_user_allows(folder: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "train": [str(tmp_path / "missing")], "output": str(tmp_path / "out"), "model": str(folder),
+    }  # fmt: skip
+    pickle_weights(folder)
+    with pytest.raises(ModelError, match="--allow-pickle-weights"):
+        finetune(FinetuneConfig(**settings))
+    with pytest.raises(SourceError, match="missing"):
+        finetune(FinetuneConfig(**settings, allow_pickle_weights=True))
+
+
+def test_code_in_a_model_folder_is_never_run(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("builtins.input", lambda *_: "yes")  # were transformers to ask
+    ran = tmp_path / "ran"
+    (folder / "evil.py").write_text(
+        "from pathlib import Path\n"
+        f"Path({str(ran)!r}).touch()\n"
+        "from transformers import T5Tokenizer as EvilTokenizer, T5Config as EvilConfig\n"
+        "from transformers import T5ForConditionalGeneration as EvilT5\n"
+    )
+    (folder / "custom_generate").mkdir()
+    shutil.copy(folder / "evil.py", folder / "custom_generate" / "generate.py")
+    change_json(
+        folder / "config.json",
+        auto_map={"AutoConfig": "evil.EvilConfig", "AutoModelForSeq2SeqLM": "evil.EvilT5"},
+    )
+    change_json(
+        folder / "tokenizer_config.json",
+        tokenizer_class="EvilTokenizer",
+        auto_map={"AutoTokenizer": ["evil.EvilTokenizer", None]},
+    )
+    card = find_model(str(folder))
+    with contextlib.suppress(ModelError):  # a tokenizer that is only code may be refused
+        card.tokeniser()
+    t5_of(folder)
+    load_network(folder, device=CPU)
+    assert not ran.exists()
+
+
+def test_remote_code_is_trusted_nowhere() -> None:
+    package = Path(weights.__file__).parent
+    found = {
+        (path.name, value)
+        for path in package.rglob("*.py")
+        for value in re.findall(r"trust_remote_code\W*(\w*)", path.read_text(encoding="utf-8"))
+    }
+    assert ("weights.py", "False") in found
+    assert {value for _, value in found} == {"False"}
 
 
 @pytest.mark.parametrize("load", LOADERS, ids=NAMES)
@@ -366,8 +588,7 @@ def test_pickled_code_is_refused(load: Loader, folder: Path, tmp_path: Path) -> 
 def test_truncated_weights_are_one_line(load: Loader, folder: Path, name: str) -> None:
     path = folder / "model.safetensors"
     if name != path.name:
-        torch.save(load_file(path), folder / name)
-        path.unlink()
+        pickle_weights(folder)
         path = folder / name
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ModelError, match="cannot be loaded") as caught:

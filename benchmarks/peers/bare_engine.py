@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 import torch
 
 from sentiment.engine import Engine, default_batch_tokens, limit_threads, resolve_precision
-from sentiment.tokenise import Tokeniser
 from sentiment.weights import find_model, load_t5
 
 WARM_UP_ROWS = 16
@@ -33,7 +32,7 @@ def main() -> None:
     options = parser.parse_args()
     limit_threads(options.threads)
     card = find_model(options.model)
-    tokeniser = Tokeniser(card.folder, card.template, card.max_source_tokens, card.long_text)
+    tokeniser = card.tokeniser()
     precision = resolve_precision(options.precision, "cpu")
     network = load_t5(card.folder, device=torch.device("cpu"), precision=precision)
     label_ids = [tokeniser.label_ids(label) for label in card.labels]

@@ -76,7 +76,7 @@ def make_workload(
         SystemExit: The labels cannot be told apart by one token each.
     """
     card = find_model(model)
-    tokeniser = Tokeniser(card.folder, card.template, card.max_source_tokens, card.long_text)
+    tokeniser = card.tokeniser()
     labels = [tokeniser.label_ids(label) for label in card.labels]
     if any(len(label) > 1 for label in labels):
         raise SystemExit(f"--model {model}: its labels take more than one decoder step")

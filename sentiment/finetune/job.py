@@ -38,7 +38,7 @@ from sentiment.finetune.history import follow_history
 from sentiment.finetune.loop import LoopPlan, train_worker
 from sentiment.finetune.vocabulary import train_vocabulary
 from sentiment.tokenise import Tokeniser
-from sentiment.weights import TOKENIZER_FILES, find_model, load_network
+from sentiment.weights import TOKENIZER_FILES, ModelCard, find_model, load_network
 
 _PACKAGES = ("sentiment", "torch", "transformers", "ray", "sentencepiece")
 _MAX_WORKER_FAILURES = 3
@@ -156,6 +156,7 @@ def _claim(work: Path, config: FinetuneConfig) -> None:
         "config",
         "output",
         "ray_address",
+        "allow_pickle_weights",
         "cpus_per_worker",
         "checkpoint_steps",
         "data_notice",
@@ -176,9 +177,7 @@ def _claim(work: Path, config: FinetuneConfig) -> None:
 def _prepare(config: FinetuneConfig, work: Path) -> tuple[dict[str, Any], list[str]]:
     """Read, split and tokenise the data once; a resumed run finds it done."""
     labels = target_texts(config.label_texts)
-    card = (
-        find_model(config.model, revision=config.revision, labels=labels) if config.model else None
-    )
+    card = _base(config, labels)
     finished = work / "finished"
     finished.mkdir(exist_ok=True)
     tokenizer = card.folder if card else work / "vocabulary"
@@ -210,6 +209,18 @@ def _prepare(config: FinetuneConfig, work: Path) -> tuple[dict[str, Any], list[s
         "history": work / "history.json",
     }
     return plan, labels
+
+
+def _base(config: FinetuneConfig, labels: list[str]) -> ModelCard | None:
+    """The model to start from, if any."""
+    if config.model is None:
+        return None
+    return find_model(
+        config.model,
+        revision=config.revision,
+        labels=labels,
+        allow_pickle=config.allow_pickle_weights,
+    )
 
 
 def _read_parts(config: FinetuneConfig, cache: Path) -> dict[str, LabelledTexts]:
@@ -247,9 +258,8 @@ def _finish(
 ) -> FinetuneSummary:
     """Assemble the model folder from what the first worker left and the tokenizer."""
     record = json.loads((finished / "training.json").read_text())
-    tokenizer = output / "_training" / "vocabulary"
-    if config.model:
-        tokenizer = find_model(config.model, revision=config.revision, labels=labels).folder
+    card = _base(config, labels)
+    tokenizer = card.folder if card else output / "_training" / "vocabulary"
     for pattern in TOKENIZER_FILES:
         for path in tokenizer.glob(pattern):
             shutil.copy2(path, output / path.name)

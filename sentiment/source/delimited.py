@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from sentiment.schema import Damage, Shard, ShardIndex, Unit
-from sentiment.source.blocks import Reject, Rows, raw_text
+from sentiment.source.blocks import RAW_BYTES, Reject, Rows, raw_text
 from sentiment.source.lines import (
     CUT_ROWS,
     MAX_RECORD_BYTES,
@@ -23,7 +23,6 @@ from sentiment.source.lines import (
 )
 
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
-_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 @dataclass(slots=True)
@@ -34,7 +33,7 @@ class _Record:
         offset_bytes: Where it starts in the decompressed file.
         fields: Values, bad bytes as lone surrogates; None when the record does not parse.
         problem: Why it does not parse.
-        raw: Its lines.
+        raw: Its lines, as many as a reject shows.
         valid: Whether all of it is UTF-8.
     """
 
@@ -50,8 +49,13 @@ class _Text:
 
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
+        self.start()
+
+    def start(self) -> None:
+        """Forget the lines of the record before."""
         self.raw: list[bytes] = []
         self.valid = True
+        self._raw_bytes = 0
 
     def __iter__(self) -> _Text:
         return self
@@ -60,7 +64,10 @@ class _Text:
         line = self._lines.next_line()
         if not line:
             raise StopIteration
-        self.raw.append(line)
+        # An open quote takes in lines without end; no reject shows them all.
+        if self._raw_bytes <= RAW_BYTES:
+            self.raw.append(line)
+            self._raw_bytes += len(line)
         try:
             return line.decode()
         except UnicodeDecodeError:
@@ -79,7 +86,7 @@ def _records(lines: Lines, delimiter: str) -> Iterator[_Record]:
     text = _Text(lines)
     reader = csv.reader(text, delimiter=delimiter, strict=True)
     while True:
-        text.raw, text.valid = [], True
+        text.start()
         start = lines.offset_bytes
         fields, problem = None, ""
         try:
@@ -143,10 +150,15 @@ def _header(records: Iterator[_Record]) -> list[str]:
     header = next(records, None)
     if header is None:
         raise DamageError("the file is empty")
-    if header.raw[0].startswith(_UTF16_MARKS):
-        raise DamageError("the file is UTF-16; only UTF-8 is read")
     if header.fields is None:
+        # A carriage return within the line is what Python's csv module stumbles over first.
+        if b"\r" in header.raw[0].rstrip(b"\r\n"):
+            raise DamageError(
+                "the header row holds a bare carriage return; end lines in LF or CRLF"
+            )
         raise DamageError(f"the header row does not parse: {header.problem}")
+    if any("\0" in name for name in header.fields):
+        raise DamageError("the header row holds zero bytes: the file is no UTF-8 text")
     return [_shown(name) for name in header.fields]
 
 

@@ -6,7 +6,10 @@ that damaged data is an answer and not an error.
 
 from __future__ import annotations
 
+import re
 import time
+from collections import Counter
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -16,10 +19,11 @@ from sentiment.source.blocks import Rows, assemble, lost
 from sentiment.source.delimited import index_delimited, read_delimited
 from sentiment.source.jsonl import index_jsonl, read_jsonl
 from sentiment.source.parquet import index_parquet, read_parquet
-from sentiment.source.storage import state_of
+from sentiment.source.storage import is_outage, state_of
 
-# A file without a header has a review where a name should be: messages show the start of names.
-_NAME_CHARS = 40
+# A file without a header has a review where a name should be, one in JSON has quotes and braces:
+# messages show short plain names only.
+_PLAIN_NAME = re.compile(r"[\w \t.,:;|/#@$%&+()\[\]-]{0,40}")
 _NAMES_SHOWN = 30
 
 
@@ -45,6 +49,8 @@ def index_shard(shard: Shard, text_column: str) -> ShardIndex:
     else:
         index = index_delimited(shard)
     if index.damage is not None:
+        if is_outage(index.damage.detail):
+            raise OSError(f"{shard.uri}: {index.damage.detail}")
         state_of(shard)  # raises when it is the storage that failed, not the file
     if index.columns is not None:
         _check_columns(shard, index.columns.names, text_column)
@@ -58,7 +64,7 @@ def _check_columns(shard: Shard, names: list[str], text_column: str) -> None:
                 f"{shard.uri}: column {name!r} starts with {CARRIER_PREFIX!r}, which is reserved; "
                 "rename the column"
             )
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise SourceError(f"{shard.uri}: two columns are named {_shown(twice)}; rename one")
     if text_column not in names:
@@ -69,9 +75,14 @@ def _check_columns(shard: Shard, names: list[str], text_column: str) -> None:
 
 
 def _shown(names: list[str]) -> str:
-    short = [n if len(n) <= _NAME_CHARS else f"{n[:_NAME_CHARS]}…" for n in names[:_NAMES_SHOWN]]
-    more = len(names) - len(short)
-    return ", ".join(map(repr, short)) + (f" and {more} more" if more else "")
+    if not names:
+        return "none"
+    shown = [
+        repr(name) if _PLAIN_NAME.fullmatch(name) else f"a name of {len(name)} characters"
+        for name in names[:_NAMES_SHOWN]
+    ]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
 def read_unit(unit: Unit, columns: pa.Schema, text_column: str) -> pa.Table:
@@ -96,9 +107,36 @@ def read_unit(unit: Unit, columns: pa.Schema, text_column: str) -> pa.Table:
         rows = lost(unit, columns, *changed)
     else:
         rows = _read(unit, columns, text_column)
-        if any(reject.reason.startswith("unreadable") for reject in rows.rejects):
-            state_of(unit.shard)  # raises when it is the storage that failed, not the file
+        # The store may be back by the time it is asked for the state of the file.
+        outage = next((one.detail for one in rows.rejects if is_outage(one.detail)), None)
+        if outage is not None:
+            raise OSError(f"{unit.shard.uri}: {outage}")
+        # What was read may be half the old file and half a new one. And when it is the storage that
+        # failed, not the file, this raises.
+        changed = state_of(unit.shard)
+        if changed is not None:
+            rows = lost(unit, columns, *changed)
     return assemble(unit, columns, rows, time.perf_counter() - started)
+
+
+def parts_of(unit: Unit) -> list[Unit]:
+    """The unit cut where damage ends: at row groups of Parquet; none if it cannot be cut."""
+    if unit.shard.format != "parquet":
+        return []
+    starts = [row for row, _ in index_parquet(unit.shard).cuts]
+    firsts = [unit.first_row, *(row for row in starts if unit.first_row < row <= unit.last_row)]
+    lasts = [row - 1 for row in firsts[1:]] + [unit.last_row]
+    if len(firsts) == 1:
+        return []
+    return [
+        replace(unit, first_row=first, last_row=last)
+        for first, last in zip(firsts, lasts, strict=True)
+    ]
+
+
+def lost_unit(unit: Unit, columns: pa.Schema, detail: str) -> pa.Table:
+    """What `read_unit` gives where all rows of a unit are lost."""
+    return assemble(unit, columns, lost(unit, columns, "unreadable_rows", detail), 0.0)
 
 
 def _read(unit: Unit, columns: pa.Schema, text_column: str) -> Rows:

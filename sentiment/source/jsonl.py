@@ -7,17 +7,23 @@ lines, mixed types, lone surrogates); a missing key and `null` are both null.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
+from sentiment.errors import SourceError
 from sentiment.schema import Damage, Shard, ShardIndex, Unit
 from sentiment.source.blocks import Reject, Rows, raw_text
 from sentiment.source.lines import CUT_ROWS, DamageError, Lines, LongLineError
 
 _INT64 = range(-(2**63), 2**63)
+# Python gives up at about 1,000 levels, less those of the stack at that moment: a limit well below
+# makes every process agree which lines are records.
+_MAX_DEPTH = 256
+# Where ids are keys, every row has columns of its own, and a block is rows times columns.
+_MAX_COLUMNS = 4096
 # Kinds of values, as bits: a column's type follows from the set of kinds seen in it.
 _BOOL, _INT, _FLOAT, _TEXT, _OTHER = 1, 2, 4, 8, 16
 _TYPES = {
@@ -79,13 +85,35 @@ def _parse(start: int, line: bytes) -> _Record:
     except ValueError:
         detail = "a number has too many digits"
     else:
-        if isinstance(value, dict):
+        if _is_deep(line, value):
+            detail = "nested too deeply"
+        elif isinstance(value, dict):
             # An escape such as \ud83d without its partner parses but is no text.
             if b"\\ud" in line or b"\\uD" in line:
                 value = {_encodable(key): inside for key, inside in value.items()}
             return _Record(start, line, value)
-        detail = "the line holds JSON, but no object"
+        else:
+            detail = "the line holds JSON, but no object"
     return _Record(start, line, None, reason, detail)
+
+
+def _is_deep(line: bytes, value: Any) -> bool:
+    """Whether a value has more than _MAX_DEPTH levels of arrays and objects."""
+    if line.count(b"[") + line.count(b"{") <= _MAX_DEPTH:
+        return False
+    depth, level = 0, [value]
+    while level := [inner for outer in level for inner in _inside(outer)]:
+        depth += 1
+        if depth > _MAX_DEPTH:
+            return True
+    return False
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    """The values of an array or object; of anything else none."""
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _encodable(text: str) -> str:
@@ -102,6 +130,9 @@ def index_jsonl(shard: Shard, text_column: str) -> ShardIndex:
 
     Returns:
         The index, columns in order of first appearance. Malformed records count as rows.
+
+    Raises:
+        SourceError: There are more than _MAX_COLUMNS keys.
     """
     rows = 0
     kinds: dict[str, int] = {}
@@ -119,6 +150,11 @@ def index_jsonl(shard: Shard, text_column: str) -> ShardIndex:
                     seen_object = True
                     for key, value in record.value.items():
                         kinds[key] = kinds.get(key, 0) | _kind(value)
+                    if len(kinds) > _MAX_COLUMNS:
+                        raise SourceError(
+                            f"{shard.uri}: its objects have more than {_MAX_COLUMNS} different "
+                            "keys, each of them a column; move keys that are data into values"
+                        )
     except DamageError as error:
         if rows == 0:
             damage = Damage(-1, "unreadable_file", str(error))
@@ -157,7 +193,9 @@ def read_jsonl(unit: Unit, columns: pa.Schema, text_column: str) -> Rows:
     """
     assert unit.offset_bytes is not None, f"{unit.unit_id} has no offset"
     values: list[list[Any]] = [[] for _ in columns]
-    convert = [_converter(kind) for kind in columns.types]
+    fields = [
+        (name, _converter(kind)) for name, kind in zip(columns.names, columns.types, strict=True)
+    ]
     numbers: list[int] = []
     rejects: list[Reject] = []
     row = unit.first_row
@@ -166,14 +204,14 @@ def read_jsonl(unit: Unit, columns: pa.Schema, text_column: str) -> Rows:
         with Lines(unit.shard, unit.offset_bytes) as lines:
             for record in _records(lines):
                 _judge(record, text_column)
-                if record.value is None:
+                converted = _converted(record, fields)
+                if converted is None:
                     raw = raw_text(record.raw)
                     rejects.append(Reject(row, row, record.reason, record.detail, raw))
                 else:
                     numbers.append(row)
-                    for index, name in enumerate(columns.names):
-                        value = record.value.get(name)
-                        values[index].append(None if value is None else convert[index](value))
+                    for column, value in zip(values, converted, strict=True):
+                        column.append(value)
                 row += 1
                 if row > unit.last_row:
                     break
@@ -201,15 +239,43 @@ def _judge(record: _Record, text_column: str) -> None:
         record.value = None
 
 
+def _converted(record: _Record, fields: list[tuple[str, Callable[[Any], Any]]]) -> list[Any] | None:
+    """The values of a record as the columns want them; None, with the reason in it, if not."""
+    if record.value is None:
+        return None
+    get = record.value.get
+    try:
+        return [None if (found := get(name)) is None else use(found) for name, use in fields]
+    except TypeError:
+        # The index saw every value, so these bytes are not those it saw.
+        record.reason = "malformed_record"
+        record.detail = "its values are of other types than when the file was listed"
+        return None
+
+
 def _converter(kind: pa.DataType) -> Callable[[Any], Any]:
+    """What makes a column's values; it raises TypeError for what the index cannot have seen."""
     if pa.types.is_string(kind):
         return _as_text
-    # Python converts huge ints to float with an error; the index keeps those columns as strings.
-    return float if pa.types.is_floating(kind) else _unchanged
+    if pa.types.is_floating(kind):
+        return _as_float
+    return _as_bool if pa.types.is_boolean(kind) else _as_int
 
 
-def _unchanged(value: Any) -> Any:
-    return value
+def _as_float(value: Any) -> float:
+    return value if type(value) is float else float(_as_int(value))
+
+
+def _as_int(value: Any) -> int:
+    if type(value) is int and value in _INT64:
+        return value
+    raise TypeError
+
+
+def _as_bool(value: Any) -> bool:
+    if value is True or value is False:
+        return value
+    raise TypeError
 
 
 def _as_text(value: Any) -> str:

@@ -15,14 +15,25 @@ from typing import Final
 from sentiment.schema import Shard
 from sentiment.source.storage import STORAGE_ERRORS, one_line, open_filesystem
 
-# One record may not be larger than this: a file without line ends must not fill the memory.
-MAX_RECORD_BYTES: Final = 128 * 1024 * 1024
+# One record may not be larger than this: a file without line ends must not fill the memory, and
+# a tokenizer takes about 100 bytes for each of the text.
+MAX_RECORD_BYTES: Final = 16 * 1024 * 1024
 # Rows between two places where a unit may start.
 CUT_ROWS: Final = 1024
 BOM: Final = b"\xef\xbb\xbf"
 
 _BUFFER_BYTES = 1024 * 1024
 _HEAD_BYTES = 128 * 1024
+# How files start that are no UTF-8 text. A Parquet file goes on with the number of a field, so that
+# a column may be called PAR1.
+_FOREIGN = {
+    b"PAR1\x15": "the file is Parquet; give it a name that ends in .parquet",
+    b"\x1f\x8b": "the file is gzip; give it a name that ends in .gz, or unpack it once more",
+    b"\x28\xb5\x2f\xfd": "the file is compressed with zstd; only gzip is read",
+    b"PK\x03\x04": "the file is a zip archive; only gzip is read",
+    b"\xff\xfe": "the file is UTF-16; only UTF-8 is read",
+    b"\xfe\xff": "the file is UTF-16; only UTF-8 is read",
+}
 
 
 class DamageError(Exception):
@@ -81,7 +92,9 @@ class Lines:
         # Skipping asks for the same lines as indexing did, so that a damaged archive breaks at the
         # same record: how much of it can be recovered depends on the sizes of the reads.
         # A larger buffer on top would fail as a whole and lose what comes before the break.
-        self._stream = gzip.GzipFile(fileobj=self._file, mode="rb")
+        # gzip asks for a few bytes at a time, each a request where the file is on an object store.
+        buffered = io.BufferedReader(self._file, _BUFFER_BYTES)
+        self._stream = gzip.GzipFile(fileobj=buffered, mode="rb")
         while self.offset_bytes < offset_bytes and not self.at_end:
             try:
                 self.next_line()
@@ -105,11 +118,13 @@ class Lines:
 
         Raises:
             LongLineError: The line exceeds MAX_RECORD_BYTES; it is passed over.
-            DamageError: The storage or the archive gives no more bytes.
+            DamageError: The storage or the archive gives no more bytes, or the file is no text.
         """
         try:
             line = self._stream.readline(MAX_RECORD_BYTES)
             first = self.offset_bytes == 0
+            if first:
+                _check_start(line)
             self.offset_bytes += len(line)
             if len(line) == MAX_RECORD_BYTES and not line.endswith(b"\n"):
                 self._pass_over()
@@ -125,3 +140,14 @@ class Lines:
             self.offset_bytes += len(rest)
             if rest.endswith(b"\n"):
                 return
+
+
+def _check_start(line: bytes) -> None:
+    """Raise DamageError for a file whose name says text and whose first bytes say otherwise."""
+    for start, problem in _FOREIGN.items():
+        if line.startswith(start):
+            raise DamageError(problem)
+    # Without a byte order mark, UTF-16 shows in its zeros: every other byte of Latin letters.
+    zeros = [byte == 0 for byte in line[:4]]
+    if zeros in ([False, True, False, True], [True, False, True, False]):
+        raise DamageError("the file is UTF-16; only UTF-8 is read")

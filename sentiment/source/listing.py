@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 from pyarrow import fs
 
@@ -41,6 +42,8 @@ _HIVE = re.compile(r"[^=]+=.*", re.DOTALL)
 # Waiting for object stores, not computing: more threads than cores.
 _FOOTER_THREADS = 16
 _FOOTER_GUESS_BYTES = 64 * 1024
+# A damaged length may claim gigabytes. The end of a footer tells as much as all of it.
+_FOOTER_MOST_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -49,9 +52,9 @@ class Listing:
 
     Attributes:
         shards: Sorted by URI, each once.
-        skipped: Files in folders or globs that are no shards (unknown extension, broken link, not
-            a plain file). Sorted. Names that start with `_` or `.` are left out on purpose and not
-            named here, nor are links to files that are listed under their own folder.
+        skipped: Files in folders or globs that are no shards (unknown extension, not a plain
+            file). Sorted. Names that start with `_` or `.` are left out on purpose and not named
+            here, nor are links to files that are listed under their own folder.
     """
 
     shards: tuple[Shard, ...]
@@ -80,9 +83,10 @@ def list_shards(sources: Sequence[str]) -> Listing:
             shards in it.
 
     Returns:
-        Shards and what was passed over. Where sources overlap, through links to folders too, a
-        shard keeps its real path and the longest of its possible folders, whatever the order of
-        the sources.
+        Shards and what was passed over. A link that leads nowhere is a shard too, one that cannot
+        be opened: left out, its rows would be missing from the ledger. Where sources overlap,
+        through links to folders too, a shard keeps its real path and the longest of its possible
+        folders, whatever the order of the sources.
 
     Raises:
         SourceError: A source does not exist, cannot be listed or holds no shard, or a file given
@@ -133,7 +137,7 @@ def _rank(shard: _Found, identity: str) -> tuple[bool, int, str, str]:
 
 def _find(source: str) -> tuple[list[_Found], list[str]]:
     """Shards of one source and the URIs passed over."""
-    base, pattern = _split_glob(source)
+    base, pattern = split_glob(source)
     filesystem, path = open_filesystem(base)
     info = filesystem.get_file_info(path)
     if info.type == fs.FileType.NotFound:
@@ -147,12 +151,14 @@ def _find(source: str) -> tuple[list[_Found], list[str]]:
                 "rename or convert it, or give the folder to skip what is no shard"
             )
         parent = path.rpartition("/")[0]
-        return [_found(descendant_uri(base, ""), _hive(parent), path, filesystem, info)], []
-    folders = _hive(path)
+        return [_found(descendant_uri(base, ""), hive_folders(parent), path, filesystem, info)], []
+    folders = hive_folders(path)
     shards, passed_over = [], []
     for relative, inside in _expand(filesystem, path, pattern):
         uri = descendant_uri(base, relative)
-        if _format(relative) is None or inside.type != fs.FileType.File:
+        is_broken = inside.type == fs.FileType.NotFound and os.path.islink(uri)
+        is_file = inside.type == fs.FileType.File or is_broken
+        if _format(relative) is None or not is_file:
             passed_over.append(uri)
             continue
         folder = [*folders, *relative.split("/")[:-1]]
@@ -175,12 +181,12 @@ def _format(name: str) -> ShardFormat | None:
     return _FORMATS.get(extension)
 
 
-def _hive(path: str) -> list[str]:
+def hive_folders(path: str) -> list[str]:
     """The `key=value` components of a path."""
     return [part for part in path.split("/") if _HIVE.fullmatch(part)]
 
 
-def _split_glob(source: str) -> tuple[str, list[str]]:
+def split_glob(source: str) -> tuple[str, list[str]]:
     """The longest folder without wildcards, and the components after it ([] for no glob)."""
     if not is_uri(source) and os.path.lexists(source):
         return source, []  # a name that happens to hold brackets
@@ -202,13 +208,13 @@ def _matches(name: str, pattern: str) -> bool:
     return fnmatchcase(name, pattern) and (not _hidden(name) or pattern[0] == name[0])
 
 
-def _matches_path(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+def matches_path(parts: Sequence[str], pattern: Sequence[str]) -> bool:
     """Whether a pattern matches a file, or a folder that the file is in."""
     if not pattern:
         return True
     if pattern[0] == "**":
-        return any(_matches_path(parts[skip:], pattern[1:]) for skip in range(len(parts)))
-    return bool(parts) and _matches(parts[0], pattern[0]) and _matches_path(parts[1:], pattern[1:])
+        return any(matches_path(parts[skip:], pattern[1:]) for skip in range(len(parts)))
+    return bool(parts) and _matches(parts[0], pattern[0]) and matches_path(parts[1:], pattern[1:])
 
 
 def _expand(
@@ -221,10 +227,10 @@ def _expand(
     """
     if not pattern or pattern[0] == "**":
         for relative, info in _walk(filesystem, path):
-            if _matches_path(relative.split("/"), pattern):
+            if matches_path(relative.split("/"), pattern):
                 yield relative, info
         return
-    for info in filesystem.get_file_info(fs.FileSelector(path)):
+    for info in _children(filesystem, path):
         if not _matches(info.base_name, pattern[0]):
             continue
         if info.type == fs.FileType.Directory:
@@ -232,6 +238,14 @@ def _expand(
                 yield f"{info.base_name}/{relative}", inside
         elif len(pattern) == 1:
             yield info.base_name, info
+
+
+def _children(filesystem: fs.FileSystem, path: str) -> list[fs.FileInfo]:
+    """What is directly inside a folder; pyarrow's own listing drops links that lead nowhere."""
+    inside: Any = fs.FileSelector(path)
+    if isinstance(filesystem, fs.LocalFileSystem):
+        inside = [os.path.join(path, name) for name in os.listdir(path)]
+    return list(filesystem.get_file_info(inside))
 
 
 def _walk(filesystem: fs.FileSystem, path: str) -> Iterator[tuple[str, fs.FileInfo]]:
@@ -264,12 +278,25 @@ def _walk_local(filesystem: fs.FileSystem, root: str) -> Iterator[tuple[str, fs.
             entries = sorted((e for e in scan if not _hidden(e.name)), key=lambda e: e.name)
         files = []
         for entry in entries:
-            if os.path.isdir(entry.path):
+            if not _is_utf8(entry.name):
+                shown = os.fsencode(entry.path).decode("utf-8", "backslashreplace")
+                if os.path.isdir(entry.path) or _format(entry.name) is not None:
+                    raise SourceError(f"{shown}: the name is not UTF-8; rename it")
+                yield os.path.relpath(shown, root), fs.FileInfo(shown)
+            elif os.path.isdir(entry.path):
                 (links if entry.is_symlink() else folders).append(entry.path)
             else:
                 files.append(entry.path)
         for name, info in zip(files, filesystem.get_file_info(files), strict=True):
             yield os.path.relpath(name, root), info
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _shard(found: _Found) -> Shard:
@@ -291,6 +318,7 @@ def _footer_hash(filesystem: fs.FileSystem, path: str, size_bytes: int) -> str:
             footer_bytes = 8 + int.from_bytes(tail[-8:-4], "little")
             if tail[-4:] != b"PAR1" or footer_bytes > size_bytes - 4:
                 return ""
+            footer_bytes = min(footer_bytes, _FOOTER_MOST_BYTES)
             if footer_bytes > len(tail):
                 tail = file.read_at(footer_bytes, size_bytes - footer_bytes)
     except STORAGE_ERRORS:

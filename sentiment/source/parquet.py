@@ -1,7 +1,7 @@
 """Parquet shards: indexed from the footer, read row group by row group.
 
 Takes a shard or a unit of one, gives its index or its rows. Knows row groups and how damage shows;
-column types pass through unchanged.
+column types pass through as Parquet stores them.
 """
 
 from __future__ import annotations
@@ -12,14 +12,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sentiment.schema import Damage, Shard, ShardIndex, Unit
 from sentiment.source.blocks import Reject, Rows, raw_text
+from sentiment.source.lines import MAX_RECORD_BYTES
 from sentiment.source.storage import STORAGE_ERRORS, one_line, open_filesystem
 
 _BATCH_ROWS = 4096
 _BUFFER_BYTES = 1024 * 1024
+# A footer may claim any number of rows, and every few thousand become a unit of the plan. Even one
+# text a thousand times over takes more bytes than this allows for.
+_MAX_ROWS_PER_BYTE = 10_000
 
 
 @dataclass
@@ -36,9 +41,26 @@ def _open(shard: Shard) -> Iterator[Any]:
     """The shard as a `pq.ParquetFile` that streams and never holds a whole row group in memory."""
     filesystem, path = open_filesystem(shard.uri)
     with filesystem.open_input_file(path) as file:
-        yield pq.ParquetFile(
-            file, buffer_size=_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
-        )
+        with _foreign_code():
+            opened = pq.ParquetFile(
+                file, buffer_size=_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
+            )
+        yield opened
+
+
+@contextmanager
+def _foreign_code() -> Iterator[None]:
+    """Errors of reading as Arrow's.
+
+    A file can name types that other libraries registered with Arrow: their code runs while a schema
+    is read, and raises what it likes. pyarrow itself raises UnicodeDecodeError for column names.
+    """
+    try:
+        yield
+    except (*STORAGE_ERRORS, MemoryError):
+        raise
+    except Exception as error:
+        raise pa.ArrowInvalid(f"its types cannot be decoded ({type(error).__name__})") from error
 
 
 def index_parquet(shard: Shard) -> ShardIndex:
@@ -52,10 +74,9 @@ def index_parquet(shard: Shard) -> ShardIndex:
         and carry no file metadata (pandas describes there an index that a part no longer has).
     """
     try:
-        with _open(shard) as file:
-            metadata = file.metadata
-            columns = pa.schema([column.with_nullable(True) for column in file.schema_arrow])
-            sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+        with _open(shard) as file, _foreign_code():
+            columns = pa.schema([_stored(field).with_nullable(True) for field in file.schema_arrow])
+            sizes = _group_sizes(file.metadata, shard.size_bytes)
     except STORAGE_ERRORS as error:
         damage = Damage(-1, "unreadable_file", one_line(error))
         return ShardIndex(shard, 0, None, damage=damage)
@@ -66,6 +87,62 @@ def index_parquet(shard: Shard) -> ShardIndex:
             cuts.append((start, None))
         start += size
     return ShardIndex(shard, start, columns, tuple(cuts) or ((0, None),))
+
+
+def _group_sizes(metadata: Any, size_bytes: int) -> list[int]:
+    """Rows of each row group.
+
+    Raises:
+        pa.ArrowInvalid: The footer contradicts itself or the size of the file.
+    """
+    sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    if sum(sizes) != metadata.num_rows or min(sizes, default=0) < 0:
+        raise pa.ArrowInvalid("the row counts in its footer contradict each other")
+    if metadata.num_rows > size_bytes * _MAX_ROWS_PER_BYTE:
+        raise pa.ArrowInvalid(f"its footer claims {metadata.num_rows} rows in {size_bytes} bytes")
+    return sizes
+
+
+def _stored(field: pa.Field) -> pa.Field:
+    """A field with the type that Parquet stores, without what Arrow notes beside it.
+
+    Types that other libraries registered with Arrow become what they are made of: a file can name
+    any of them, Ray's pickled objects among them, and their code would run on its data as soon as a
+    row is looked at. A note that names such a type brings it back in the next process, so it goes.
+    Views become plain strings, since Arrow cannot filter them.
+    """
+    notes = {
+        key: value
+        for key, value in (field.metadata or {}).items()
+        if not key.startswith(b"ARROW:extension:")
+    }
+    return pa.field(field.name, _stored_type(field.type), field.nullable, notes or None)
+
+
+def _stored_type(kind: pa.DataType) -> pa.DataType:
+    types = pa.types
+    if isinstance(kind, pa.ExtensionType):  # Arrow's own, such as uuid, are not of this class
+        return _stored_type(kind.storage_type)
+    if types.is_string_view(kind):
+        return pa.large_string()
+    if types.is_binary_view(kind):
+        return pa.large_binary()
+    if types.is_dictionary(kind):
+        return pa.dictionary(kind.index_type, _stored_type(kind.value_type), kind.ordered)
+    if types.is_struct(kind):
+        return pa.struct([_stored(kind.field(i)) for i in range(kind.num_fields)])
+    if types.is_map(kind):
+        return pa.map_(_stored(kind.key_field), _stored(kind.item_field), kind.keys_sorted)
+    if types.is_fixed_size_list(kind):
+        return pa.list_(_stored(kind.value_field), kind.list_size)
+    if types.is_list(kind):
+        return pa.list_(_stored(kind.value_field))
+    if types.is_large_list(kind):
+        return pa.large_list(_stored(kind.value_field))
+    is_view = types.is_list_view(kind) or types.is_large_list_view(kind)
+    if is_view and _stored(kind.value_field) != kind.value_field:
+        raise pa.ArrowNotImplementedError(f"{kind} is a type that Arrow cannot convert")
+    return kind
 
 
 def read_parquet(unit: Unit, columns: pa.Schema, text_column: str) -> Rows:
@@ -126,8 +203,7 @@ def _read_group(
     """
     first, last, row = span
     found = _Found()
-    # One thread: Ray runs as many readers as there are cores.
-    for batch in file.iter_batches(_BATCH_ROWS, row_groups=[group], use_threads=False):
+    for batch in _batches(file, group):
         skip = max(first - row, 0)
         table = pa.Table.from_batches([batch]).select(columns.names)
         wanted = table.slice(skip, max(last - row - skip + 1, 0))
@@ -139,6 +215,12 @@ def _read_group(
     if row <= last:
         raise pa.ArrowInvalid("it ends before the rows its footer promises")
     return found
+
+
+def _batches(file: Any, group: int) -> Iterator[pa.RecordBatch]:
+    with _foreign_code():
+        # One thread: Ray runs as many readers as there are cores.
+        yield from file.iter_batches(_BATCH_ROWS, row_groups=[group], use_threads=False)
 
 
 def _take(found: _Found, table: pa.Table, first: int, text_column: str) -> None:
@@ -158,12 +240,29 @@ def _take(found: _Found, table: pa.Table, first: int, text_column: str) -> None:
                 reason = "undecodable_text" if name == text_column else "malformed_record"
                 detail = f"column {name!r} holds bytes that are not UTF-8"
                 bad[first + row] = Reject(first + row, first + row, reason, detail, raw)
+        if name == text_column:
+            for row in _too_long(table.column(index)):
+                detail = f"column {name!r} holds more than {MAX_RECORD_BYTES} bytes"
+                bad[first + row] = Reject(first + row, first + row, "malformed_record", detail)
     numbers = [row for row in range(first, first + table.num_rows) if row not in bad]
     if bad:
         table = _without(table, sorted(row - first for row in bad))
     found.tables.append(table)
     found.numbers += numbers
     found.rejects += [bad[row] for row in sorted(bad)]
+
+
+def _too_long(column: pa.ChunkedArray) -> list[int]:
+    """Rows with a text that no line of a text shard may hold either."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    if not is_text and not (
+        pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)
+    ):
+        return []
+    too_long = pc.greater(pc.binary_length(column), MAX_RECORD_BYTES)
+    return list(pc.indices_nonzero(too_long).to_pylist())
 
 
 def _without(table: pa.Table, rows: list[int]) -> pa.Table:

@@ -24,7 +24,7 @@ from sentiment.finetune.job import finetune
 from sentiment.finetune.loop import _linear, phases
 from sentiment.schema import DETAIL, LABEL, REASON, SCORE, STAGE
 from sentiment.scorer import Scorer, ScorerPlan
-from sentiment.tokenise import Tokeniser, tokenise_block
+from sentiment.tokenise import tokenise_block
 from sentiment.weights import find_model
 
 # Wide embeddings and high rates: a few hundred steps of a network this small are enough.
@@ -116,13 +116,13 @@ def test_a_small_t5_is_trained_from_nothing_and_scores(
 
     card = find_model(str(output))
     assert (card.labels, card.max_source_tokens) == (("bad", "good"), 48)
-    scorer = Scorer(ScorerPlan(card, precision="fp32", batch_tokens=1024, threads=1))
+    tokeniser = card.tokeniser()
+    scorer = Scorer(ScorerPlan(card, tokeniser, precision="fp32", batch_tokens=1024, threads=1))
     frame = pd.read_parquet(labelled)
     nothing = pa.nulls(len(frame), pa.string())
     block = pa.table(
         {"text": pa.array(frame["text"]), STAGE: nothing, REASON: nothing, DETAIL: nothing}
     )
-    tokeniser = Tokeniser(output, card.template, card.max_source_tokens, card.long_text)
     out = scorer(tokenise_block(block, tokeniser, "text"))
     right = np.array(out.column(LABEL).to_pylist()) == frame["label"].map(SHORT).to_numpy()
     assert right.mean() == pytest.approx(summary.test["accuracy"], abs=1e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from source_reading import column, read, rejects, shard_of, units_of
 
-from sentiment.schema import CARRIER_FIELDS, REASONS, ShardIndex
+from sentiment.schema import CARRIER_FIELDS, REASON, REASONS, ShardIndex, Unit
+from sentiment.source import index as index_module
 from sentiment.source import storage
 from sentiment.source.blocks import Reject, Rows, assemble
 from sentiment.source.index import index_shard, read_unit
@@ -121,3 +123,51 @@ def test_wrong_columns_are_a_programming_error(tmp_path: Path) -> None:
     # Even then a unit of another file is not read in its place.
     other = replace(unit, shard=replace(unit.shard, fingerprint="1-1"))
     assert rejects(read_unit(other, index.columns, "text")) == [(0, 4, "unreadable_rows")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_file_that_changes_while_it_is_read_rejects_the_range(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    index = make(tmp_path / name)
+    read_before = index_module._read
+
+    def slow(*arguments: Any) -> Rows:
+        rows = read_before(*arguments)
+        make(tmp_path / name, rows=7)
+        return rows
+
+    monkeypatch.setattr(index_module, "_read", slow)
+    assert rejects(read(index)) == [(0, 4, "unreadable_rows")]
+
+
+def test_many_columns_are_checked_in_linear_time(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(",".join(f"c{n}" for n in range(200_000)) + ",text\n")
+    assert len(index_shard(shard_of(path), "text").columns) == 200_001
+
+
+@pytest.mark.parametrize(
+    ("kind", "outage"),
+    [("NETWORK_CONNECTION", True), ("SLOW_DOWN", True), ("ACCESS_DENIED", False)],
+)
+def test_an_outage_of_the_store_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, outage: bool
+) -> None:
+    """Rows rejected for it would stay rejected."""
+    pq.write_table(pa.table({"text": ["fine"]}), tmp_path / "a.parquet")
+    shard = shard_of(tmp_path / "a.parquet")
+    index = index_shard(shard, "text")
+    assert index.columns is not None
+    detail = f"When reading object: AWS Error {kind} during GetObject operation"
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(detail)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", fails)
+    with pytest.raises(OSError, match=kind) if outage else nullcontext():
+        block = read_unit(Unit(shard, 0, 0), index.columns, "text")
+        assert block[REASON].to_pylist() == ["unreadable_rows"]
+    monkeypatch.setattr(pq, "ParquetFile", fails)
+    with pytest.raises(OSError, match=kind) if outage else nullcontext():
+        assert index_shard(shard, "text").damage is not None

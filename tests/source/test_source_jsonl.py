@@ -9,12 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from source_reading import column, load, read, rejects, shard_of, write
+from source_reading import column, load, read, rejects, shard_of, units_of, write
 
 from sentiment.errors import SourceError
 from sentiment.schema import Damage
 from sentiment.source import jsonl
-from sentiment.source.index import index_shard
+from sentiment.source.index import index_shard, read_unit
 
 
 def save(path: Path, *records: Any) -> Path:
@@ -173,3 +173,60 @@ def test_truncated_gzip(tmp_path: Path) -> None:
     assert isinstance(index.damage, Damage)
     assert index.damage.first_row == -1
     assert read(load(save(tmp_path / "b.jsonl", {"text": "x"}))[0]).num_rows == 1
+
+
+@pytest.mark.parametrize("opening", ["[", '{"k":'])
+def test_depth_is_limited_the_same_everywhere(tmp_path: Path, opening: str) -> None:
+    closing = "]" if opening == "[" else "}"
+
+    def nested(levels: int) -> str:
+        return f'{{"text": "a", "v": {opening * levels}1{closing * levels}}}'
+
+    path = save(tmp_path / "a.jsonl", *(nested(levels) for levels in (1, 255, 256, 900, 5000)))
+    index, block = load(path)
+    assert [row for row, _, _ in rejects(block)] == [2, 3, 4]
+
+    def deeper(levels: int) -> pa.Table:
+        return read(index) if levels == 0 else deeper(levels - 1)
+
+    # A worker may stand deeper in its stack than the driver did.
+    assert column(deeper(500), "v") == column(block, "v")
+
+
+def test_many_brackets_are_not_depth(tmp_path: Path) -> None:
+    _, block = load(save(tmp_path / "a.jsonl", {"text": "[{" * 500, "v": [[]] * 500}))
+    assert rejects(block) == []
+
+
+def test_keys_that_are_data_stop_the_run(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.jsonl", *({"text": "a", f"id{n}": n} for n in range(4096)))
+    with pytest.raises(SourceError, match="more than 4096 different keys") as caught:
+        index_shard(shard_of(path), "text")
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "good"), [(pa.int64(), 7), (pa.float64(), 7), (pa.bool_(), True), (pa.string(), "x")]
+)
+def test_values_that_contradict_the_index_reject_their_row(
+    tmp_path: Path, kind: pa.DataType, good: Any
+) -> None:
+    """As after a writer that changed the file between listing and reading, within a clock tick."""
+    odd = [1.5, "1", [1], {"a": 1}, 2**70, True]
+    index = index_shard(
+        shard_of(save(tmp_path / "a.jsonl", *({"text": "t", "v": v} for v in [good, *odd]))), "text"
+    )
+    expected = pa.schema([("text", pa.string()), ("v", kind)])
+    block = read_unit(units_of(index)[0], expected, "text")
+    block.validate(full=True)
+    assert block.schema.field("v").type == kind
+    lost = {row for row, _, reason in rejects(block) if reason == "malformed_record"}
+    fits = {pa.int64(): set(), pa.float64(): {1}, pa.bool_(): {6}, pa.string(): set(range(1, 7))}
+    assert lost == set(range(1, 7)) - fits[kind]
+
+
+def test_foreign_files_are_unreadable(tmp_path: Path) -> None:
+    for content in ('{"text": "a"}\n'.encode("utf-16"), gzip.compress(b"{}"), b"PAR1\x15\x04"):
+        index = index_shard(shard_of(write(tmp_path / "a.jsonl", content)), "text")
+        assert index.damage is not None
+        assert (index.columns, index.damage.first_row) == (None, -1)

@@ -13,6 +13,7 @@ from pyarrow import fs
 
 from sentiment.errors import SourceError
 from sentiment.source import listing, storage
+from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards, open_filesystem
 
 
@@ -128,14 +129,53 @@ def test_link_loop_ends_and_files_count_once(tmp_path: Path) -> None:
     os.symlink(tmp_path / "lake", tmp_path / "lake/dt=2/up")
     os.symlink("dt=2", tmp_path / "lake/current")
     os.symlink("self", tmp_path / "lake/self")
-    os.symlink("nowhere", tmp_path / "lake/broken.csv")
     lake = tmp_path / "lake"
     for sources in ([lake], [lake / "*"], [lake / "current", lake], [lake / "**/*.csv"]):
         listed = list_shards([str(source) for source in sources])
         assert [(s.uri, s.folder) for s in listed.shards] == [(path, "dt=2")]
-    assert str(lake / "broken.csv") in list_shards([str(lake)]).skipped
     (alone,) = list_shards([str(lake / "current")]).shards
     assert alone.uri == str(lake / "current/a.csv")
+
+
+@pytest.mark.parametrize("target", ["nowhere", "broken.csv"])
+@pytest.mark.parametrize("pattern", ["", "*.csv", "**/*.csv"])
+def test_a_link_that_leads_nowhere_is_a_shard_that_cannot_be_opened(
+    tmp_path: Path, target: str, pattern: str
+) -> None:
+    good = touch(tmp_path / "a.csv")
+    os.symlink(target, tmp_path / "broken.csv")
+    os.symlink(target, tmp_path / "broken.txt")
+    listed = list_shards([str(tmp_path / pattern)])
+    assert [s.uri for s in listed.shards] == [good, str(tmp_path / "broken.csv")]
+    index = index_shard(listed.shards[1], "text")
+    assert index.damage is not None
+    assert (index.damage.first_row, index.damage.reason) == (-1, "unreadable_file")
+
+
+def test_a_file_name_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    good = touch(tmp_path / "a.csv")
+    with open(os.fsencode(tmp_path) + b"/notes\xff.txt", "wb"):
+        pass
+    listed = list_shards([str(tmp_path)])
+    assert [s.uri for s in listed.shards] == [good]
+    assert listed.skipped == (f"{tmp_path}/notes\\xff.txt",)
+    os.mkdir(os.fsencode(tmp_path) + b"/dt=\xff")
+    with pytest.raises(SourceError, match=r"/dt=\\xff: the name is not UTF-8"):
+        list_shards([str(tmp_path)])
+
+
+def test_keys_of_objects_do_not_lead_out_of_the_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On an object store `..` is a name like any other; on a disk the output would be elsewhere."""
+
+    class Store:
+        def get_file_info(self, asked: object) -> object:
+            if isinstance(asked, str):
+                return fs.FileInfo(asked, fs.FileType.Directory)
+            keys = ["../../etc/a.csv", "./b.csv", "c/../d.csv", "e../..f/g.csv", "h..=../i..csv"]
+            return [fs.FileInfo(f"bucket/lake/{k}", fs.FileType.File, size=5) for k in keys]
+
+    monkeypatch.setattr(listing, "open_filesystem", lambda uri: (Store(), "bucket/lake"))
+    assert [shard.folder for shard in list_shards(["s3://bucket/lake"]).shards] == ["h..=.."]
 
 
 def test_fifo_is_not_opened(tmp_path: Path) -> None:
@@ -220,6 +260,10 @@ def test_footer_longer_than_the_first_guess(
     monkeypatch.setattr(listing, "_FOOTER_GUESS_BYTES", 16)
     (pieced,) = list_shards([str(path)]).shards
     assert whole == pieced
+    monkeypatch.setattr(listing, "_FOOTER_MOST_BYTES", 32)
+    (cut,) = list_shards([str(path)]).shards
+    assert cut.fingerprint.rpartition("-")[0] == whole.fingerprint.rpartition("-")[0]
+    assert cut != whole
 
 
 def test_remote_uris_round_trip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -239,6 +283,7 @@ def test_remote_uris_round_trip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     class Module:
         FileSystem = Store
         LocalFileSystem = fs.LocalFileSystem
+        S3FileSystem = fs.S3FileSystem
         FileInfo = fs.FileInfo
 
     monkeypatch.setattr(storage, "fs", Module)

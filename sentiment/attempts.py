@@ -1,0 +1,174 @@
+"""Rows that kill their process: found by markers that outlive it, and left out.
+
+Takes the rows of a unit and a function that works on some of them; gives what the function gave,
+and for rows over which the process died again and again what a second function gives. Knows no
+stage and no model.
+
+A marker is an empty file, written before rows are worked on and removed afterwards: one that is
+still there was left by a process that died. Ray starts the process anew and hands it the same rows;
+twice for the whole unit, since most deaths are no row's fault (a node that was taken away, a driver
+that was stopped). From then on the unit is worked on in parts with a marker each, a part that dies
+too in smaller ones, until what kills stands alone. A unit that was merely unlucky goes through in
+its parts; a row is given up when two processes died over it alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final, TypeVar
+from uuid import uuid4
+
+import numpy as np
+import pyarrow as pa
+
+from sentiment.errors import OutputError
+from sentiment.output import Output
+from sentiment.schema import ATTEMPTS, ATTEMPTS_FOLDER, DETAIL, IDS, REASON, STAGE, UNIT, Unit
+
+# Deaths over a whole unit before it is taken apart, and over the smallest part before that is
+# given up. What lies between is divided after one.
+PATIENCE: Final = 2
+
+# Each death costs a start of the process, model included: many parts keep the deaths few. A row
+# among 1,024 costs six of them.
+_WAYS: Final = 16
+
+Part = tuple[int, int]  # first and one past the last
+Done = TypeVar("Done")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """The markers of one stage.
+
+    Attributes:
+        stage: `read`, `tokenise` or `score`.
+    """
+
+    output: Output
+    stage: str
+
+    def work(
+        self,
+        unit: Unit,
+        whole: Part,
+        work: Callable[[Part], Done],
+        give_up: Callable[[Part, int], Done],
+        divide: Callable[[Part], Sequence[Part]],
+    ) -> list[Done]:
+        """Work on a unit, in one part if no process died over it yet.
+
+        Args:
+            work: Takes a part, gives its result. May kill the process.
+            give_up: Takes a part that cannot be divided and the processes that died over it.
+            divide: Takes a part, gives smaller ones in order; none if there are none.
+
+        Returns:
+            The results of all parts, in order.
+
+        Raises:
+            OutputError: A marker cannot be written.
+        """
+        folder = f"{ATTEMPTS_FOLDER}/{self.stage}/{unit.unit_id}"
+        deaths = Counter(name.rpartition("-")[0] for name in self.output.list_files(folder))
+
+        def results(part: Part) -> Iterator[Done]:
+            died, smaller = deaths[_name(part)], divide(part)
+            if died < (PATIENCE if part == whole or not smaller else 1):
+                with self._marked(f"{folder}/{_name(part)}"):
+                    yield work(part)
+            elif smaller:
+                for one in smaller:
+                    yield from results(one)
+            else:
+                yield give_up(part, died)
+
+        if deaths:
+            _log.warning("%s: %d processes died over it so far", unit.unit_id, deaths.total())
+        return list(results(whole))
+
+    def work_on_rows(
+        self, block: pa.Table, work: Callable[[pa.Table], pa.Table], reason: str
+    ) -> pa.Table:
+        """Work on the block of a unit, by slices where processes died.
+
+        Args:
+            block: All rows of one unit, with carriers.
+            work: Takes rows, gives the same rows with columns of its own; leaves rejected ones be.
+            reason: Of rows given up, from `schema.REASONS`.
+        """
+        if not block.num_rows:
+            return work(block)
+        units = block.column(UNIT).combine_chunks()
+        unit = Unit.from_json(units.dictionary[units.indices[0].as_py()].as_py())
+
+        def attempt(part: Part) -> pa.Table:
+            return work(block.slice(part[0], part[1] - part[0]))
+
+        def give_up(part: Part, died: int) -> pa.Table:
+            detail = f"{died} processes died over this row alone"
+            rows = block.slice(part[0], part[1] - part[0])
+            return work(_rejected(rows, self.stage, reason, detail, died))
+
+        parts = self.work(unit, (0, block.num_rows), attempt, give_up, _by_rows)
+        if len(parts) == 1:
+            return parts[0]
+        # Only a row that was given up says how often it was tried.
+        return pa.concat_tables(parts, promote_options="default").combine_chunks()
+
+    @contextmanager
+    def _marked(self, stem: str) -> Iterator[None]:
+        marker = f"{stem}-{uuid4().hex[:8]}"
+        self.output.write(marker, b"")
+        try:
+            yield
+        finally:
+            try:
+                self.output.delete(marker)
+            except OutputError as error:
+                # Counts as a death, which costs time and no rows.
+                _log.warning("%s", error)
+
+
+def clear(output: Output) -> None:
+    """Remove all markers: every unit is committed, and whoever died did so for another reason."""
+    for path in output.list_tree(ATTEMPTS_FOLDER):
+        output.delete(path)
+
+
+def _name(part: Part) -> str:
+    return f"{part[0]}-{part[1]}"
+
+
+def _by_rows(part: Part) -> list[Part]:
+    first, end = part
+    if end - first < 2:
+        return []
+    edges = np.unique(np.linspace(first, end, _WAYS + 1).astype(int)).tolist()
+    return list(pairwise(edges))
+
+
+def _rejected(rows: pa.Table, stage: str, reason: str, detail: str, died: int) -> pa.Table:
+    """The rows as later stages expect rejected ones."""
+    for name, value in ((STAGE, stage), (REASON, reason), (DETAIL, detail)):
+        rows = _with_column(rows, name, pa.array([value] * rows.num_rows, pa.string()))
+    if IDS in rows.column_names:
+        rows = _with_column(rows, IDS, pa.nulls(rows.num_rows, rows.schema.field(IDS).type))
+    return tried(rows, died)
+
+
+def tried(rows: pa.Table, died: int) -> pa.Table:
+    """The rows, with the number of processes that died over them."""
+    return _with_column(rows, ATTEMPTS, pa.array([died] * rows.num_rows, pa.int32()))
+
+
+def _with_column(rows: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    at = rows.schema.get_field_index(name)
+    return rows.append_column(name, values) if at < 0 else rows.set_column(at, name, values)

@@ -1,0 +1,84 @@
+"""A run over what an output rejected: with the settings of the runs that made it.
+
+Takes an output, finds its sources and settings in `run.json`, gives the summary of a scoring run in
+which units with rejected rows are scored again. Knows the order of things, no detail of any.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+
+from pydantic import ValidationError
+
+from sentiment.config import ReplayConfig, ScoreConfig
+from sentiment.errors import OutputError, SourceError
+from sentiment.output import Output
+from sentiment.report import RunSummary
+from sentiment.run import score
+from sentiment.schema import RUNS_FOLDER
+from sentiment.source.listing import list_shards
+
+_log = logging.getLogger(__name__)
+
+
+def replay(config: ReplayConfig) -> RunSummary:
+    """Score again every unit that has rejected rows, and whatever else is missing.
+
+    A unit is committed anew as a whole, so the ledger holds at every moment. Rows that fail again
+    are rejected again. The model and all that decides labels are those of the latest run.
+
+    Raises:
+        OutputError: No run has written to this output, or it cannot be read.
+        SourceError: None of its sources is there any more.
+        SentimentError: As `run.score` does.
+    """
+    output = Output.open(config.output)
+    runs = [_settings(output, path) for path in output.list_tree(RUNS_FOLDER) if _is_run(path)]
+    if not runs:
+        raise OutputError(
+            f"{config.output}: no run has been here, so there is nothing to score again; "
+            "start with `sentiment score`"
+        )
+    sources = list(dict.fromkeys(source for run in runs for source in run.sources))
+    there = [source for source in sources if _is_there(source)]
+    if not there:
+        raise SourceError(f"{config.output}: none of its {len(sources)} sources is there any more")
+    settings = runs[-1].model_copy(
+        update={
+            "sources": there,
+            "output": config.output,
+            "max_rejected": config.max_rejected,
+            "ray_address": config.ray_address,
+            "quiet": config.quiet,
+            "on_change": "refuse",
+            "on_deleted": "keep",
+        }
+    )
+    return score(settings, replay=True)
+
+
+def _is_run(path: str) -> bool:
+    return path.endswith("/run.json")
+
+
+def _settings(output: Output, path: str) -> ScoreConfig:
+    """The settings of a run; run ids start with the time, so paths sort by it."""
+    try:
+        with output.filesystem.open_input_file(output.path(path)) as file:
+            values = json.loads(file.read())["config"]
+        return ScoreConfig(**values)
+    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        raise OutputError(
+            f"{output.path(path)}: its settings cannot be read ({type(error).__name__}); "
+            "score again into another --output"
+        ) from error
+
+
+def _is_there(source: str) -> bool:
+    try:
+        list_shards([source])
+    except SourceError as error:
+        _log.warning("left out: %s", error)
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""An output checked from its files alone. Knows what was promised, not how it was made."""

@@ -1,0 +1,116 @@
+"""What lies below an output, sorted by what it is.
+
+Takes an output, gives the paths of its data files, rejects, markers and run records from a single
+listing. Opens no file.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from pyarrow import fs
+
+from sentiment.errors import OutputError
+from sentiment.output import Output
+from sentiment.schema import REJECTED_FOLDER, RUNS_FOLDER, SUCCESS_FILE
+from sentiment.source.storage import STORAGE_ERRORS
+
+# What `Output.write` leaves on a local disk when its process is killed: a dot, the end of the
+# name, eight hex digits. Other hidden files belong to somebody else.
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}", re.DOTALL)
+
+# What pyarrow raises over damaged files; names that are not UTF-8 show in Python.
+DAMAGE_ERRORS = (*STORAGE_ERRORS, ValueError)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is not as it should be.
+
+    Attributes:
+        path: File or folder relative to the output (`.` is its top), or location of a source.
+        what: What is wrong with it, without review text.
+    """
+
+    path: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Paths below an output, relative to it.
+
+    Attributes:
+        data: What a reader takes for labelled data: no part of the path starts with `_` or `.`.
+            Sorted.
+        rejects: Reject files, by the path of the data file they belong to.
+        complete: Folders with `_SUCCESS`; "" is the top.
+        records: `metrics.parquet` of every run, newest first.
+        temporary: Number of files that a killed writer left behind.
+    """
+
+    data: tuple[str, ...]
+    rejects: frozenset[str]
+    complete: frozenset[str]
+    records: tuple[str, ...]
+    temporary: int
+
+
+def list_contents(output: Output) -> Contents:
+    """List an output once, from top to bottom.
+
+    Raises:
+        OutputError: It cannot be listed, holds no data files or does not exist.
+    """
+    data, rejects, complete, records, temporary = [], set(), set(), [], 0
+    for path in _files(output):
+        folder, _, name = path.rpartition("/")
+        if _TEMPORARY.fullmatch(name):
+            temporary += 1
+        elif not _hidden(path):
+            data.append(path)
+        elif name == SUCCESS_FILE and not _hidden(folder):
+            complete.add(folder)
+        elif path.startswith(f"{REJECTED_FOLDER}/"):
+            unit_id = path.removeprefix(f"{REJECTED_FOLDER}/")
+            if not _hidden(unit_id):
+                rejects.add(unit_id)
+        elif path.startswith(f"{RUNS_FOLDER}/") and name == "metrics.parquet":
+            records.append(path)
+    if not data:
+        raise OutputError(
+            f"{output.location}: holds no data files; name the --output of a `sentiment score`"
+        )
+    # A run's folder is named for the time it ended.
+    records.reverse()
+    return Contents(tuple(data), frozenset(rejects), frozenset(complete), tuple(records), temporary)
+
+
+def folder_of(path: str) -> str:
+    """Folder of a data file; "" is the top."""
+    return path.rpartition("/")[0]
+
+
+def _hidden(path: str) -> bool:
+    return any(part.startswith(("_", ".")) for part in path.split("/"))
+
+
+def _files(output: Output) -> list[str]:
+    """Every file below the output, relative to it, sorted."""
+    root = output.root or "/"
+    try:
+        # One flat listing: an object store answers it with a request per thousand files.
+        infos = output.filesystem.get_file_info(
+            fs.FileSelector(root, recursive=True, allow_not_found=True)
+        )
+        skip = len(output.root) + 1
+        return sorted(info.path[skip:] for info in infos if info.type == fs.FileType.File)
+    except UnicodeError as error:
+        raise OutputError(
+            f"{output.location}: holds a file name that is not UTF-8; remove that file"
+        ) from error
+    except OSError as error:
+        raise OutputError(
+            f"{output.location}: cannot be listed ({error.strerror or error}); check permissions"
+        ) from error

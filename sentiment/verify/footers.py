@@ -1,0 +1,183 @@
+"""One data file at a time: what its footer claims, and whether the file bears it out.
+
+Takes the path of a data file, gives its footer and what is wrong with it. Reads no rows itself and
+knows no other file.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import pyarrow.parquet as pq
+
+from sentiment.output import Output
+from sentiment.schema import Footer, Shard, Unit, added_columns
+from sentiment.source.storage import one_line
+from sentiment.verify.contents import DAMAGE_ERRORS, Problem
+
+_ADDED = len(added_columns(""))
+_LAST_ADDED = added_columns("").names[-1]  # without its prefix
+
+Columns = list[tuple[str, str]]  # name and type, both as text
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A data file whose footer can be read.
+
+    Attributes:
+        path: Relative to the output.
+        footer: Without its metrics, which are checked file by file and are most of its size.
+        columns: Names and types of the source columns, as text; one string for all files alike.
+    """
+
+    path: str
+    footer: Footer
+    columns: str
+
+    @property
+    def rowless(self) -> bool:
+        """Whether it stands for an empty shard or for damage."""
+        return self.footer.last_row < self.footer.first_row
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A data file and what is wrong with it; no file when it cannot be read or is not ours."""
+
+    file: DataFile | None
+    problems: tuple[Problem, ...]
+
+
+def examine(output: Output, path: str, *, has_rejects: bool, deep: bool) -> Examined:
+    """Check one data file by itself.
+
+    Args:
+        path: Relative to the output.
+        has_rejects: Whether it has a reject file.
+        deep: Read its rows too, and its rejects, if its footer is in order.
+    """
+    try:
+        footer, rows, columns = _open(output, path)
+    except (*DAMAGE_ERRORS, TypeError) as error:
+        return _unusable(path, f"cannot be read ({one_line(error)})")
+    if footer is None:
+        return _unusable(path, "was not written by sentiment, but readers will take it for data")
+    if not _is_sound(footer):
+        return _unusable(path, "its footer holds impossible values")
+    prefix = _prefix(columns)
+    problems = [
+        Problem(path, what)
+        for what in (
+            *_naming(path, footer),
+            *_counting(footer, rows),
+            *_adding(columns, prefix),
+            *_rejecting(path, footer, has_rejects),
+        )
+    ]
+    if deep and not problems:
+        # Imported here: it takes pandas, and a look at the footers does not.
+        from sentiment.verify.rows import check_rows
+
+        problems = check_rows(output, path, footer, prefix)
+    source = sys.intern(", ".join(f"{name} {kind}" for name, kind in columns[:-_ADDED]))
+    return Examined(DataFile(path, replace(footer, metrics={}), source), tuple(problems))
+
+
+def _open(output: Output, path: str) -> tuple[Footer | None, int, Columns]:
+    """Footer, number of rows and columns of a Parquet file.
+
+    Raises:
+        OSError: It cannot be read.
+        pa.ArrowException: It is no Parquet file, or damaged.
+        ValueError: Its footer is not JSON, or a name in it is not UTF-8.
+        TypeError: Its footer has other fields.
+    """
+    with output.filesystem.open_input_file(output.path(path)) as stream:
+        file = pq.ParquetFile(stream)
+        metadata, schema = file.metadata, file.schema_arrow
+    columns = [(one.name, str(one.type)) for one in schema]
+    return Footer.from_metadata(metadata.metadata), metadata.num_rows, columns
+
+
+def _prefix(columns: Columns) -> str:
+    """First word of the added columns, read off the last one; "" when that is another column."""
+    last = columns[-1][0] if columns else ""
+    return last.removesuffix(_LAST_ADDED) if last.endswith(_LAST_ADDED) else ""
+
+
+def _unusable(path: str, what: str) -> Examined:
+    return Examined(None, (Problem(path, what),))
+
+
+def _is_sound(footer: Footer) -> bool:
+    """Whether the values have the right types and ranges; JSON holds what it was given."""
+    values = vars(footer)
+    texts = ("unit_id", "source_file", "fingerprint", "model_digest", "config_digest")
+    numbers = ("first_row", "last_row", "labelled", "rejected")
+    return (
+        all(isinstance(values[name], str) for name in texts)
+        and all(type(values[name]) is int for name in numbers)
+        and isinstance(values["metrics"], dict)
+        and min(footer.first_row, footer.labelled, footer.rejected) >= 0
+        and footer.last_row >= footer.first_row - 1
+    )
+
+
+def _naming(path: str, footer: Footer) -> Iterator[str]:
+    """The path is the unit's, and the unit's name follows from source and rows."""
+    if path != footer.unit_id:
+        yield f"is {footer.unit_id} by its footer: it was copied, moved or renamed"
+        return
+    # The source's own name starts the file's name; it is not in the footer and left out here.
+    shard = Shard(footer.source_file, "", "", "parquet", footer.fingerprint, 0)
+    if not path.endswith(Unit(shard, footer.first_row, footer.last_row).file_name):
+        yield "its footer gives another source or other rows than its name"
+
+
+def _counting(footer: Footer, rows: int) -> Iterator[str]:
+    """Rows, footer and metrics give the same numbers."""
+    if rows != footer.labelled:
+        yield f"holds {rows:,} rows, its footer says {footer.labelled:,} labelled"
+    span = footer.last_row - footer.first_row + 1
+    if span and footer.rows != span:
+        yield (
+            f"its footer says {footer.labelled:,} labelled and {footer.rejected:,} rejected, "
+            f"which is not the {span:,} rows from {footer.first_row} to {footer.last_row}"
+        )
+    if not span and (footer.labelled or footer.rejected > 1):
+        yield "stands for an empty source or for damage, but its footer counts rows"
+    try:
+        labelled = sum(values["rows"] for values in footer.metrics["labels"].values())
+        rejected = sum(footer.metrics["rejected"].values())
+    except (KeyError, TypeError, AttributeError):
+        yield "the metrics in its footer cannot be added up"
+        return
+    if (labelled, rejected) != (footer.labelled, footer.rejected):
+        yield (
+            f"the metrics in its footer count {labelled:,} labelled and {rejected:,} rejected "
+            f"rows, the footer itself {footer.labelled:,} and {footer.rejected:,}"
+        )
+
+
+def _adding(columns: Columns, prefix: str) -> Iterator[str]:
+    """The added columns come last and have their types."""
+    if not prefix:
+        yield "the added columns are not there"
+        return
+    found = dict(columns[-_ADDED:])
+    wrong = [one.name for one in added_columns(prefix) if found.get(one.name) != str(one.type)]
+    if wrong:
+        yield f"these added columns are missing or of another type: {', '.join(wrong)}"
+
+
+def _rejecting(path: str, footer: Footer, has_rejects: bool) -> Iterator[str]:
+    """A reject file where rows were rejected; a file out of its place has left its own behind."""
+    if path != footer.unit_id:
+        return
+    if footer.rejected and not has_rejects:
+        yield f"its footer says {footer.rejected:,} rejected, but there is no reject file"
+    if has_rejects and not footer.rejected:
+        yield "has a reject file, but its footer says nothing was rejected"

@@ -1,0 +1,199 @@
+"""Is an output what its files say: the ledger rebuilt from files alone.
+
+Takes a `VerifyConfig`, gives a `Verification` and a short report. Changes nothing; knows neither
+models nor how rows were scored.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.text import Text
+
+from sentiment.config import VerifyConfig
+from sentiment.errors import VerificationError
+from sentiment.output import Output
+from sentiment.verify.contents import Contents, Problem, folder_of, list_contents
+from sentiment.verify.footers import DataFile, Examined, examine
+from sentiment.verify.shards import (
+    by_source,
+    digest_problems,
+    folder_problems,
+    record_problems,
+    reject_problems,
+    shard_problems,
+    without_copies,
+)
+from sentiment.verify.sources import source_problems
+
+# Waiting for storage; decoding, which --deep does, happens outside of Python's lock.
+_THREADS = 16
+
+_SHOWN = 20
+
+# A log file has no width; paths stay whole in both.
+_LOG_WIDTH_CHARS = 120
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found in an output.
+
+    Attributes:
+        output: Its location.
+        files: Data files, those with problems included.
+        labelled: Rows labelled, as the footers say; copies of a file count once.
+        rejected: Rows rejected.
+        shards: Source files these rows are from.
+        folders_complete: Folders with data and `_SUCCESS`.
+        folders_incomplete: Folders with data and without.
+        temporary: Files that a killed writer left behind. No reader sees them.
+        deep: Whether rows were read, or only metadata.
+        problems: Everything that is wrong; empty for a good output.
+    """
+
+    output: str
+    files: int
+    labelled: int
+    rejected: int
+    shards: int
+    folders_complete: int
+    folders_incomplete: int
+    temporary: int
+    deep: bool
+    problems: tuple[Problem, ...]
+
+    @property
+    def rows(self) -> int:
+        """Source rows the output accounts for."""
+        return self.labelled + self.rejected
+
+
+def verify(config: VerifyConfig) -> Verification:
+    """Check an output, report it, and fail if it is not what its files say.
+
+    Returns:
+        What was found, when nothing is wrong.
+
+    Raises:
+        OutputError: There is no such output, it cannot be listed, or it holds no data files.
+        SourceError: `config.source` cannot be listed or has no text column.
+        VerificationError: Something is wrong; all of it is in the report.
+    """
+    output = Output.open(config.output)
+    result = check(output, deep=config.deep, sources=config.source, text_column=config.text_column)
+    if not config.quiet:
+        print_verification(result)
+    if result.problems:
+        first = result.problems[0]
+        count = len(result.problems)
+        raise VerificationError(
+            f"{result.output}: {count:,} {'problem' if count == 1 else 'problems'}, "
+            f"the first: {first.path}: {first.what}; delete files that are damaged or do not "
+            "belong there, and run the same `sentiment score` again: it scores what is missing"
+        )
+    return result
+
+
+def check(
+    output: Output, *, deep: bool, sources: Sequence[str] | None, text_column: str
+) -> Verification:
+    """Check an output without telling anybody.
+
+    Args:
+        deep: Read rows, too.
+        sources: Files, folders or globs that the output has to account for.
+        text_column: Column of the sources that holds the review.
+
+    Raises:
+        OutputError: There is no such output, it cannot be listed, or it holds no data files.
+        SourceError: The sources cannot be listed or have no text column.
+    """
+    contents = list_contents(output)
+
+    def one_file(path: str) -> Examined:
+        return examine(output, path, has_rejects=path in contents.rejects, deep=deep)
+
+    with ThreadPoolExecutor(_THREADS) as threads:
+        examined = list(threads.map(one_file, contents.data))
+    files = without_copies(one.file for one in examined if one.file is not None)
+    shards = by_source(files)
+    problems = [problem for one in examined for problem in one.problems]
+    problems += shard_problems(shards)
+    problems += digest_problems(files)
+    problems += reject_problems(contents)
+    problems += folder_problems(contents)
+    problems += record_problems(output, contents, files)
+    if sources:
+        problems += source_problems(sources, text_column, shards)
+    return _result(output, contents, files, len(shards), deep, problems)
+
+
+def _result(
+    output: Output,
+    contents: Contents,
+    files: Sequence[DataFile],
+    shards: int,
+    deep: bool,
+    problems: Sequence[Problem],
+) -> Verification:
+    folders = {folder_of(path) for path in contents.data}
+    return Verification(
+        output=output.location,
+        files=len(contents.data),
+        labelled=sum(one.footer.labelled for one in files),
+        rejected=sum(one.footer.rejected for one in files),
+        shards=shards,
+        folders_complete=len(folders & contents.complete),
+        folders_incomplete=len(folders - contents.complete),
+        temporary=contents.temporary,
+        deep=deep,
+        # What two checks found in the same words is one problem.
+        problems=tuple(dict.fromkeys(problems)),
+    )
+
+
+def print_verification(result: Verification, console: Console | None = None) -> None:
+    """Print what was found, and at most 20 problems.
+
+    Args:
+        console: Where to; by default standard output.
+    """
+    if console is None:
+        console = Console(width=None if sys.stdout.isatty() else _LOG_WIDTH_CHARS)
+    for line in _lines(result):
+        # Paths stay whole, however narrow the terminal: they are there to be copied.
+        console.print(line, soft_wrap=True)
+
+
+def _lines(result: Verification) -> list[Text]:
+    ledger = Text()
+    ledger.append(f"{result.rows:,} rows", style="bold")
+    ledger.append(f" = {result.labelled:,} labelled + {result.rejected:,} rejected")
+    lines = [Text(), ledger, Text()]
+    lines += [Text(f"files     {result.files:,}"), Text(f"shards    {result.shards:,}")]
+    folders = Text(f"folders   {result.folders_complete:,} complete")
+    if result.folders_incomplete:
+        folders.append(f", {result.folders_incomplete:,} incomplete", style="yellow")
+    lines.append(folders)
+    if result.temporary:
+        lines.append(
+            Text(
+                f"left over {result.temporary:,} temporary files of a killed writer; no reader sees"
+            )
+        )
+    depth = "rows and metadata" if result.deep else "metadata; --deep reads the rows, too"
+    lines += [Text(f"checked   {depth}"), Text(f"output    {result.output}"), Text()]
+    if not result.problems:
+        return [*lines, Text("no problems", style="green")]
+    count = len(result.problems)
+    lines.append(Text(f"{count:,} {'problem' if count == 1 else 'problems'}", style="bold red"))
+    for problem in result.problems[:_SHOWN]:
+        lines.append(Text(f"  {problem.path}: {problem.what}"))
+    if count > _SHOWN:
+        lines.append(Text(f"  and {count - _SHOWN:,} more", style="dim"))
+    return lines

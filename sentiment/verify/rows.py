@@ -1,0 +1,189 @@
+"""The rows of one data file and its rejects, counted again.
+
+Takes a footer, gives what its rows do not bear out. Every column is decoded, so that a damaged page
+shows wherever it is; source columns are not looked into.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from sentiment.metrics import count_unit
+from sentiment.output import Output
+from sentiment.schema import REJECT_SCHEMA, REJECTED_FOLDER, Footer, added_columns
+from sentiment.source.storage import one_line
+from sentiment.verify.contents import DAMAGE_ERRORS, Problem
+
+_BATCH_ROWS = 4096
+_BUFFER_BYTES = 1024 * 1024
+
+# Probabilities are float32: the last bit may be beyond 1.
+_ROUNDING = 1e-6
+
+Rows = NDArray[np.int64]
+
+
+def check_rows(output: Output, path: str, footer: Footer, prefix: str) -> list[Problem]:
+    """Read a data file and its rejects, and hold them against the footer.
+
+    Args:
+        path: Data file, relative to the output; its footer and schema are in order.
+        prefix: First word of its added columns.
+    """
+    try:
+        data = _read(output, path, len(added_columns(prefix))).select(added_columns(prefix).names)
+    except DAMAGE_ERRORS as error:
+        return [Problem(path, f"its rows cannot be read ({one_line(error)})")]
+    rejects = REJECT_SCHEMA.empty_table()
+    if footer.rejected:
+        reject_path = f"{REJECTED_FOLDER}/{path}"
+        try:
+            rejects = _read(output, reject_path)
+        except DAMAGE_ERRORS as error:
+            return [Problem(reject_path, f"its rows cannot be read ({one_line(error)})")]
+        wrong = _check_rejects(rejects, footer)
+        if wrong:
+            return [Problem(reject_path, wrong)]
+    return [Problem(path, what) for what in _check(data, rejects, footer, prefix)]
+
+
+def _read(output: Output, path: str, last_columns: int | None = None) -> pa.Table:
+    """All rows of a file, and of its columns the last ones.
+
+    Raises:
+        OSError: It cannot be read.
+        pa.ArrowException: It is damaged.
+        ValueError: A name in it is not UTF-8.
+    """
+    with output.filesystem.open_input_file(output.path(path)) as stream:
+        # Streamed: whole row groups of many files at once would not fit in memory.
+        file = pq.ParquetFile(
+            stream, buffer_size=_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
+        )
+        width = len(file.schema_arrow)
+        keep = list(range(width - (last_columns or width), width))
+        # One thread: many files are read at a time.
+        parts = [
+            pa.Table.from_batches([batch]).select(keep)
+            for batch in file.iter_batches(_BATCH_ROWS, use_threads=False)
+        ]
+        table = pa.concat_tables([file.schema_arrow.empty_table().select(keep), *parts])
+    # Parquet readers do not look at UTF-8, and Python would stumble over it.
+    table.validate(full=True)
+    return table
+
+
+def _check_rejects(rejects: pa.Table, footer: Footer) -> str | None:
+    """What is wrong with a reject file by itself."""
+    if not rejects.schema.equals(REJECT_SCHEMA):
+        return "has not the columns of a reject file"
+    if not _all_equal(rejects.column("source_file"), footer.source_file):
+        return "holds rows of another source"
+    first, last = rejects.column("source_row"), rejects.column("source_row_end")
+    if footer.last_row < footer.first_row:
+        # Damage: one reject from here on, or for the whole file, with an open end.
+        starts = {footer.first_row, -1 if footer.first_row == 0 else footer.first_row}
+        if rejects.num_rows != 1 or last.null_count != 1 or first[0].as_py() not in starts:
+            return f"is not the one reject of everything from row {footer.first_row} on"
+    elif last.null_count or pc.any(pc.less(last, first)).as_py():
+        return "holds a reject whose last row is missing or before its first"
+    return None
+
+
+def _check(data: pa.Table, rejects: pa.Table, footer: Footer, prefix: str) -> Iterator[str]:
+    """What rows and rejects do not bear out."""
+    empty = [name for name in data.column_names if data.column(name).null_count]
+    if empty:
+        yield f"is null somewhere in {', '.join(empty)}"
+        return
+    if not _all_equal(data.column(f"{prefix}_source_file"), footer.source_file):
+        yield f"{prefix}_source_file is not always the source in its footer"
+    wrong = _uncovered(data.column(f"{prefix}_source_row"), rejects, footer)
+    if wrong:
+        yield wrong
+    outside = [
+        name
+        for name in (f"{prefix}_score", f"{prefix}_off_label")
+        if not _is_probability(data.column(name))
+    ]
+    if outside:
+        yield f"is not within 0 and 1 somewhere in {', '.join(outside)}"
+    else:
+        yield from _recount(data, rejects, footer, prefix)
+
+
+def _uncovered(rows: pa.ChunkedArray, rejects: pa.Table, footer: Footer) -> str | None:
+    """The first row of the unit that is not there exactly once; None when all are."""
+    if footer.last_row < footer.first_row:
+        return None
+    single: Rows = rows.to_numpy()
+    starts = np.concatenate([single, rejects.column("source_row").to_numpy()])
+    ends = np.concatenate([single, rejects.column("source_row_end").to_numpy()])
+    order = np.argsort(starts, kind="stable")
+    # What each range should start with: the row after the one before it.
+    expected = np.concatenate([[footer.first_row], ends[order] + 1])
+    found = np.concatenate([starts[order], [footer.last_row + 1]])
+    off = np.flatnonzero(expected != found)
+    if not len(off):
+        return None
+    want, got = int(expected[off[0]]), int(found[off[0]])
+    if got > want:
+        return f"row {want} is neither in it nor in its reject file"
+    if got < footer.first_row or want > footer.last_row + 1:
+        return "holds rows beyond its range, or its reject file does"
+    return f"row {got} is there more than once, reject file included"
+
+
+def _recount(data: pa.Table, rejects: pa.Table, footer: Footer, prefix: str) -> Iterator[str]:
+    """Counts of the footer that are not those of the rows."""
+    lost: Counter[str] = Counter()
+    first, last = rejects.column("source_row"), rejects.column("source_row_end")
+    # An open end counts as one row, since nobody knows how many it stands for.
+    spans = pc.fill_null(pc.add(pc.subtract(last, first), 1), 1)
+    for reason, rows in zip(rejects.column("reason").to_pylist(), spans.to_pylist(), strict=True):
+        lost[reason] += rows
+    counts = count_unit(
+        labels=data.column(prefix).to_pylist(),
+        scores=data.column(f"{prefix}_score").to_numpy(),
+        off_label=data.column(f"{prefix}_off_label").to_numpy(),
+        tokens=data.column(f"{prefix}_tokens").to_numpy(),
+        truncated=data.column(f"{prefix}_truncated").to_numpy(),
+        rejected=lost,
+        stage_sec={},
+    )
+    told = footer.metrics
+    for label, values in told["labels"].items():
+        rows = counts["labels"].get(label, {}).get("rows", 0)
+        if rows != values["rows"]:
+            yield f"holds {rows:,} rows of label {label!r}, its footer counts {values['rows']:,}"
+            return
+    for reason, rows in told["rejected"].items():
+        if counts["rejected"].get(reason, 0) != rows:
+            found = counts["rejected"].get(reason, 0)
+            yield f"its reject file holds {found:,} rows of {reason}, its footer counts {rows:,}"
+            return
+    different = [
+        name
+        for name in ("labels", "rejected", "off_label_histogram")
+        if counts[name] != told.get(name)
+    ]
+    if different:
+        yield f"its rows do not give what its footer counts under {', '.join(different)}"
+
+
+def _all_equal(column: pa.ChunkedArray, value: str) -> bool:
+    return bool(pc.all(pc.equal(column, value), min_count=0).as_py())
+
+
+def _is_probability(column: pa.ChunkedArray) -> bool:
+    values: NDArray[Any] = column.to_numpy()
+    # A value that is no number fails both comparisons.
+    return bool(((values >= -_ROUNDING) & (values <= 1 + _ROUNDING)).all())

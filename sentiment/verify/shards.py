@@ -1,0 +1,173 @@
+"""All data files together: every row of every shard in one file, all of one making.
+
+Takes data files and contents, gives what does not fit together. Knows no source but by its name.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pyarrow.parquet as pq
+
+from sentiment.output import Output
+from sentiment.schema import REJECTED_FOLDER
+from sentiment.source.storage import one_line
+from sentiment.verify.contents import DAMAGE_ERRORS, Contents, Problem, folder_of
+from sentiment.verify.footers import DataFile
+
+_RECORD_THREADS = 16
+_DIGEST_CHARS = 12
+
+
+def without_copies(files: Iterable[DataFile]) -> list[DataFile]:
+    """One file per unit: of a file and its copies the one in its own place."""
+    by_unit: dict[str, DataFile] = {}
+    for one in sorted(files, key=lambda file: (file.path != file.footer.unit_id, file.path)):
+        by_unit.setdefault(one.footer.unit_id, one)
+    return sorted(by_unit.values(), key=lambda file: file.path)
+
+
+def by_source(files: Iterable[DataFile]) -> dict[str, list[DataFile]]:
+    """Files by the location of their source."""
+    grouped: dict[str, list[DataFile]] = defaultdict(list)
+    for one in files:
+        grouped[one.footer.source_file].append(one)
+    return dict(grouped)
+
+
+def end_of(files: Iterable[DataFile]) -> int:
+    """One past the last row that files of a source stand for."""
+    return max((one.footer.last_row + 1 for one in files if not one.rowless), default=0)
+
+
+def shard_problems(shards: Mapping[str, Sequence[DataFile]]) -> Iterator[Problem]:
+    """Rows of a source in no file or in two, and files made of different versions of it."""
+    for source, files in shards.items():
+        yield from _gaps_and_overlaps(source, files)
+        yield from _rowless(files)
+        for name, values in (
+            ("version of the source", {one.footer.fingerprint: one.path for one in files}),
+            ("set of source columns", {one.columns: one.path for one in files}),
+        ):
+            if len(values) > 1:
+                first, other = list(values.values())[:2]
+                yield Problem(other, f"was made from another {name} than {first}")
+
+
+def _gaps_and_overlaps(source: str, files: Sequence[DataFile]) -> Iterator[Problem]:
+    """Ranges have to follow one another from row 0."""
+    end, before = 0, ""
+    ranges = [(one.footer.first_row, one.footer.last_row, one.path) for one in files]
+    for first, last, path in sorted(ranges):
+        if last < first:
+            continue
+        if first > end:
+            yield Problem(source, f"no data file holds {span(end, first - 1)}")
+        elif first < end:
+            shared = span(first, min(last, end - 1))
+            yield Problem(path, f"shares {shared} of {source} with {before}")
+        if last >= end:
+            end, before = last + 1, path
+
+
+def _rowless(files: Sequence[DataFile]) -> Iterator[Problem]:
+    """An empty or damaged source has one file without rows, where its rows end."""
+    rowless = [one for one in files if one.rowless]
+    end = end_of(files)
+    for one in rowless:
+        first = one.footer.first_row
+        if not one.footer.rejected and (end or first):
+            yield Problem(one.path, "says that its source is empty, but other files hold its rows")
+        elif first != end:
+            yield Problem(
+                one.path, f"stands for damage from row {first} on, but rows end before {end}"
+            )
+    for one in rowless[1:]:
+        yield Problem(one.path, f"stands for the end of a source, and so does {rowless[0].path}")
+
+
+def digest_problems(files: Sequence[DataFile]) -> Iterator[Problem]:
+    """One model and one configuration made everything."""
+    for name in ("model_digest", "config_digest"):
+        example: dict[str, str] = {}
+        count: Counter[str] = Counter()
+        for one in files:
+            digest = getattr(one.footer, name)
+            example.setdefault(digest, one.path)
+            count[digest] += 1
+        most, *others = (digest for digest, _ in count.most_common())
+        for other in others:
+            yield Problem(
+                example[other],
+                f"has {name.replace('_', ' ')} {other[:_DIGEST_CHARS]}, but {example[most]} "
+                f"has {most[:_DIGEST_CHARS]}; score again with --on-change rescore",
+            )
+
+
+def reject_problems(contents: Contents) -> Iterator[Problem]:
+    """Reject files that belong to no data file."""
+    for path in sorted(contents.rejects.difference(contents.data)):
+        yield Problem(f"{REJECTED_FOLDER}/{path}", "has no data file of that name")
+
+
+def folder_problems(contents: Contents) -> Iterator[Problem]:
+    """A folder with data has `_SUCCESS`, and one with `_SUCCESS` has data."""
+    folders = {folder_of(path) for path in contents.data}
+    for folder in sorted(folders - contents.complete):
+        yield Problem(folder or ".", "is incomplete: it holds data files but no _SUCCESS")
+    for folder in sorted(contents.complete - folders):
+        yield Problem(folder or ".", "says _SUCCESS, but holds no data file")
+
+
+def record_problems(
+    output: Output, contents: Contents, files: Iterable[DataFile]
+) -> Iterator[Problem]:
+    """Complete folders that hold fewer rows than the newest run that dealt with them has counted.
+
+    The files of a shard do not tell where it ends: if the last one is deleted, only the run's own
+    account remembers it. A run may have dealt with some shards of a folder only, so more rows than
+    it counted are right.
+    """
+    held: Counter[str] = Counter()
+    for one in files:
+        held[folder_of(one.path)] += one.footer.rows
+    left = set(contents.complete)
+    with ThreadPoolExecutor(_RECORD_THREADS) as threads:
+        for start in range(0, len(contents.records), _RECORD_THREADS):
+            if not left:
+                break
+            paths = contents.records[start : start + _RECORD_THREADS]
+            for path, told in zip(
+                paths, threads.map(lambda one: _counted(output, one), paths), strict=True
+            ):
+                if isinstance(told, Problem):
+                    yield told
+                    continue
+                for folder in sorted(left.intersection(told)):
+                    if held[folder] < told[folder]:
+                        yield Problem(
+                            folder or ".",
+                            f"holds {held[folder]:,} rows, but {path} counts {told[folder]:,}: "
+                            "data files are missing",
+                        )
+                left.difference_update(told)
+
+
+def _counted(output: Output, path: str) -> dict[str, int] | Problem:
+    """Rows by folder as a run has counted them, rejects included."""
+    rows: Counter[str] = Counter()
+    try:
+        with output.filesystem.open_input_file(output.path(path)) as stream:
+            table = pq.read_table(stream, columns=["partition", "rows"], use_threads=False)
+        for folder, count in zip(*(column.to_pylist() for column in table.columns), strict=True):
+            rows[folder] += count
+    except (*DAMAGE_ERRORS, TypeError) as error:
+        return Problem(path, f"cannot be read ({one_line(error)})")
+    return dict(rows)
+
+
+def span(first: int, last: int) -> str:
+    """A row range in words."""
+    return f"row {first}" if first == last else f"rows {first} to {last}"

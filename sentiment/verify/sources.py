@@ -1,0 +1,111 @@
+"""Sources against the output: every row they hold now is accounted for.
+
+Takes sources and the data files by source, gives what one has and the other has not. Reads Parquet
+footers and all of delimited text, as a scoring run does before it scores.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatchcase
+from functools import partial
+
+from pyarrow import fs
+
+from sentiment.errors import SourceError
+from sentiment.schema import ShardIndex
+from sentiment.source.index import index_shard
+from sentiment.source.listing import list_shards
+from sentiment.source.storage import descendant_uri, is_uri, open_filesystem
+from sentiment.verify.contents import Problem
+from sentiment.verify.footers import DataFile
+from sentiment.verify.shards import end_of, span
+
+_INDEX_THREADS = 16
+
+_log = logging.getLogger(__name__)
+
+
+def source_problems(
+    sources: Sequence[str], text_column: str, shards: Mapping[str, Sequence[DataFile]]
+) -> list[Problem]:
+    """Compare sources with the output.
+
+    Args:
+        sources: Files, folders or globs, as for a scoring run.
+        text_column: Column that holds the review.
+        shards: Data files by the location of their source.
+
+    Raises:
+        SourceError: Nothing to read, no text column, or the storage does not answer.
+    """
+    listing = list_shards(sources)
+    for path in listing.skipped:
+        _log.warning("%s: skipped, unknown file extension", path)
+    problems: list[Problem] = []
+    with ThreadPoolExecutor(_INDEX_THREADS) as threads:
+        try:
+            for index in threads.map(partial(index_shard, text_column=text_column), listing.shards):
+                problems += _compare(index, shards.get(index.shard.uri, ()))
+        except OSError as error:
+            raise SourceError(f"a source stopped answering while it was read: {error}") from error
+        listed = {shard.uri for shard in listing.shards}
+        missing = [uri for uri in shards if uri not in listed and _within(uri, sources)]
+        for uri, gone in zip(missing, threads.map(_is_gone, missing), strict=True):
+            if gone:
+                what = f"is gone, but the output holds its rows, for example {shards[uri][0].path}"
+                problems.append(Problem(uri, what))
+    return problems
+
+
+def _compare(index: ShardIndex, files: Sequence[DataFile]) -> Iterator[Problem]:
+    """What a shard holds and its data files do not, or the other way round."""
+    uri, end = index.shard.uri, end_of(files)
+    if not files:
+        yield Problem(uri, "no data file stands for it: it was never scored, or they were deleted")
+    elif any(one.footer.fingerprint != index.shard.fingerprint for one in files):
+        yield Problem(
+            uri, f"changed since it was scored: {index.rows:,} rows now, {end:,} in the output"
+        )
+    elif end < index.rows:
+        yield Problem(uri, f"no data file holds {span(end, index.rows - 1)}")
+    elif end > index.rows:
+        yield Problem(uri, f"the output holds {span(index.rows, end - 1)}, which it has not")
+    else:
+        yield from _compare_ends(index, [one for one in files if one.rowless])
+
+
+def _compare_ends(index: ShardIndex, rowless: Sequence[DataFile]) -> Iterator[Problem]:
+    """The file without rows stands where the shard is empty or damaged, and nowhere else."""
+    uri = index.shard.uri
+    if index.damage is not None:
+        if not any(one.footer.rejected for one in rowless):
+            yield Problem(uri, f"is damaged from row {index.rows} on, which no data file says")
+    elif index.rows == 0 and not rowless:
+        yield Problem(uri, "is empty, which no data file says")
+    for one in rowless:
+        if one.footer.rejected and index.damage is None:
+            yield Problem(one.path, "stands for damage, but its source can be read to its end")
+
+
+def _within(uri: str, sources: Sequence[str]) -> bool:
+    """Whether a source of the output lies below one of these, or matches it as a glob."""
+    for source in sources:
+        whole = descendant_uri(source, "")
+        base = (whole.partition("?")[0] if is_uri(whole) else whole).rstrip("/")
+        if f"{uri}/".startswith(f"{base}/") or any(
+            fnmatchcase(uri, pattern) for pattern in (base, f"{base}/*")
+        ):
+            return True
+    return False
+
+
+def _is_gone(uri: str) -> bool:
+    """Whether there is no such file; one that cannot be looked at is not gone."""
+    try:
+        filesystem, path = open_filesystem(uri)
+        return bool(filesystem.get_file_info(path).type == fs.FileType.NotFound)
+    except OSError:
+        return False
