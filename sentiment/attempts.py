@@ -9,7 +9,8 @@ still there was left by a process that died. Ray starts the process anew and han
 twice for the whole unit, since most deaths are no row's fault (a node that was taken away, a driver
 that was stopped). From then on the unit is worked on in parts with a marker each, a part that dies
 too in smaller ones, until what kills stands alone. A unit that was merely unlucky goes through in
-its parts; a row is given up when two processes died over it alone.
+its parts; a row is given up when two processes died over it alone, and rows that can only be read
+together when five did.
 """
 
 from __future__ import annotations
@@ -30,9 +31,13 @@ from sentiment.errors import OutputError
 from sentiment.output import Output
 from sentiment.schema import ATTEMPTS, ATTEMPTS_FOLDER, DETAIL, IDS, REASON, STAGE, UNIT, Unit
 
-# Deaths over a whole unit before it is taken apart, and over the smallest part before that is
-# given up. What lies between is divided after one.
+# Deaths over a whole unit before it is taken apart, and over a row alone before it is given up. What
+# lies between is divided after one.
 PATIENCE: Final = 2
+
+# Deaths over the smallest part that can be read. It may be a whole unit, which a killed driver or a
+# lost machine takes along more easily than a single row; and a reader starts within seconds.
+READER_PATIENCE: Final = 5
 
 # Each death costs a start of the process, model included: many parts keep the deaths few. A row
 # among 1,024 costs six of them.
@@ -50,10 +55,12 @@ class Attempts:
 
     Attributes:
         stage: `read`, `tokenise` or `score`.
+        patience: Processes that must have died over the smallest part before it is given up.
     """
 
     output: Output
     stage: str
+    patience: int = PATIENCE
 
     def work(
         self,
@@ -81,7 +88,7 @@ class Attempts:
 
         def results(part: Part) -> Iterator[Done]:
             died, smaller = deaths[_name(part)], divide(part)
-            if died < (PATIENCE if part == whole or not smaller else 1):
+            if died < (self.patience if not smaller else PATIENCE if part == whole else 1):
                 with self._marked(f"{folder}/{_name(part)}"):
                     yield work(part)
             elif smaller:

@@ -12,7 +12,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from sentiment.attempts import Attempts, Part, tried
+from sentiment.attempts import READER_PATIENCE, Attempts, Part, tried
 from sentiment.output import Output
 from sentiment.schema import UNIT, Unit
 from sentiment.sink import Stamp, commit_block
@@ -39,7 +39,7 @@ def read_block(unit: Unit, columns: pa.Schema, text_column: str, output: str) ->
     def divide(part: Part) -> list[Part]:
         return [(one.first_row, one.last_row + 1) for one in parts_of(within(part))]
 
-    attempts = Attempts(Output.open(output), "read")
+    attempts = Attempts(Output.open(output), "read", READER_PATIENCE)
     whole = (unit.first_row, unit.last_row + 1)
     tables = attempts.work(unit, whole, read, give_up, divide)
     if len(tables) == 1:

@@ -14,6 +14,7 @@ import pytest
 import tiny_models
 
 from sentiment import stages
+from sentiment.attempts import READER_PATIENCE
 from sentiment.output import Output
 from sentiment.schema import ATTEMPTS, ATTEMPTS_FOLDER, REASON, ROW, ROW_END, UNIT, Unit
 from sentiment.source.index import index_shard
@@ -92,12 +93,12 @@ def test_a_row_group_that_kills_the_reader_is_lost_alone(tmp_path: Path) -> None
     pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet", row_group_size=30)
     unit, columns = planned(tmp_path / "a.parquet")
     block, deaths = read_until_done(unit, columns, str(tmp_path / "out"), killer=40)
-    assert deaths == 4
+    assert deaths == 2 + READER_PATIENCE
     lost = [row for row, reason in enumerate(block[REASON].to_pylist()) if reason]
     [lost_row] = lost
     assert (block[ROW][lost_row].as_py(), block[ROW_END][lost_row].as_py()) == (30, 59)
     assert block[REASON][lost_row].as_py() == "unreadable_rows"
-    assert block[ATTEMPTS][lost_row].as_py() == 2
+    assert block[ATTEMPTS][lost_row].as_py() == READER_PATIENCE
     kept = [text for text in block["text"].to_pylist() if text is not None]
     assert kept == [*texts[:30], *texts[60:]]
     assert block[UNIT].unique().to_pylist() == [unit.to_json()]
@@ -107,7 +108,7 @@ def test_text_that_kills_the_reader_is_lost_with_its_unit(tmp_path: Path) -> Non
     (tmp_path / "a.csv").write_text("text\n" + "fine\n" * 10)
     unit, columns = planned(tmp_path / "a.csv")
     block, deaths = read_until_done(unit, columns, str(tmp_path / "out"), killer=4)
-    assert deaths == 2
+    assert deaths == READER_PATIENCE
     assert block[REASON].to_pylist() == ["unreadable_rows"]
     assert (block[ROW][0].as_py(), block[ROW_END][0].as_py()) == (0, 9)
 
