@@ -59,9 +59,10 @@ def retire(output: Output, gone: Sequence[Footer]) -> None:
         if not staying:
             output.delete(f"{folder}/{SUCCESS_FILE}" if folder else SUCCESS_FILE)
         for footer in footers:
-            # The data file last: until it is gone, the next run finds what this one left.
-            output.delete(f"{REJECTED_FOLDER}/{footer.unit_id}")
+            # The data file first: without its rejects it would pass for whole if the source came
+            # back. Rejects that a crash leaves behind go when the folder is completed again.
             output.delete(footer.unit_id)
+            output.delete(f"{REJECTED_FOLDER}/{footer.unit_id}")
 
 
 def gone_facts(gone: Sequence[Footer], on_deleted: str) -> dict[str, Any]:

@@ -126,7 +126,12 @@ def plan_run(
     """
     plans = []
     for index in indexes:
-        footers = committed.by_key.get(index.shard.key, ())
+        # Among many thousands of shards of one name, two share the eight digits of their keys.
+        footers = [
+            footer
+            for footer in committed.by_key.get(index.shard.key, ())
+            if footer.source_file == index.shard.uri
+        ]
         for footer in footers:
             if footer.config_digest != config_digest and on_change == "refuse":
                 raise OutputError(
@@ -191,8 +196,25 @@ def finish(output: Output, plan: Plan, committed_now: Mapping[str, Footer]) -> l
                     output.delete(footer.unit_id)
                     output.delete(f"{REJECTED_FOLDER}/{footer.unit_id}")
         if not output.exists(_in(folder, SUCCESS_FILE)):
+            reused = {footer.unit_id for shard in shards for footer in shard.reused}
+            _delete_stray_rejects(output, folder, reused | committed_now.keys())
             output.write(_in(folder, SUCCESS_FILE), b"")
     return incomplete
+
+
+def _delete_stray_rejects(output: Output, folder: str, staying: Set[str]) -> None:
+    """Remove reject files without a data file: a crash came between the two.
+
+    The run that goes on may cut the shard into other units, and so never write them again.
+
+    Args:
+        staying: Units that are committed, also while a late second attempt rewrites one.
+    """
+    there = staying | set(_data_files(output, folder))
+    rejected = f"{REJECTED_FOLDER}/{folder}".rstrip("/")
+    for path in _data_files(output, rejected):
+        if path.removeprefix(f"{REJECTED_FOLDER}/") not in there:
+            output.delete(path)
 
 
 def _is_rowless(footer: Footer) -> bool:

@@ -1,0 +1,160 @@
+"""An output in memory whose writer can be stopped at any storage operation, as a power cut would.
+
+Takes a number of operations and a moment, gives an `Output` that raises `PowerCut` there and leaves
+behind what a dead process leaves behind. Knows nothing of what is written.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pyarrow as pa
+from pyarrow import fs
+
+from sentiment.output import Output
+
+# Before the operation took effect, after it did, or after a part of a file was written.
+Moment = Literal["before", "torn", "after"]
+
+
+class PowerCut(BaseException):
+    """The process is gone. No `except Exception` may hold it up."""
+
+
+class MemoryFiles(fs.FileSystemHandler):
+    """A pyarrow filesystem over a dictionary from path to bytes; folders need not be made."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+
+    def get_type_name(self) -> str:
+        return "memory"
+
+    def normalize_path(self, path: str) -> str:
+        return path
+
+    def get_file_info(self, paths: list[str]) -> list[fs.FileInfo]:
+        return [self._info(path) for path in paths]
+
+    def _info(self, path: str) -> fs.FileInfo:
+        if path in self.files:
+            return fs.FileInfo(path, fs.FileType.File, size=len(self.files[path]))
+        below = any(name.startswith(f"{path}/") for name in self.files)
+        return fs.FileInfo(path, fs.FileType.Directory if below else fs.FileType.NotFound)
+
+    def get_file_info_selector(self, selector: fs.FileSelector) -> list[fs.FileInfo]:
+        start = f"{selector.base_dir}/"
+        below = [name for name in self.files if name.startswith(start)]
+        if selector.recursive:
+            found = {
+                start + "/".join(name[len(start) :].split("/")[:depth])
+                for name in below
+                for depth in range(1, name[len(start) :].count("/") + 2)
+            }
+        else:
+            found = {start + name[len(start) :].split("/")[0] for name in below}
+        if not found and not selector.allow_not_found:
+            raise FileNotFoundError(selector.base_dir)
+        return [self._info(name) for name in sorted(found)]
+
+    def open_input_file(self, path: str) -> pa.NativeFile:
+        if path not in self.files:
+            raise FileNotFoundError(path)
+        return pa.BufferReader(self.files[path])
+
+    def open_input_stream(self, path: str) -> pa.NativeFile:
+        return self.open_input_file(path)
+
+    def open_output_stream(self, path: str, metadata: Any) -> pa.NativeFile:
+        return pa.PythonFile(_Upload(self, path), mode="w")
+
+    def delete_file(self, path: str) -> None:
+        del self.files[path]
+
+    def create_dir(self, path: str, recursive: bool) -> None:
+        pass
+
+    def _refused(self, *_: Any) -> Any:
+        raise NotImplementedError("the outputs of these tests never need it")
+
+    delete_dir = delete_dir_contents = delete_root_dir_contents = _refused
+    move = copy_file = open_append_stream = _refused
+
+
+class _Upload(io.BytesIO):
+    """A file that appears when it is closed, as on an object store."""
+
+    def __init__(self, store: MemoryFiles, path: str) -> None:
+        super().__init__()
+        self._store, self._path = store, path
+
+    def close(self) -> None:
+        if not self.closed:
+            self._store.files[self._path] = self.getvalue()
+        super().close()
+
+
+@dataclass
+class Fuse:
+    """Counts storage operations down to a power cut.
+
+    Attributes:
+        left: Operations that still succeed; None for all.
+        moment: What has happened of the operation that does not.
+        operations: Operations begun so far.
+    """
+
+    left: int | None = None
+    moment: Moment = "before"
+    operations: int = 0
+
+    def burns(self) -> bool:
+        """Whether the operation that begins now is the last."""
+        self.operations += 1
+        if self.left is None:
+            return False
+        self.left -= 1
+        return self.left < 0
+
+
+@dataclass(frozen=True)
+class FragileOutput(Output):
+    """An output in memory that a `Fuse` can cut off at every write, delete, listing and look."""
+
+    fuse: Fuse = field(default_factory=Fuse)
+
+    @classmethod
+    def over(cls, store: MemoryFiles, fuse: Fuse) -> FragileOutput:
+        """The output over a store, as one process would open it."""
+        return cls("memory:out", fs.PyFileSystem(store), "out", fuse)
+
+    def write(self, relative: str, data: bytes | memoryview) -> None:
+        cut = self.fuse.burns()
+        if cut and self.fuse.moment == "torn":
+            # What a killed writer leaves on a local disk: a part under its temporary name.
+            folder, _, name = relative.rpartition("/")
+            torn = f"{folder}/.{name}.0badcafe".lstrip("/")
+            super().write(torn, bytes(data)[: len(data) // 2])
+        if not cut or self.fuse.moment == "after":
+            super().write(relative, data)
+        if cut:
+            raise PowerCut
+
+    def delete(self, relative: str) -> None:
+        cut = self.fuse.burns()
+        if not cut or self.fuse.moment == "after":
+            super().delete(relative)
+        if cut:
+            raise PowerCut
+
+    def exists(self, relative: str) -> bool:
+        if self.fuse.burns():
+            raise PowerCut
+        return super().exists(relative)
+
+    def list_files(self, folder: str) -> list[str]:
+        if self.fuse.burns():
+            raise PowerCut
+        return super().list_files(folder)
