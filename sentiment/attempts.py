@@ -31,8 +31,8 @@ from sentiment.errors import OutputError
 from sentiment.output import Output
 from sentiment.schema import ATTEMPTS, ATTEMPTS_FOLDER, DETAIL, IDS, REASON, STAGE, UNIT, Unit
 
-# Deaths over a whole unit before it is taken apart, and over a row alone before it is given up. What
-# lies between is divided after one.
+# Deaths over a whole unit before it is taken apart, and over a row alone before it is given up.
+# What lies between is divided after one.
 PATIENCE: Final = 2
 
 # Deaths over the smallest part that can be read. It may be a whole unit, which a killed driver or a

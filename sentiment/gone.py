@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sentiment.manifest import key_of
+from sentiment.committed import key_of
 from sentiment.output import Output
 from sentiment.schema import REJECTED_FOLDER, SUCCESS_FILE, Footer, Shard
 from sentiment.source.coverage import Coverage

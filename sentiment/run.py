@@ -21,11 +21,12 @@ import pyarrow as pa
 
 from sentiment.attempts import clear
 from sentiment.cluster import LazyCluster
+from sentiment.committed import read_committed
 from sentiment.config import ScoreConfig
 from sentiment.errors import LedgerError, RejectedRowsError, SourceError
 from sentiment.gone import find_gone, gone_facts, retire
 from sentiment.lease import hold
-from sentiment.manifest import Plan, finish, mark_incomplete, plan_run, read_committed
+from sentiment.manifest import Plan, finish, mark_incomplete, plan_run
 from sentiment.output import Output
 from sentiment.pipeline import Work, index_on_cluster, run_pipeline
 from sentiment.pool import resolve_pool

@@ -25,6 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("config",),
     ("source", "tokenise", "t5", "batching", "metrics", "cluster", "pool", "progress"),
     ("output",),
+    ("committed",),
     ("sink", "manifest", "attempts", "lease"),
     ("gone",),
     ("stages",),

@@ -12,15 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sentiment.committed import Committed, read_committed
 from sentiment.errors import OutputError
-from sentiment.manifest import (
-    Committed,
-    Plan,
-    finish,
-    mark_incomplete,
-    plan_run,
-    read_committed,
-)
+from sentiment.manifest import Plan, finish, mark_incomplete, plan_run
 from sentiment.output import Output
 from sentiment.schema import REJECTED_FOLDER, Damage, Footer, Shard, ShardIndex, Unit
 from sentiment.sink import Stamp, commit_rowless, serialise

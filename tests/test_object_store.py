@@ -24,8 +24,9 @@ from object_store import Fault, Proxy, Request
 from pyarrow import fs
 
 from sentiment import output as output_module
+from sentiment.committed import Committed, read_committed
 from sentiment.errors import OutputError, SourceError
-from sentiment.manifest import Committed, finish, mark_incomplete, plan_run, read_committed
+from sentiment.manifest import finish, mark_incomplete, plan_run
 from sentiment.output import Output
 from sentiment.schema import Shard, ShardIndex
 from sentiment.sink import Stamp, commit_rowless

@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 from pyarrow import fs
 
 from sentiment.cli import main
+from sentiment.committed import read_committed
 from sentiment.config import VerifyConfig
 from sentiment.errors import OutputError, SourceError, VerificationError
-from sentiment.manifest import finish, mark_incomplete, plan_run, read_committed
+from sentiment.manifest import finish, mark_incomplete, plan_run
 from sentiment.output import Output
 from sentiment.report import summarise, write_run
 from sentiment.schema import (

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sentiment.manifest import ShardPlan, plan_run, read_committed
+from sentiment.committed import read_committed
+from sentiment.manifest import ShardPlan, plan_run
 from sentiment.output import Output
 from sentiment.schema import (
     CARRIER_FIELDS,

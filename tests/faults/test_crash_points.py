@@ -23,8 +23,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from memory_output import FragileOutput, Fuse, MemoryFiles, Moment, PowerCut
 
+from sentiment.committed import read_committed
 from sentiment.gone import retire
-from sentiment.manifest import Plan, finish, mark_incomplete, plan_run, read_committed
+from sentiment.manifest import Plan, finish, mark_incomplete, plan_run
 from sentiment.output import Output
 from sentiment.schema import (
     CARRIER_FIELDS,

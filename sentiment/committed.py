@@ -1,0 +1,86 @@
+"""What an output holds: the footers of committed data files, by shard.
+
+Takes folders and shard keys, gives footers. Knows nothing of what is still to do.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sentiment.errors import OutputError
+from sentiment.output import Output
+from sentiment.schema import Footer
+from sentiment.source.storage import is_outage, one_line
+
+_FOOTER_THREADS = 16
+
+
+@dataclass(frozen=True)
+class Committed:
+    """Footers of an output by shard key (file name and URI hash)."""
+
+    by_key: Mapping[str, Sequence[Footer]] = field(default_factory=dict)
+
+
+def read_committed(output: Output, folders: Iterable[str], keys: set[str]) -> Committed:
+    """Read the footers of all committed files that belong to these shards.
+
+    Args:
+        folders: Output folders to look in.
+        keys: Shard keys; files of other shards are not opened.
+
+    Raises:
+        OutputError: A file that should be ours has no readable footer.
+    """
+    paths = [
+        path
+        for folder in sorted(set(folders))
+        for path in data_files(output, folder)
+        if key_of(path) in keys
+    ]
+    by_key: dict[str, list[Footer]] = defaultdict(list)
+    with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
+        for path, footer in zip(paths, pool.map(lambda p: _footer(output, p), paths), strict=True):
+            by_key[key_of(path)].append(footer)
+    return Committed(dict(by_key))
+
+
+def data_files(output: Output, folder: str) -> list[str]:
+    """Data files directly inside one output folder, relative to the output."""
+    return [
+        f"{folder}/{name}" if folder else name
+        for name in output.list_files(folder)
+        if name.endswith(".parquet") and not name.startswith((".", "_"))
+    ]
+
+
+def _footer(output: Output, path: str) -> Footer:
+    try:
+        with output.filesystem.open_input_file(output.path(path)) as file:
+            footer = Footer.from_metadata(pq.ParquetFile(file).metadata.metadata)
+    except (OSError, pa.ArrowException, ValueError, TypeError) as error:
+        if is_outage(str(error)):
+            raise OutputError(
+                f"{output.path(path)}: the store failed while it was read "
+                f"({one_line(error)}); run the same command again"
+            ) from error
+        raise OutputError(
+            f"{output.path(path)}: its footer cannot be read ({type(error).__name__}); "
+            "delete the file and run again, its rows will be scored anew"
+        ) from error
+    if footer is None:
+        raise OutputError(
+            f"{output.path(path)}: was not written by sentiment; use another --output"
+        )
+    return footer
+
+
+def key_of(path: str) -> str:
+    """Shard key of a data file: its name without the row range."""
+    return path.rsplit("/", 1)[-1].rsplit("-", 2)[0]
