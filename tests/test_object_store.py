@@ -331,7 +331,16 @@ def test_a_large_upload_that_cannot_start_publishes_nothing(
     assert get(direct, f"{bucket}/out/a") is None
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C raises here too: a shell lets its background jobs ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("parts", [False, True], ids=["one request", "in parts"])
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_at_any_request_of_an_upload_publishes_no_torn_object(
     monkeypatch: pytest.MonkeyPatch,
     proxy: Proxy,
