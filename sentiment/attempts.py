@@ -87,7 +87,9 @@ class Attempts:
         deaths = Counter(name.rpartition("-")[0] for name in self.output.list_files(folder))
 
         def results(part: Part) -> Iterator[Done]:
-            died, smaller = deaths[_name(part)], divide(part)
+            died = deaths[_name(part)]
+            # Dividing may cost a look into the file: only where somebody died.
+            smaller = divide(part) if died else ()
             if died < (self.patience if not smaller else PATIENCE if part == whole else 1):
                 with self._marked(f"{folder}/{_name(part)}"):
                     yield work(part)

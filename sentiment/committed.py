@@ -20,6 +20,9 @@ from sentiment.source.storage import is_outage, one_line
 
 _FOOTER_THREADS = 16
 
+# What reading a footer raises when it cannot be had.
+UNREADABLE = (OSError, pa.ArrowException, ValueError, TypeError)
+
 
 @dataclass(frozen=True)
 class Committed:
@@ -60,11 +63,21 @@ def data_files(output: Output, folder: str) -> list[str]:
     ]
 
 
+def read_footer(output: Output, path: str) -> Footer | None:
+    """The footer of a Parquet file; None when it was not written by this project.
+
+    Raises:
+        OSError, pyarrow.ArrowException, ValueError, TypeError: `UNREADABLE`; it cannot be read, is
+            damaged, or its footer is not what ours are.
+    """
+    with output.filesystem.open_input_file(output.path(path)) as file:
+        return Footer.from_metadata(pq.ParquetFile(file).metadata.metadata)
+
+
 def _footer(output: Output, path: str) -> Footer:
     try:
-        with output.filesystem.open_input_file(output.path(path)) as file:
-            footer = Footer.from_metadata(pq.ParquetFile(file).metadata.metadata)
-    except (OSError, pa.ArrowException, ValueError, TypeError) as error:
+        footer = read_footer(output, path)
+    except UNREADABLE as error:
         if is_outage(str(error)):
             raise OutputError(
                 f"{output.path(path)}: the store failed while it was read "

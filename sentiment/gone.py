@@ -10,10 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from sentiment.committed import key_of
+from sentiment.committed import UNREADABLE, data_files, key_of, read_footer
 from sentiment.output import Output
 from sentiment.schema import REJECTED_FOLDER, SUCCESS_FILE, Footer, Shard
 from sentiment.source.coverage import Coverage
@@ -52,10 +49,9 @@ def retire(output: Output, gone: Sequence[Footer]) -> None:
     """
     by_folder: dict[str, list[Footer]] = defaultdict(list)
     for footer in gone:
-        by_folder[footer.unit_id.rpartition("/")[0]].append(footer)
+        by_folder[footer.folder].append(footer)
     for folder, footers in by_folder.items():
-        leaving = {footer.unit_id.rpartition("/")[2] for footer in footers}
-        staying = {name for name in output.list_files(folder) if _is_data(name)} - leaving
+        staying = set(data_files(output, folder)) - {footer.unit_id for footer in footers}
         if not staying:
             output.delete(f"{folder}/{SUCCESS_FILE}" if folder else SUCCESS_FILE)
         for footer in footers:
@@ -83,7 +79,6 @@ def _is_data(path: str) -> bool:
 def _footer(output: Output, path: str) -> Footer | None:
     """The footer of a file; None where it is not ours, or says nothing that can be read."""
     try:
-        with output.filesystem.open_input_file(output.path(path)) as file:
-            return Footer.from_metadata(pq.ParquetFile(file).metadata.metadata)
-    except (OSError, pa.ArrowException, ValueError, TypeError):
+        return read_footer(output, path)
+    except UNREADABLE:
         return None

@@ -110,9 +110,9 @@ def plan_run(
             if footer.config_digest == config_digest and _still_true(footer, index, starts)
         ]
         if replay:
-            current = [footer for footer in current if _is_rowless(footer) or not footer.rejected]
+            current = [footer for footer in current if footer.rowless or not footer.rejected]
         kept = _without_overlaps(current)
-        ranged = [footer for footer in kept if not _is_rowless(footer)]
+        ranged = [footer for footer in kept if not footer.rowless]
         units = tuple(_units(index, _gaps(ranged, index.rows), _rows_per_unit(index, unit_rows)))
         # What is scored again under its old name is overwritten, not removed.
         staying = {footer.unit_id for footer in kept} | {unit.unit_id for unit in units}
@@ -181,10 +181,6 @@ def _delete_stray_rejects(output: Output, folder: str, staying: Set[str]) -> Non
             output.delete(path)
 
 
-def _is_rowless(footer: Footer) -> bool:
-    return footer.last_row < footer.first_row
-
-
 def _needs_rowless(index: ShardIndex) -> bool:
     return index.damage is not None or index.rows == 0
 
@@ -200,7 +196,7 @@ def _still_true(footer: Footer, index: ShardIndex, starts: Set[int]) -> bool:
     """
     if footer.fingerprint != index.shard.fingerprint:
         return False
-    if _is_rowless(footer):
+    if footer.rowless:
         damage = index.damage
         return (
             _needs_rowless(index)
@@ -265,7 +261,7 @@ def _without_overlaps(footers: Sequence[Footer]) -> list[Footer]:
     kept: list[Footer] = []
     end = -1
     for footer in sorted(footers, key=lambda one: (one.first_row, -one.last_row)):
-        if footer.first_row > end or _is_rowless(footer):
+        if footer.first_row > end or footer.rowless:
             kept.append(footer)
             end = max(end, footer.last_row)
     return kept
@@ -273,9 +269,7 @@ def _without_overlaps(footers: Sequence[Footer]) -> list[Footer]:
 
 def _has_rowless(shard: ShardPlan, committed_now: Mapping[str, Footer]) -> bool:
     uri = shard.index.shard.uri
-    return any(
-        footer.source_file == uri and _is_rowless(footer) for footer in committed_now.values()
-    )
+    return any(footer.source_file == uri and footer.rowless for footer in committed_now.values())
 
 
 def _in(folder: str, name: str) -> str:

@@ -150,8 +150,7 @@ def write_run(output: Output, summary: RunSummary, footers: Iterable[Footer]) ->
     """
     by_folder: dict[str, list[Counts]] = defaultdict(list)
     for footer in footers:
-        folder, _, _ = footer.unit_id.rpartition("/")
-        by_folder[folder].append(footer.metrics)
+        by_folder[footer.folder].append(footer.metrics)
     table = partition_table(
         summary.run_id, {folder: merge([_EMPTY, *parts]) for folder, parts in by_folder.items()}
     )

@@ -194,10 +194,9 @@ def _execute(
     for footer in _scored(units, output, config, run, cluster):
         _log_unit(footer)
         done[footer.unit_id] = footer
-        folder = footer.unit_id.rpartition("/")[0]
-        missing[folder] -= 1
-        if not missing[folder]:
-            complete(folder)
+        missing[footer.folder] -= 1
+        if not missing[footer.folder]:
+            complete(footer.folder)
     uncovered += [folder for folder, left in missing.items() if left > 0]
     if not uncovered:
         clear(output)
@@ -238,7 +237,7 @@ def _columns(index: ShardIndex) -> pa.Schema:
 
 def _log_unit(footer: Footer) -> None:
     """A line per unit for job logs; a terminal shows a bar, and only warnings beside it."""
-    lost = footer.rejected and footer.last_row < footer.first_row
+    lost = footer.rejected and footer.rowless
     level = logging.WARNING if lost else logging.INFO
     reasons = ", ".join(f"{rows} {reason}" for reason, rows in footer.metrics["rejected"].items())
     _log.log(

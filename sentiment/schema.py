@@ -256,6 +256,16 @@ class Footer:
         """Source rows this file accounts for."""
         return self.labelled + self.rejected
 
+    @property
+    def rowless(self) -> bool:
+        """Whether the file stands for an empty shard or for damage, as a unit of no rows does."""
+        return self.last_row < self.first_row
+
+    @property
+    def folder(self) -> str:
+        """Output folder of the file, relative to OUTPUT; "" is the top."""
+        return self.unit_id.rpartition("/")[0]
+
     def to_metadata(self) -> dict[bytes, bytes]:
         """Parquet key-value metadata."""
         return {FOOTER_KEY: self.to_json().encode()}

@@ -242,12 +242,13 @@ def _write(
         metrics=metrics,
     )
     reject_file = f"{REJECTED_FOLDER}/{unit.unit_id}"
-    committed, rejected_rows = serialise(data, footer), serialise(rejects)
-    if rejects.num_rows or output.exists(reject_file):
+    committed = serialise(data, footer)
+    rejected_rows = serialise(rejects) if rejects.num_rows else None
+    if rejected_rows is not None or output.exists(reject_file):
         # An earlier commit of this unit may not vouch for rejects that it did not write: a crash
         # in between would leave rows in neither file, and nobody would look again.
         output.delete(unit.unit_id)
-        if rejects.num_rows:
+        if rejected_rows is not None:
             output.write(reject_file, rejected_rows)
         else:
             output.delete(reject_file)

@@ -113,6 +113,19 @@ def test_text_that_kills_the_reader_is_lost_with_its_unit(tmp_path: Path) -> Non
     assert (block[ROW][0].as_py(), block[ROW_END][0].as_py()) == (0, 9)
 
 
+def test_a_file_is_not_opened_to_be_divided_unless_somebody_died(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Unit) -> list[Unit]:
+        raise AssertionError("the footer was read again")
+
+    monkeypatch.setattr(stages, "parts_of", refuse)
+    pq.write_table(pa.table({"text": ["fine"] * 9}), tmp_path / "a.parquet", row_group_size=3)
+    unit, columns = planned(tmp_path / "a.parquet")
+    [block] = read_block(unit, columns, "text", str(tmp_path / "out"))
+    assert block.num_rows == 9
+
+
 def test_reading_leaves_no_marker(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text\n" + "fine\n" * 10)
     unit, columns = planned(tmp_path / "a.csv")

@@ -9,8 +9,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from pyarrow import fs
-
 from sentiment.errors import OutputError
 from sentiment.output import Output
 from sentiment.schema import REJECTED_FOLDER, RUNS_FOLDER, SUCCESS_FILE
@@ -98,19 +96,10 @@ def _hidden(path: str) -> bool:
 
 def _files(output: Output) -> list[str]:
     """Every file below the output, relative to it, sorted."""
-    root = output.root or "/"
     try:
         # One flat listing: an object store answers it with a request per thousand files.
-        infos = output.filesystem.get_file_info(
-            fs.FileSelector(root, recursive=True, allow_not_found=True)
-        )
-        skip = len(output.root) + 1
-        return sorted(info.path[skip:] for info in infos if info.type == fs.FileType.File)
+        return output.list_tree("")
     except UnicodeError as error:
         raise OutputError(
             f"{output.location}: holds a file name that is not UTF-8; remove that file"
-        ) from error
-    except OSError as error:
-        raise OutputError(
-            f"{output.location}: cannot be listed ({error.strerror or error}); check permissions"
         ) from error

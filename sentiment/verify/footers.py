@@ -40,7 +40,7 @@ class DataFile:
     @property
     def rowless(self) -> bool:
         """Whether it stands for an empty shard or for damage."""
-        return self.footer.last_row < self.footer.first_row
+        return self.footer.rowless
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ def _check_rejects(rejects: pa.Table, footer: Footer) -> str | None:
     if not _all_equal(rejects.column("source_file"), footer.source_file):
         return "holds rows of another source"
     first, last = rejects.column("source_row"), rejects.column("source_row_end")
-    if footer.last_row < footer.first_row:
+    if footer.rowless:
         # Damage: one reject from here on, or for the whole file, with an open end.
         starts = {footer.first_row, -1 if footer.first_row == 0 else footer.first_row}
         if rejects.num_rows != 1 or last.null_count != 1 or first[0].as_py() not in starts:
@@ -122,7 +122,7 @@ def _check(data: pa.Table, rejects: pa.Table, footer: Footer, prefix: str) -> It
 
 def _uncovered(rows: pa.ChunkedArray, rejects: pa.Table, footer: Footer) -> str | None:
     """The first row of the unit that is not there exactly once; None when all are."""
-    if footer.last_row < footer.first_row:
+    if footer.rowless:
         return None
     single: Rows = rows.to_numpy()
     starts = np.concatenate([single, rejects.column("source_row").to_numpy()])
