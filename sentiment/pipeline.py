@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 import ray.data
-from ray.data import ActorPoolStrategy, Datasource, ReadTask
+from ray.data import ActorPoolStrategy, Datasource, ReadTask, TaskPoolStrategy
 from ray.data.block import BlockMetadata
 from ray.data.exceptions import ExecutionTimeoutError, SystemException
 from ray.exceptions import GetTimeoutError, RayError
@@ -188,7 +188,14 @@ def _dataset(work: Work) -> ray.data.Dataset:
         num_cpus=pool.cpus,
         num_gpus=pool.gpus or None,
     )
-    return _map_blocks(dataset, Commit(work.output, work.stamp), num_cpus=TASK_CPUS)
+    return _map_blocks(
+        dataset,
+        Commit(work.output, work.stamp),
+        # A commit takes a fraction of what scoring its unit took. Without a limit Ray starts a
+        # process for every commit that waits when the actors leave.
+        compute=TaskPoolStrategy(size=max(2, pool.actors_max)),
+        num_cpus=TASK_CPUS,
+    )
 
 
 def _map_blocks(dataset: ray.data.Dataset, function: Any, **options: Any) -> ray.data.Dataset:

@@ -1,16 +1,17 @@
 """The encoder over concatenated sequences: no padding, no mask, weights folded once.
 
 Takes the token ids of a batch end to end and their lengths, gives normalised hidden states. Linear
-layers see one long matrix of real tokens; only attention knows where a sequence starts.
+layers see one long matrix of real tokens; only attention knows where a sequence starts. On CPUs a
+sequence has up to 15 rows to spare, so that lengths come in steps of 16 (see `_CPU_STEP`).
 
-Shapes: T tokens of all sequences, t tokens of a piece of them, L tokens of one sequence, G
-sequences in a padded group, S the longest of them, D model width, H heads, E head width, A = H x E,
-Q = 3 x A, F feed-forward width.
+Shapes: T tokens of all sequences, R rows of all sequences, r rows of a piece of them, L rows of one
+sequence, G sequences in a padded group, S the longest of them, D model width, H heads, E head
+width, A = H x E, Q = 3 x A, F feed-forward width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -19,10 +20,17 @@ from sentiment.t5.linear import Linear, ResolvedPrecision, compute_dtype, make_l
 from sentiment.t5.shape import T5Shape, relative_buckets
 
 Tensors = Mapping[str, torch.Tensor]
+Piece = tuple[torch.Tensor, Sequence[int]]  # rows of whole sequences, and their lengths in tokens
+Attention = Callable[[torch.Tensor, Sequence[int]], torch.Tensor]
 
-# Tokens that go through a layer together on a CPU, per thread, in whole sequences: what lies
+# Rows that go through a layer together on a CPU, per thread, in whole sequences: what lies
 # between two products then stays in the cache, and so do the weights from one piece to the next.
-_PIECE_TOKENS = 512
+_PIECE_ROWS = 512
+
+# On a CPU a sequence starts and ends at multiples of so many rows. oneDNN compiles a kernel for
+# every shape it meets: with lengths as they come it compiles all night, for a quarter of the time
+# of a small model, and keeps a gigabyte of them.
+_CPU_STEP = 16
 
 # A GPU's bias and mask are written out for a group of sequences at a time, within this.
 _MASK_BYTES = 256 * 2**20
@@ -64,37 +72,45 @@ class Encoder:
         """
         assert sum(lengths) == len(embedded_TD)
         if embedded_TD.is_cuda:
-            attend, piece_tokens = self._attend_in_groups, len(embedded_TD)
-        else:
-            attend, piece_tokens = self._attend_one_by_one, _PIECE_TOKENS * torch.get_num_threads()
-        pieces = list(_pieces(embedded_TD, lengths, piece_tokens))
+            pieces = [(embedded_TD, lengths)]
+            self._through_layers(pieces, self._attend_in_groups)
+            return rms_norm(embedded_TD, self._shape)
+        real_T = _real_rows(lengths)
+        x_RD = embedded_TD.new_zeros(sum(map(_rows, lengths)), self._shape.width)
+        x_RD[real_T] = embedded_TD
+        pieces = list(_pieces(x_RD, lengths, _PIECE_ROWS * torch.get_num_threads()))
+        self._through_layers(pieces, self._attend_one_by_one)
+        return rms_norm(x_RD[real_T], self._shape)
+
+    def _through_layers(self, pieces: Sequence[Piece], attend: Attention) -> None:
         for layer in self._layers:
-            for x_tD, piece in pieces:
-                qkv_t3HE = layer.qkv(rms_norm(x_tD, self._shape)).view(
+            for x_rD, lengths in pieces:
+                qkv_r3HE = layer.qkv(rms_norm(x_rD, self._shape)).view(
                     -1, 3, self._shape.heads, self._shape.head_width
                 )
-                x_tD += layer.out(attend(qkv_t3HE, piece))
-                x_tD += layer.feed_forward(rms_norm(x_tD, self._shape))
-        return rms_norm(embedded_TD, self._shape)
+                x_rD += layer.out(attend(qkv_r3HE, lengths))
+                x_rD += layer.feed_forward(rms_norm(x_rD, self._shape))
 
-    def _attend_one_by_one(self, qkv_t3HE: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+    def _attend_one_by_one(self, qkv_r3HE: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
         """Sequence by sequence, heads left where the fused product put them: for CPUs.
 
         Two plain batched products and a softmax take half the time of PyTorch's fused attention
         there, which is written for masks of one row; copying heads together first would cost what
-        it saves.
+        it saves. Rows to spare are attended to by no one, so what becomes of them is all the same.
         """
-        attended_tHE = torch.empty_like(qkv_t3HE[:, 0])
+        attended_rHE = torch.empty_like(qkv_r3HE[:, 0])
         start = 0
         for length in lengths:
-            sequence_3HLE = qkv_t3HE[start : start + length].permute(1, 2, 0, 3)
+            end = start + _rows(length)
+            sequence_3HLE = qkv_r3HE[start:end].permute(1, 2, 0, 3)
             query_HLE, key_HLE, value_HLE = sequence_3HLE.unbind()
-            scores_HLL = torch.baddbmm(self._bias(length), query_HLE, key_HLE.mT)
+            scores_HLL = torch.baddbmm(self._bias(end - start), query_HLE, key_HLE.mT)
+            scores_HLL[:, :, length:] = float("-inf")
             weights_HLL = torch.softmax(scores_HLL, dim=-1)
             attended_HLE = torch.bmm(weights_HLL, value_HLE)
-            attended_tHE[start : start + length] = attended_HLE.transpose(0, 1)
-            start += length
-        return attended_tHE.flatten(1)
+            attended_rHE[start:end] = attended_HLE.transpose(0, 1)
+            start = end
+        return attended_rHE.flatten(1)
 
     def _attend_in_groups(self, qkv_t3HE: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
         """Padded groups through fused attention: for GPUs, where a kernel each is too many."""
@@ -198,19 +214,30 @@ def rms_norm(x_D: torch.Tensor, shape: T5Shape) -> torch.Tensor:
     return F.rms_norm(x_D, (shape.width,), eps=shape.epsilon)
 
 
-def _pieces(
-    x_TD: torch.Tensor, lengths: Sequence[int], least_tokens: int
-) -> Iterator[tuple[torch.Tensor, Sequence[int]]]:
-    """Views of whole sequences, end to end, as many as have so many tokens, and their lengths.
+def _rows(length: int) -> int:
+    """Rows a sequence has on a CPU: its tokens, and some to spare."""
+    return -(-length // _CPU_STEP) * _CPU_STEP
 
-    They share the tokens evenly: a small rest would read all weights for a few rows.
+
+def _real_rows(lengths: Sequence[int]) -> torch.Tensor:
+    """int64 (T,): the row of every token."""
+    length_B = torch.tensor(lengths)
+    spare_B = torch.tensor([_rows(length) - length for length in lengths])
+    before_B = spare_B.cumsum(0) - spare_B
+    return torch.arange(sum(lengths)) + before_B.repeat_interleave(length_B)
+
+
+def _pieces(x_RD: torch.Tensor, lengths: Sequence[int], least_rows: int) -> Iterator[Piece]:
+    """Views of whole sequences, end to end, as many as have so many rows, and their lengths.
+
+    They share the rows evenly: a small rest would read all weights for a few rows.
     """
-    first, start, tokens, left = 0, 0, 0, len(x_TD)
+    first, start, rows, left = 0, 0, 0, len(x_RD)
     for n, length in enumerate(lengths):
-        tokens += length
-        if tokens * max(1, left // least_tokens) >= left:
-            yield x_TD[start : start + tokens], lengths[first : n + 1]
-            first, start, left, tokens = n + 1, start + tokens, left - tokens, 0
+        rows += _rows(length)
+        if rows * max(1, left // least_rows) >= left:
+            yield x_RD[start : start + rows], lengths[first : n + 1]
+            first, start, left, rows = n + 1, start + rows, left - rows, 0
 
 
 def _groups(

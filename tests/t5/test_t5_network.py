@@ -275,52 +275,76 @@ def test_scoring_a_row_again_gives_the_same(family: str, ours: dict[str, T5]) ->
 # --- pieces and groups of a batch -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("piece_tokens", [1, 200, 10_000], ids=["alone", "some", "all"])
+@pytest.mark.parametrize("piece_rows", [1, 240, 10_000], ids=["alone", "some", "all"])
 def test_a_batch_in_pieces_equals_a_batch_in_one(
-    family: str, ours: dict[str, T5], piece_tokens: int, monkeypatch: pytest.MonkeyPatch
+    family: str, ours: dict[str, T5], piece_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = reference.random_ids((300, 120, 90, 90, 64, 40, 2, 1, 1), VOCABULARY)
     usual = ours[family].logits(rows)
     attend, pieces = Encoder._attend_one_by_one, []
 
-    def counted(self: Encoder, qkv_t3HE: torch.Tensor, lengths: Any) -> torch.Tensor:
+    def counted(self: Encoder, qkv_r3HE: torch.Tensor, lengths: Any) -> torch.Tensor:
         pieces.append(len(lengths))
-        return attend(self, qkv_t3HE, lengths)
+        return attend(self, qkv_r3HE, lengths)
 
     monkeypatch.setattr(Encoder, "_attend_one_by_one", counted)
-    monkeypatch.setattr(encoder, "_PIECE_TOKENS", piece_tokens)
+    monkeypatch.setattr(encoder, "_PIECE_ROWS", piece_rows)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     assert_near(ours[family].logits(rows), usual, FP32_LOGITS)
-    expected = {1: [1] * 9, 200: [1, 2, 6], 10_000: [9]}[piece_tokens]
+    expected = {1: [1] * 9, 240: [1, 3, 5], 10_000: [9]}[piece_rows]
     assert pieces == expected * ours[family].shape.encoder_layers
 
 
 @given(
     lengths=st.lists(st.integers(1, 600), min_size=1, max_size=60),
-    least_tokens=st.integers(1, 2000),
+    least_rows=st.integers(1, 2000),
 )
 def test_pieces_hold_every_sequence_once_and_enough_of_them(
-    lengths: list[int], least_tokens: int
+    lengths: list[int], least_rows: int
 ) -> None:
-    x_TD = torch.arange(sum(lengths)).view(-1, 1)
-    pieces = list(encoder._pieces(x_TD, lengths, least_tokens))
+    rows = [encoder._rows(length) for length in lengths]
+    x_RD = torch.arange(sum(rows)).view(-1, 1)
+    pieces = list(encoder._pieces(x_RD, lengths, least_rows))
     assert [length for _, piece in pieces for length in piece] == lengths
-    assert torch.equal(torch.cat([x_tD for x_tD, _ in pieces]), x_TD)
-    for x_tD, piece in pieces:
-        assert len(x_tD) == sum(piece)
-        assert sum(piece[:-1]) < 2 * least_tokens, "a piece of two is two pieces"
-    assert all(sum(piece) >= least_tokens for _, piece in pieces[:-1])
+    assert torch.equal(torch.cat([x_rD for x_rD, _ in pieces]), x_RD)
+    for x_rD, piece in pieces:
+        assert len(x_rD) == sum(map(encoder._rows, piece))
+        assert sum(map(encoder._rows, piece[:-1])) < 2 * least_rows, "a piece of two is two pieces"
+    assert all(len(x_rD) >= least_rows for x_rD, _ in pieces[:-1])
     # Views: what a layer adds to a piece must reach the batch.
     pieces[-1][0].fill_(-1)
-    assert int(x_TD[-1, 0]) == -1
+    assert int(x_RD[-1, 0]) == -1
 
 
-@given(sequences=st.integers(1, 3000), least_tokens=st.integers(1, 1000))
-def test_pieces_leave_no_small_rest(sequences: int, least_tokens: int) -> None:
-    pieces = encoder._pieces(torch.zeros(sequences, 1), [1] * sequences, least_tokens)
+@given(sequences=st.integers(1, 3000), least_sequences=st.integers(1, 1000))
+def test_pieces_leave_no_small_rest(sequences: int, least_sequences: int) -> None:
+    rows = encoder._rows(1)
+    pieces = encoder._pieces(
+        torch.zeros(rows * sequences, 1), [1] * sequences, rows * least_sequences
+    )
     sizes = [len(lengths) for _, lengths in pieces]
-    assert len(sizes) == max(1, sequences // least_tokens)
+    assert len(sizes) == max(1, sequences // least_sequences)
     assert max(sizes) - min(sizes) <= 1
+
+
+@given(lengths=st.lists(st.integers(1, 100), min_size=1, max_size=20))
+def test_sequences_start_at_steps_and_keep_their_order(lengths: list[int]) -> None:
+    """So that a night of reviews has few shapes for oneDNN to compile kernels for."""
+    expected, start = [], 0
+    for length in lengths:
+        assert start % 16 == 0
+        expected += range(start, start + length)
+        start += encoder._rows(length)
+    assert encoder._real_rows(lengths).tolist() == expected
+
+
+def test_rows_to_spare_change_nothing(
+    family: str, ours: dict[str, T5], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = reference.random_ids((300, 120, 48, 17, 16, 15, 2, 1, 1), VOCABULARY)
+    usual = ours[family].logits(rows)
+    monkeypatch.setattr(encoder, "_CPU_STEP", 1)
+    assert_near(ours[family].logits(rows), usual, FP32_LOGITS)
 
 
 def test_an_encoder_may_have_no_blocks(family: str, networks: dict[str, Any]) -> None:
@@ -363,7 +387,9 @@ def test_attention_in_groups_equals_one_by_one(
 
     monkeypatch.setattr(Encoder, "_attend_one_by_one", Encoder._attend_in_groups)
     monkeypatch.setattr(encoder, "_MASK_BYTES", mask_bytes)
-    monkeypatch.setattr(encoder, "_PIECE_TOKENS", 10_000)  # a GPU has no pieces
+    # A GPU has no pieces and no rows to spare.
+    monkeypatch.setattr(encoder, "_PIECE_ROWS", 10_000)
+    monkeypatch.setattr(encoder, "_CPU_STEP", 1)
     monkeypatch.setattr(encoder.F, "scaled_dot_product_attention", counted)
     bound = FP32_LOGITS if precision == "fp32" else BF16_LOGITS
     assert_near(network.logits(rows), one_by_one, bound)
