@@ -15,12 +15,11 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from sentiment.config import (
-    ArchitectureConfig,
-    FinetuneConfig,
     ReplayConfig,
     ScoreConfig,
     VerifyConfig,
 )
+from sentiment.finetune.config import ArchitectureConfig, FinetuneConfig
 from sentiment.settings import JobConfig
 
 PAGE = Path(__file__).parent / "configuration.md"
@@ -47,7 +46,7 @@ This page is written by `python docs/build_configuration.py`.
 
 DECIDING = {
     "model", "revision", "text_column", "labels", "template", "max_source_tokens", "long_text",
-    "decode", "num_beams", "max_new_tokens", "precision", "prefix",
+    "decode", "num_beams", "max_new_tokens", "precision", "prefix", "calibration",
 }  # fmt: skip
 
 

@@ -12,27 +12,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sentiment.config import FinetuneConfig, ScoreConfig
+    from sentiment.config import EvaluateConfig, ScoreConfig
     from sentiment.errors import SentimentError
+    from sentiment.evaluate.job import evaluate
+    from sentiment.finetune.config import FinetuneConfig
     from sentiment.finetune.job import finetune
-    from sentiment.report import RunSummary
+    from sentiment.report.summary import RunSummary
     from sentiment.run import score
 
 __version__ = "0.1.0"
 __all__ = [
+    "EvaluateConfig",
     "FinetuneConfig",
     "RunSummary",
     "ScoreConfig",
     "SentimentError",
+    "evaluate",
     "finetune",
     "score",
 ]
 
 _HOMES = {
-    "FinetuneConfig": "sentiment.config",
-    "RunSummary": "sentiment.report",
+    "EvaluateConfig": "sentiment.config",
+    "FinetuneConfig": "sentiment.finetune.config",
+    "RunSummary": "sentiment.report.summary",
     "ScoreConfig": "sentiment.config",
     "SentimentError": "sentiment.errors",
+    "evaluate": "sentiment.evaluate.job",
     "finetune": "sentiment.finetune.job",
     "score": "sentiment.run",
 }

@@ -1,7 +1,8 @@
-"""The command line: `sentiment score …`, `verify`, `replay`, `finetune`.
+"""The command line: `sentiment score …`, `evaluate`, `report`, `verify`, `replay`, `finetune`.
 
 Takes arguments, calls one function, gives an exit code: 0 done, 1 failed, 2 unusable input or
-settings, 3 the ledger does not balance, 4 too many rows rejected, 130 interrupted.
+settings, 3 the ledger does not balance, 4 too many rows rejected, 5 the labels drifted, 130
+interrupted.
 """
 
 from __future__ import annotations
@@ -13,14 +14,23 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.metadata import version
 
-from sentiment.config import FinetuneConfig, ReplayConfig, ScoreConfig, VerifyConfig
+from sentiment.config import (
+    EvaluateConfig,
+    ReplayConfig,
+    ReportConfig,
+    ScoreConfig,
+    VerifyConfig,
+)
 from sentiment.errors import SentimentError
+from sentiment.finetune.config import FinetuneConfig
 from sentiment.settings import JobConfig
 
 # Command, its configuration, and where its job lives: imported when it is asked for, so that
 # --help and a mistyped option answer at once.
 _JOBS: dict[str, tuple[type[JobConfig], str, str]] = {
     "score": (ScoreConfig, "sentiment.run", "score"),
+    "evaluate": (EvaluateConfig, "sentiment.evaluate.job", "evaluate"),
+    "report": (ReportConfig, "sentiment.report.job", "report"),
     "verify": (VerifyConfig, "sentiment.verify.job", "verify"),
     "replay": (ReplayConfig, "sentiment.replay", "replay"),
     "finetune": (FinetuneConfig, "sentiment.finetune.job", "finetune"),

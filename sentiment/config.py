@@ -1,4 +1,4 @@
-"""The settings of every job: one documented model for the CLI, YAML, environment and Python.
+"""The settings of every job but training: documented once for CLI, YAML, environment and Python.
 
 Knows no file format, no model and no cluster: what depends on those is resolved where it is known.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import CliPositionalArg
 
 from sentiment.settings import JobConfig
@@ -15,14 +15,14 @@ from sentiment.settings import JobConfig
 LongText = Literal["head", "head_tail"]
 
 
-def _no_half(value: Any) -> Any:
+def no_half(value: Any) -> Any:
+    """Refuse 16-bit floats of the narrow kind."""
     if value in ("fp16", "float16", "half"):
         raise ValueError(f"--precision {value}: T5's activations overflow it; use bf16 or fp32")
     return value
 
 
-Precision = Annotated[Literal["auto", "fp32", "bf16", "int8"], BeforeValidator(_no_half)]
-TrainingPrecision = Annotated[Literal["auto", "fp32", "bf16"], BeforeValidator(_no_half)]
+Precision = Annotated[Literal["auto", "fp32", "bf16", "int8"], BeforeValidator(no_half)]
 
 
 class ScoreConfig(JobConfig):
@@ -53,6 +53,11 @@ class ScoreConfig(JobConfig):
     label_column: str | None = Field(
         None, description="Column with true labels; adds accuracy and a confusion matrix."
     )
+    label_map: dict[str, str] = Field(
+        {},
+        description="Model label for each value of the label column, as 1=negative 5=positive; other "
+        "values have no label. Default: the labels themselves, 0 and 1, neg and pos.",
+    )
     labels: list[str] | None = Field(
         None, description="Label texts the model answers with; default: what the model declares."
     )
@@ -74,6 +79,10 @@ class ScoreConfig(JobConfig):
         "auto",
         description="auto: bf16 where the processor multiplies it natively, else fp32. int8: CPU.",
     )
+    calibration: str | None = Field(
+        None,
+        description="Calibration file of `sentiment evaluate`, or `none`; default: the model's own.",
+    )
     prefix: str = Field(
         "sentiment",
         pattern=r"^[A-Za-z][A-Za-z0-9_]*$",
@@ -88,6 +97,25 @@ class ScoreConfig(JobConfig):
     )
     on_change: Literal["refuse", "rescore"] = Field(
         "refuse", description="What to do when the output was made by another model or settings."
+    )
+
+    group_by: list[str] = Field(
+        [], description="Columns whose every combination gets its own rows in metrics.parquet."
+    )
+    drift_runs: int = Field(
+        7, ge=0, description="Earlier runs the labels are compared with; 0 compares with none."
+    )
+    drift_psi: float = Field(
+        0.2, gt=0, description="Population stability index from which a distribution has drifted."
+    )
+    drift_share: float = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="Change of a label's share, or of the rejects', that is drift.",
+    )
+    on_drift: Literal["fail", "warn"] = Field(
+        "fail", description="Drift ends in exit code 5, or in a warning; all rows are written."
     )
 
     actors_min: int = Field(1, ge=1, description="Scoring actors to start with.")
@@ -117,6 +145,9 @@ class ScoreConfig(JobConfig):
     no_progress_sec: int = Field(
         900, ge=60, description="Seconds without any finished task before the run is stopped."
     )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Log lines as text, or as JSON objects with run id and unit."
+    )
     quiet: bool = Field(False, description="No progress and no summary.")
 
     @model_validator(mode="after")
@@ -136,6 +167,60 @@ class ScoreConfig(JobConfig):
         if self.label_column == self.text_column:
             raise ValueError(f"--label-column {self.label_column!r} is the --text-column")
         return self
+
+
+class EvaluateConfig(ScoreConfig):
+    """Report how right the labels of a labelled source are: score it, or take scores it holds."""
+
+    command: ClassVar[str] = "evaluate"
+
+    output: str = Field(description="Folder of the evaluation; labelled rows go to scored/ in it.")
+    label_column: str | None = Field("label", description="Column with true labels.")
+    prediction_column: str | None = Field(
+        None, description="Column with labels that are there already; no model is used."
+    )
+    score_column: str | None = Field(
+        None, description="Column with the probability of the label in --prediction-column."
+    )
+    positive_label: str | None = Field(
+        None,
+        description="Label that ranking figures are about; default: `positive`, else the last.",
+    )
+    fit_calibration: str | None = Field(
+        None, description="Fit a temperature on these rows and write it to this file."
+    )
+    bootstrap: int = Field(
+        1000, ge=0, le=100_000, description="Resamples behind the confidence intervals; 0 for none."
+    )
+    mistakes: int = Field(20, ge=0, description="Most confident mistakes to list, by file and row.")
+    show_text: bool = Field(False, description="Write the text of those mistakes to the report.")
+    seed: int = Field(42, description="Seeds the resampling.")
+
+    @model_validator(mode="after")
+    def _evaluable(self) -> Self:
+        if self.label_column is None:
+            raise ValueError("--label-column: is required; name the column with true labels")
+        if self.score_column and not self.prediction_column:
+            raise ValueError("--score-column needs --prediction-column")
+        if self.fit_calibration and self.prediction_column and not self.score_column:
+            raise ValueError("--fit-calibration needs the --score-column of --prediction-column")
+        return self
+
+
+class ReportConfig(JobConfig):
+    """Write the page about a run, from the files of an output alone."""
+
+    command: ClassVar[str] = "report"
+    positional: ClassVar[tuple[str, ...]] = ("output",)
+
+    output: CliPositionalArg[str] = Field(
+        description="Folder of labelled Parquet; local path or s3://… URI."
+    )
+    run: str | None = Field(None, description="Id of the run; default: the last one.")
+    to: str | None = Field(
+        None, description="Local file to write; default: report.html in the folder of the run."
+    )
+    nights: int = Field(365, ge=1, description="Most runs to show side by side.")
 
 
 class VerifyConfig(JobConfig):
@@ -173,106 +258,3 @@ class ReplayConfig(JobConfig):
         None, description="Ray cluster to join; default: RAY_ADDRESS, else a local one is started."
     )
     quiet: bool = Field(False, description="No progress and no summary.")
-
-
-class ArchitectureConfig(BaseModel):
-    """A small T5 trained from nothing, with a SentencePiece vocabulary of its own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    vocab_size: int = Field(8000, ge=64, description="Pieces of the unigram vocabulary.")
-    d_model: int = Field(256, ge=8, description="Width of the residual stream.")
-    d_kv: int = Field(64, ge=4, description="Width of an attention head.")
-    d_ff: int = Field(768, ge=8, description="Width of the feed-forward layer.")
-    encoder_layers: int = Field(2, ge=1, description="Encoder blocks.")
-    decoder_layers: int = Field(1, ge=1, description="Decoder blocks.")
-    heads: int = Field(4, ge=1, description="Attention heads.")
-    feed_forward: Literal["relu", "gated-gelu"] = Field("relu", description="Feed-forward kind.")
-    local_heads: bool = Field(
-        True, description="Start three encoder heads on the previous, next and next-but-one token."
-    )
-    embedding_std: float = Field(0.05, gt=0, description="Spread of the initial embeddings.")
-    pooling_epochs: float = Field(
-        0,
-        ge=0,
-        description="Epochs trained first with the encoder blocks bypassed and uniform attention: "
-        "a bag of words inside the T5 that gives the embeddings their meaning cheaply.",
-    )
-    pooling_dropout: float = Field(0.3, ge=0, lt=1, description="Dropout of those epochs.")
-    pooling_learning_rate: float = Field(5e-4, gt=0, description="Learning rate of those epochs.")
-    pooling_embedding_learning_rate: float = Field(
-        1e-2, gt=0, description="Embedding learning rate of those epochs."
-    )
-
-
-class FinetuneConfig(JobConfig):
-    """Fine-tune a T5 that answers with a label, from a folder, a hub id or an architecture."""
-
-    command: ClassVar[str] = "finetune"
-
-    train: list[str] = Field(min_length=1, description="Labelled files, folders or globs.")
-    validation: list[str] = Field([], description="Held-out labelled files; default: a split.")
-    test: list[str] = Field([], description="Labelled files reported on once, at the end.")
-    output: str = Field(description="Local folder for checkpoints and the finished model.")
-
-    model: str | None = Field(None, description="Folder or hub id to start from.")
-    revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
-    allow_pickle_weights: bool = Field(
-        False, description="Accept weights in .bin files; they are read without running code."
-    )
-    architecture: ArchitectureConfig | None = Field(
-        None, description="Train this network from nothing instead of --model."
-    )
-    text_column: str = Field("text", description="Column that holds the review.")
-    label_column: str = Field("label", description="Column that holds the true label.")
-    label_texts: dict[str, str] = Field(
-        {"negative": "negative", "positive": "positive"},
-        description="Target text for each value of the label column.",
-    )
-    template: str = Field("{text}", description="Prompt around the review, with `{text}` in it.")
-    max_source_tokens: int = Field(512, ge=2, description="Source limit in tokens, with `</s>`.")
-    long_text: LongText = Field("head", description="What to keep of a longer review.")
-    validation_fraction: float = Field(
-        0.1, gt=0, lt=1, description="Part of --train held out when --validation is not given."
-    )
-
-    epochs: float = Field(2, gt=0, description="Passes over the training data.")
-    batch_rows: int | None = Field(8, ge=1, description="Rows per step and worker.")
-    batch_tokens: int | None = Field(
-        None, ge=16, description="Padded tokens per step and worker; replaces --batch-rows."
-    )
-    learning_rate: float = Field(3e-4, gt=0, description="Peak; falls linearly to 0.")
-    embedding_learning_rate: float | None = Field(
-        None, gt=0, description="Peak for the embedding; default: --learning-rate."
-    )
-    warmup_steps: int = Field(0, ge=0, description="Steps of linear rise to the peak.")
-    adam_beta1: float = Field(0.9, ge=0, lt=1, description="Adam: decay of the mean.")
-    adam_beta2: float = Field(0.999, ge=0, lt=1, description="Adam: decay of the variance.")
-    adam_epsilon: float = Field(1e-8, gt=0, description="Adam: added to the denominator.")
-    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay.")
-    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
-    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout in all layers.")
-    seed: int = Field(42, description="Seeds initialisation, split and order.")
-    precision: TrainingPrecision = Field(
-        "auto", description="bf16 means autocast over fp32 weights."
-    )
-    save_precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the saved weights.")
-    data_notice: str | None = Field(
-        None, description="Origin and terms of the training data, for the model card."
-    )
-    workers: int = Field(1, ge=1, description="Data-parallel training workers.")
-    cpus_per_worker: float | None = Field(None, gt=0, description="Default: shares the machine.")
-    checkpoint_steps: int = Field(
-        500, ge=1, description="Steps between validations, each with a checkpoint."
-    )
-    ray_address: str | None = Field(None, description="As for `sentiment score`.")
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if (self.model is None) == (self.architecture is None):
-            raise ValueError("give either --model or --architecture (in the YAML file)")
-        if self.template.count("{text}") != 1:
-            raise ValueError(f"--template must hold {{text}} exactly once, got {self.template!r}")
-        if len(set(self.label_texts.values())) < 2:
-            raise ValueError("--label-texts needs two or more different target texts")
-        return self

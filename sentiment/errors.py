@@ -10,7 +10,8 @@ Takes nothing, gives exception classes; knows nothing of files, models or cluste
     ├── DeviceError                exit 1   a GPU failed while it scored
     ├── LedgerError                exit 3   rows in and rows out do not balance
     ├── VerificationError          exit 3   the output is not what its files say
-    └── RejectedRowsError          exit 4   all is written, but too many rows were rejected
+    ├── RejectedRowsError          exit 4   all is written, but too many rows were rejected
+    └── DriftError                 exit 5   all is written, but tonight is unlike earlier nights
 
 Messages name the file, the row and the remedy. They never contain review text.
 """
@@ -68,3 +69,9 @@ class RejectedRowsError(SentimentError):
     """More rows were rejected than `--max-rejected` allows; all good rows are written."""
 
     exit_code = 4
+
+
+class DriftError(SentimentError):
+    """Labels, scores or rejects are unlike those of earlier runs; all rows are written."""
+
+    exit_code = 5

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from sentiment.config import ReplayConfig, ScoreConfig
 from sentiment.errors import OutputError, SourceError
 from sentiment.output import Output
-from sentiment.report import RunSummary
+from sentiment.report.summary import RunSummary
 from sentiment.run import score
 from sentiment.schema import RUNS_FOLDER
 from sentiment.source.listing import list_shards

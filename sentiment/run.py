@@ -31,7 +31,8 @@ from sentiment.output import Output
 from sentiment.pipeline import Work, index_on_cluster, run_pipeline
 from sentiment.pool import resolve_pool
 from sentiment.progress import show_progress
-from sentiment.report import RunSummary, print_summary, summarise, write_run
+from sentiment.report.summary import RunSummary, summarise, write_run
+from sentiment.report.terminal import print_summary
 from sentiment.resolve import Resolved, facts_of, resolve
 from sentiment.schema import REJECTED_FOLDER, Footer, Shard, ShardIndex, Unit, added_columns
 from sentiment.sink import commit_rowless

@@ -201,7 +201,7 @@ def test_a_broken_rule_is_found(path: str, source: str, complaint: str) -> None:
         ("sentiment/finetune/loop.py", "import torch, ray.train\nfrom ..engine import X"),
         ("sentiment/tokenise.py", "from transformers import AutoTokenizer, BatchEncoding"),
         ("sentiment/__init__.py", "from sentiment.config import ScoreConfig"),
-        ("sentiment/report.py", "from sentimental import json"),
+        ("sentiment/report/page.py", "from sentimental import json"),
         ("jobs/score.py", "from sentiment.cli import main"),
     ],
 )

@@ -9,8 +9,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from sentiment.config import FinetuneConfig, ScoreConfig
+from sentiment.config import ScoreConfig
 from sentiment.errors import ConfigError
+from sentiment.finetune.config import FinetuneConfig
 from sentiment.settings import JobConfig
 
 ROOT = Path(__file__).resolve().parent.parent

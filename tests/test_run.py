@@ -19,7 +19,7 @@ from sentiment.config import ScoreConfig
 from sentiment.errors import OutputError, RejectedRowsError
 from sentiment.lease import hold
 from sentiment.output import Output
-from sentiment.report import RunSummary
+from sentiment.report.summary import RunSummary
 from sentiment.run import score
 from sentiment.schema import REJECT_SCHEMA, Footer, added_columns
 

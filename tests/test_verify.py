@@ -27,7 +27,7 @@ from sentiment.config import VerifyConfig
 from sentiment.errors import OutputError, SourceError, VerificationError
 from sentiment.manifest import finish, mark_incomplete, plan_run
 from sentiment.output import Output
-from sentiment.report import summarise, write_run
+from sentiment.report.summary import summarise, write_run
 from sentiment.schema import (
     FOOTER_KEY,
     LABEL,

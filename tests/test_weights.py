@@ -21,8 +21,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, T5ForConditionalGeneration
 
 from sentiment import weights
-from sentiment.config import FinetuneConfig, ScoreConfig
+from sentiment.config import ScoreConfig
 from sentiment.errors import ModelError, SourceError
+from sentiment.finetune.config import FinetuneConfig
 from sentiment.finetune.job import finetune
 from sentiment.run import score
 from sentiment.t5.network import T5

@@ -15,7 +15,7 @@ from transformers import (
     T5Tokenizer,
 )
 
-from sentiment.config import ArchitectureConfig
+from sentiment.finetune.config import ArchitectureConfig
 from sentiment.finetune.network import new_network
 from sentiment.finetune.vocabulary import train_vocabulary
 

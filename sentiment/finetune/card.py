@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from sentiment.config import FinetuneConfig
+from sentiment.finetune.config import FinetuneConfig
 
 # Where files lay on the machine that trained is no business of a model card; the notice about the
 # data has a section of its own.

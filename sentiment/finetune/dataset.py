@@ -14,8 +14,8 @@ import datasets
 import numpy as np
 from numpy.typing import NDArray
 
-from sentiment.config import FinetuneConfig
 from sentiment.errors import SourceError
+from sentiment.finetune.config import FinetuneConfig
 from sentiment.schema import Shard
 from sentiment.source.listing import list_shards
 from sentiment.tokenise import Tokeniser

@@ -24,9 +24,9 @@ from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
 from sentiment.cluster import connect
-from sentiment.config import FinetuneConfig
 from sentiment.errors import ConfigError, SentimentError, SourceError
 from sentiment.finetune.card import labels_json, model_card
+from sentiment.finetune.config import FinetuneConfig
 from sentiment.finetune.dataset import (
     LabelledTexts,
     TokenRows,

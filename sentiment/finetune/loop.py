@@ -24,8 +24,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import T5ForConditionalGeneration, T5Tokenizer
 
-from sentiment.config import FinetuneConfig
 from sentiment.engine import Engine, default_batch_tokens, limit_threads, resolve_precision
+from sentiment.finetune.config import FinetuneConfig
 from sentiment.finetune.dataset import TokenRows, epoch_batches
 from sentiment.finetune.history import write_history
 from sentiment.finetune.network import (

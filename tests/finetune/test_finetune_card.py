@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from sentiment.config import ArchitectureConfig, FinetuneConfig
 from sentiment.finetune.card import labels_json, model_card, report_table
+from sentiment.finetune.config import ArchitectureConfig, FinetuneConfig
 
 
 def numbers(support: int) -> dict[str, float]:

@@ -12,8 +12,8 @@ import tiny_models
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentiment.config import FinetuneConfig
 from sentiment.errors import SourceError
+from sentiment.finetune.config import FinetuneConfig
 from sentiment.finetune.dataset import (
     LabelledTexts,
     TokenRows,

@@ -17,9 +17,9 @@ import torch
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from transformers import AutoTokenizer, T5ForConditionalGeneration
 
-from sentiment.config import ArchitectureConfig, FinetuneConfig
 from sentiment.errors import ConfigError, ModelError, SentimentError, SourceError
 from sentiment.finetune import job
+from sentiment.finetune.config import ArchitectureConfig, FinetuneConfig
 from sentiment.finetune.job import finetune
 from sentiment.finetune.loop import _linear, phases
 from sentiment.schema import DETAIL, LABEL, REASON, SCORE, STAGE

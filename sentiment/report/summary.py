@@ -1,35 +1,24 @@
-"""What a run tells: the ledger, the summary on the terminal, `run.json` and `metrics.parquet`.
+"""The ledger and the figures of a run, and the files that keep them.
 
-Takes footers and facts of a run, gives a `RunSummary` and its renderings. Knows no Ray, no torch.
+Takes footers and facts of a run, gives a `RunSummary`, `run.json` and `metrics.parquet`. Knows no
+Ray, no torch.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.console import Console, Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from sentiment.metrics import Counts, classification_report, merge, partition_table
 from sentiment.output import Output
-from sentiment.schema import REASONS, REJECTED_FOLDER, RUNS_FOLDER, Footer
-
-_BAR_CHARS = 24
-
-# A log file has no width; this one keeps every table in one piece.
-_LOG_WIDTH_CHARS = 120
-
-# Beyond that the label column holds something else, which is not for the terminal.
-_CLASSES_SHOWN = 20
+from sentiment.schema import RUNS_FOLDER, Footer
 
 # Written out, so that a night without rejects has the same types and tables of many nights stack.
 _METRICS_SCHEMA = pa.schema(
@@ -160,102 +149,3 @@ def write_run(output: Output, summary: RunSummary, footers: Iterable[Footer]) ->
     folder = f"{RUNS_FOLDER}/{summary.run_id}"
     output.write(f"{folder}/metrics.parquet", buffer.getbuffer())
     output.write(f"{folder}/run.json", summary.to_json().encode())
-
-
-def print_summary(summary: RunSummary, console: Console | None = None) -> None:
-    """Print the summary people look at for ten seconds.
-
-    Args:
-        console: Where to; by default standard output.
-    """
-    if console is None:
-        console = Console(width=None if sys.stdout.isatty() else _LOG_WIDTH_CHARS)
-    console.print(Group(*_parts(summary)))
-    # Paths stay whole, however narrow the terminal: they are there to be copied.
-    console.print(_where(summary), soft_wrap=True)
-
-
-def _parts(summary: RunSummary) -> list[RenderableType]:
-    parts: list[RenderableType] = ["", _ledger_line(summary), ""]
-    if summary.labelled:
-        parts += [_labels_table(summary), ""]
-    if summary.quality:
-        parts += [_quality_table(summary.quality), ""]
-    if summary.rejected:
-        parts += [_rejects_table(summary.rejected), ""]
-    return parts
-
-
-def _ledger_line(summary: RunSummary) -> Text:
-    ledger = summary.ledger
-    text = Text()
-    text.append(f"{ledger.expected:,} rows", style="bold")
-    text.append(
-        f" = {ledger.labelled:,} labelled + {ledger.rejected:,} rejected + {ledger.reused:,} reused"
-    )
-    if not ledger.balanced:
-        text.append("  does not balance", style="bold red")
-    if ledger.labelled + ledger.rejected:
-        text.append(f"   {summary.wall_sec:.1f} s, {summary.rows_per_sec:,.0f} rows/s", style="dim")
-    return text
-
-
-def _labels_table(summary: RunSummary) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("label", "rows", "share", "", "mean tokens", "truncated"):
-        table.add_column(name, justify="left" if name in ("label", "") else "right")
-    total = sum(summary.labelled.values())
-    for label, values in summary.counts["labels"].items():
-        share = values["rows"] / total
-        table.add_row(
-            Text(label),
-            f"{values['rows']:,}",
-            f"{share:.1%}",
-            "█" * round(share * _BAR_CHARS),
-            f"{values['tokens'] / values['rows']:.0f}",
-            f"{values['truncated'] / values['rows']:.1%}",
-        )
-    return table
-
-
-def _quality_table(quality: Mapping[str, Any]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("true label")
-    for name in ("precision", "recall", "f1-score", "support"):
-        table.add_column(name, justify="right")
-    few = len(quality["labels"]) <= _CLASSES_SHOWN
-    labels = quality["labels"] if few else []
-    for guess in labels:
-        table.add_column(Text(f"said {guess}"), justify="right")
-    for label, row in zip(labels, quality["confusion_matrix"] if few else [], strict=True):
-        values = quality[label]
-        table.add_row(
-            Text(label),
-            f"{values['precision']:.3f}",
-            f"{values['recall']:.3f}",
-            f"{values['f1-score']:.3f}",
-            f"{int(values['support']):,}",
-            *(f"{count:,}" for count in row),
-        )
-    support = int(quality["weighted avg"]["support"])
-    table.add_row("accuracy", "", "", f"{quality['accuracy']:.3f}", f"{support:,}", style="bold")
-    return table
-
-
-def _rejects_table(rejected: Mapping[str, int]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("rejected", style="yellow")
-    table.add_column("rows", justify="right")
-    table.add_column("because")
-    for reason, rows in sorted(rejected.items(), key=lambda item: -item[1]):
-        table.add_row(reason, f"{rows:,}", REASONS.get(reason, ""))
-    return table
-
-
-def _where(summary: RunSummary) -> Text:
-    output = summary.output.rstrip("/")
-    text = Text(f"labelled  {output}")
-    if summary.rejected:
-        text.append(f"\nrejected  {output}/{REJECTED_FOLDER}")
-    text.append(f"\nthis run  {output}/{RUNS_FOLDER}/{summary.run_id}")
-    return text

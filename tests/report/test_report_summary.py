@@ -17,7 +17,8 @@ from rich.console import Console
 
 from sentiment.metrics import count_unit
 from sentiment.output import Output
-from sentiment.report import Ledger, RunSummary, print_summary, summarise, write_run
+from sentiment.report.summary import Ledger, RunSummary, summarise, write_run
+from sentiment.report.terminal import print_summary
 from sentiment.schema import Footer
 
 ROWS = st.integers(0, 1000)

@@ -1,0 +1,118 @@
+"""The settings of training: documented once for CLI, YAML, environment and Python.
+
+Knows no file format, no model and no cluster.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from sentiment.config import LongText, no_half
+from sentiment.settings import JobConfig
+
+TrainingPrecision = Annotated[Literal["auto", "fp32", "bf16"], BeforeValidator(no_half)]
+
+
+class ArchitectureConfig(BaseModel):
+    """A small T5 trained from nothing, with a SentencePiece vocabulary of its own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    vocab_size: int = Field(8000, ge=64, description="Pieces of the unigram vocabulary.")
+    d_model: int = Field(256, ge=8, description="Width of the residual stream.")
+    d_kv: int = Field(64, ge=4, description="Width of an attention head.")
+    d_ff: int = Field(768, ge=8, description="Width of the feed-forward layer.")
+    encoder_layers: int = Field(2, ge=1, description="Encoder blocks.")
+    decoder_layers: int = Field(1, ge=1, description="Decoder blocks.")
+    heads: int = Field(4, ge=1, description="Attention heads.")
+    feed_forward: Literal["relu", "gated-gelu"] = Field("relu", description="Feed-forward kind.")
+    local_heads: bool = Field(
+        True, description="Start three encoder heads on the previous, next and next-but-one token."
+    )
+    embedding_std: float = Field(0.05, gt=0, description="Spread of the initial embeddings.")
+    pooling_epochs: float = Field(
+        0,
+        ge=0,
+        description="Epochs trained first with the encoder blocks bypassed and uniform attention: "
+        "a bag of words inside the T5 that gives the embeddings their meaning cheaply.",
+    )
+    pooling_dropout: float = Field(0.3, ge=0, lt=1, description="Dropout of those epochs.")
+    pooling_learning_rate: float = Field(5e-4, gt=0, description="Learning rate of those epochs.")
+    pooling_embedding_learning_rate: float = Field(
+        1e-2, gt=0, description="Embedding learning rate of those epochs."
+    )
+
+
+class FinetuneConfig(JobConfig):
+    """Fine-tune a T5 that answers with a label, from a folder, a hub id or an architecture."""
+
+    command: ClassVar[str] = "finetune"
+
+    train: list[str] = Field(min_length=1, description="Labelled files, folders or globs.")
+    validation: list[str] = Field([], description="Held-out labelled files; default: a split.")
+    test: list[str] = Field([], description="Labelled files reported on once, at the end.")
+    output: str = Field(description="Local folder for checkpoints and the finished model.")
+
+    model: str | None = Field(None, description="Folder or hub id to start from.")
+    revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
+    allow_pickle_weights: bool = Field(
+        False, description="Accept weights in .bin files; they are read without running code."
+    )
+    architecture: ArchitectureConfig | None = Field(
+        None, description="Train this network from nothing instead of --model."
+    )
+    text_column: str = Field("text", description="Column that holds the review.")
+    label_column: str = Field("label", description="Column that holds the true label.")
+    label_texts: dict[str, str] = Field(
+        {"negative": "negative", "positive": "positive"},
+        description="Target text for each value of the label column.",
+    )
+    template: str = Field("{text}", description="Prompt around the review, with `{text}` in it.")
+    max_source_tokens: int = Field(512, ge=2, description="Source limit in tokens, with `</s>`.")
+    long_text: LongText = Field("head", description="What to keep of a longer review.")
+    validation_fraction: float = Field(
+        0.1, gt=0, lt=1, description="Part of --train held out when --validation is not given."
+    )
+
+    epochs: float = Field(2, gt=0, description="Passes over the training data.")
+    batch_rows: int | None = Field(8, ge=1, description="Rows per step and worker.")
+    batch_tokens: int | None = Field(
+        None, ge=16, description="Padded tokens per step and worker; replaces --batch-rows."
+    )
+    learning_rate: float = Field(3e-4, gt=0, description="Peak; falls linearly to 0.")
+    embedding_learning_rate: float | None = Field(
+        None, gt=0, description="Peak for the embedding; default: --learning-rate."
+    )
+    warmup_steps: int = Field(0, ge=0, description="Steps of linear rise to the peak.")
+    adam_beta1: float = Field(0.9, ge=0, lt=1, description="Adam: decay of the mean.")
+    adam_beta2: float = Field(0.999, ge=0, lt=1, description="Adam: decay of the variance.")
+    adam_epsilon: float = Field(1e-8, gt=0, description="Adam: added to the denominator.")
+    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
+    dropout: float = Field(0.1, ge=0, lt=1, description="Dropout in all layers.")
+    seed: int = Field(42, description="Seeds initialisation, split and order.")
+    precision: TrainingPrecision = Field(
+        "auto", description="bf16 means autocast over fp32 weights."
+    )
+    save_precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the saved weights.")
+    data_notice: str | None = Field(
+        None, description="Origin and terms of the training data, for the model card."
+    )
+    workers: int = Field(1, ge=1, description="Data-parallel training workers.")
+    cpus_per_worker: float | None = Field(None, gt=0, description="Default: shares the machine.")
+    checkpoint_steps: int = Field(
+        500, ge=1, description="Steps between validations, each with a checkpoint."
+    )
+    ray_address: str | None = Field(None, description="As for `sentiment score`.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.model is None) == (self.architecture is None):
+            raise ValueError("give either --model or --architecture (in the YAML file)")
+        if self.template.count("{text}") != 1:
+            raise ValueError(f"--template must hold {{text}} exactly once, got {self.template!r}")
+        if len(set(self.label_texts.values())) < 2:
+            raise ValueError("--label-texts needs two or more different target texts")
+        return self

@@ -1,0 +1,1 @@
+"""What a run tells: its summary, its files and its page."""
