@@ -55,8 +55,8 @@ class ScoreConfig(JobConfig):
     )
     label_map: dict[str, str] = Field(
         {},
-        description="Model label for each value of the label column, as 1=negative 5=positive; other "
-        "values have no label. Default: the labels themselves, 0 and 1, neg and pos.",
+        description="Model label for each value of the label column, as `1=negative`; other values "
+        "have no label. Default: the labels themselves, 0 and 1, neg and pos.",
     )
     labels: list[str] | None = Field(
         None, description="Label texts the model answers with; default: what the model declares."
@@ -81,7 +81,7 @@ class ScoreConfig(JobConfig):
     )
     calibration: str | None = Field(
         None,
-        description="Calibration file of `sentiment evaluate`, or `none`; default: the model's own.",
+        description="Calibration file of `sentiment evaluate`, or none; default: the model's own.",
     )
     prefix: str = Field(
         "sentiment",
@@ -166,6 +166,8 @@ class ScoreConfig(JobConfig):
             raise ValueError(f"--num-beams {self.num_beams} needs --decode generate")
         if self.label_column == self.text_column:
             raise ValueError(f"--label-column {self.label_column!r} is the --text-column")
+        if self.text_column in self.group_by:
+            raise ValueError(f"--group-by {self.text_column}: every text would be its own group")
         return self
 
 
@@ -202,8 +204,10 @@ class EvaluateConfig(ScoreConfig):
             raise ValueError("--label-column: is required; name the column with true labels")
         if self.score_column and not self.prediction_column:
             raise ValueError("--score-column needs --prediction-column")
-        if self.fit_calibration and self.prediction_column and not self.score_column:
-            raise ValueError("--fit-calibration needs the --score-column of --prediction-column")
+        if self.fit_calibration and self.prediction_column:
+            raise ValueError(
+                "--fit-calibration needs the model; labels of --prediction-column name none"
+            )
         return self
 
 

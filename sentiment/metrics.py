@@ -8,13 +8,18 @@ run reports the same totals as an uninterrupted one:
 
     {"labels": {LABEL: {"rows", "truncated", "tokens", "score_histogram": [20 counts]}},
      "rejected": {REASON: rows}, "off_label_histogram": [20 counts],
-     "confusion": {TRUE: {PREDICTED: rows}}, "stage_sec": {STAGE: seconds}}
+     "length_histogram": [16 counts, of 1, 2 to 3, 4 to 7, … tokens],
+     "stage_sec": {STAGE: seconds},
+     "groups": {GROUP: {"labels", "rejected", "confusion"}},
+  with true labels also
+     "confusion": {TRUE: {PREDICTED: rows}},
+     "truth_histogram", "right_histogram": [20 counts by score: rows, and rows that are right]}
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +27,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 HISTOGRAM_BINS: Final = 20  # equal bins of [0, 1], the last one closed
+LENGTH_BINS: Final = 16  # bin i: 2^i up to 2^(i+1) tokens, the last one open
+
+# Groups of a unit that are counted one by one; a column of user ids would outgrow the data.
+MOST_GROUPS: Final = 1000
+OTHER_GROUPS: Final = "(other)"
 
 Counts = dict[str, Any]
 
@@ -36,6 +46,8 @@ def count_unit(
     rejected: Mapping[str, int],
     stage_sec: Mapping[str, float],
     truth: Sequence[str | None] | None = None,
+    groups: Sequence[str] | None = None,
+    rejected_groups: Sequence[tuple[str, str, int]] = (),
 ) -> Counts:
     """Count one unit.
 
@@ -48,6 +60,8 @@ def count_unit(
         rejected: Rows by reason.
         stage_sec: Seconds by stage.
         truth: True label of each labelled row, if known; None where a row has none.
+        groups: Group of each labelled row, if rows are grouped.
+        rejected_groups: Group, reason and rows of each reject.
     """
     rows = pd.DataFrame(
         {
@@ -57,23 +71,28 @@ def count_unit(
             "truncated": truncated,
         }
     )
-    by_label: dict[str, Any] = {}
-    for label, group in rows.groupby("label", sort=True):
-        by_label[str(label)] = {
-            "rows": len(group),
-            "truncated": int(group["truncated"].sum()),
-            "tokens": int(group["tokens"].sum()),
-            "score_histogram": np.bincount(group["bin"], minlength=HISTOGRAM_BINS).tolist(),
-        }
     counts: Counts = {
-        "labels": by_label,
+        "labels": _by_label(rows),
         "rejected": dict(rejected),
         "off_label_histogram": np.bincount(_bins(off_label), minlength=HISTOGRAM_BINS).tolist(),
+        "length_histogram": np.bincount(_length_bins(tokens), minlength=LENGTH_BINS).tolist(),
         "stage_sec": dict(stage_sec),
     }
     if truth is not None:
+        rows["truth"] = pd.Series(list(truth), dtype=object)
         counts["confusion"] = confusion(truth, labels)
+        known = rows[rows["truth"].notna()]
+        right = known[known["truth"] == known["label"]]
+        for name, some in (("truth_histogram", known), ("right_histogram", right)):
+            counts[name] = np.bincount(some["bin"], minlength=HISTOGRAM_BINS).tolist()
+    if groups is not None:
+        counts["groups"] = _by_group(rows, groups, rejected_groups)
     return counts
+
+
+def group_name(columns: Sequence[str], values: Sequence[Any]) -> str:
+    """Name of a group: `language=en, shop=7`."""
+    return ", ".join(f"{name}={value}" for name, value in zip(columns, values, strict=True))
 
 
 def merge(parts: Iterable[Counts]) -> Counts:
@@ -124,24 +143,80 @@ def classification_report(cells: Mapping[str, Mapping[str, int]]) -> dict[str, A
     return report
 
 
-def partition_table(run_id: str, partitions: Mapping[str, Counts]) -> pd.DataFrame:
-    """One row per partition and label, and per partition and reject reason.
+def partition_table(partitions: Mapping[str, Counts]) -> pd.DataFrame:
+    """One row per partition and label, and per partition and reject reason; then those of groups.
 
     Args:
-        run_id: Written into every row, so that tables of many nights can be stacked.
         partitions: Merged counts by output folder.
     """
     records: list[dict[str, Any]] = []
     for partition, counts in sorted(partitions.items()):
-        for label, values in counts["labels"].items():
-            records.append({"partition": partition, "label": label, "reason": None, **values})
-        for reason, rows in counts["rejected"].items():
-            none = {"rows": rows, "truncated": 0, "tokens": 0, "score_histogram": None}
-            records.append({"partition": partition, "label": None, "reason": reason, **none})
-    columns = ["partition", "label", "reason", "rows", "truncated", "tokens", "score_histogram"]
-    table = pd.DataFrame.from_records(records, columns=columns)
-    table.insert(0, "run_id", run_id)
-    return table
+        records += [{"partition": partition, "group": None, **one} for one in _table_rows(counts)]
+        for group, grouped in sorted(counts.get("groups", {}).items()):
+            records += [
+                {"partition": partition, "group": group, **one} for one in _table_rows(grouped)
+            ]
+    return pd.DataFrame.from_records(records, columns=_TABLE_COLUMNS)
+
+
+_TABLE_COLUMNS: Final = [
+    "partition", "group", "label", "reason", "rows", "truncated", "tokens", "with_truth", "right",
+    "score_histogram",
+]  # fmt: skip
+
+
+def _table_rows(counts: Counts) -> Iterator[dict[str, Any]]:
+    cells = counts.get("confusion")
+    unknown: dict[str, int | None] = {"with_truth": None, "right": None}
+    for label, values in counts["labels"].items():
+        truth = unknown
+        if cells is not None:
+            rows = sum(row.get(label, 0) for row in cells.values())
+            truth = {"with_truth": rows, "right": cells.get(label, {}).get(label, 0)}
+        yield {"label": label, "reason": None, **truth, **values}
+    for reason, rows in counts["rejected"].items():
+        none = {"truncated": 0, "tokens": 0, "score_histogram": None}
+        yield {"label": None, "reason": reason, "rows": rows, **unknown, **none}
+
+
+def _by_label(rows: pd.DataFrame) -> dict[str, Any]:
+    return {
+        str(label): {
+            "rows": len(some),
+            "truncated": int(some["truncated"].sum()),
+            "tokens": int(some["tokens"].sum()),
+            "score_histogram": np.bincount(some["bin"], minlength=HISTOGRAM_BINS).tolist(),
+        }
+        for label, some in rows.groupby("label", sort=True)
+    }
+
+
+def _by_group(
+    rows: pd.DataFrame, groups: Sequence[str], rejects: Sequence[tuple[str, str, int]]
+) -> dict[str, Counts]:
+    names = sorted({*groups, *(group for group, _, _ in rejects)})
+    known = set(names[:MOST_GROUPS])
+    keyed = rows.assign(
+        group=pd.Series(
+            [group if group in known else OTHER_GROUPS for group in groups], dtype=object
+        )
+    )
+    by_group: dict[str, Counts] = defaultdict(lambda: {"labels": {}, "rejected": {}})
+    for group, some in keyed.groupby("group", sort=True):
+        by_group[str(group)] = {"labels": _by_label(some), "rejected": {}}
+        if "truth" in some:
+            cells = confusion(some["truth"].tolist(), some["label"].tolist())
+            by_group[str(group)]["confusion"] = cells
+    for group, reason, lost in rejects:
+        counts = by_group[group if group in known else OTHER_GROUPS]["rejected"]
+        counts[reason] = counts.get(reason, 0) + lost
+    return dict(by_group)
+
+
+def _length_bins(tokens: NDArray[np.int32]) -> NDArray[np.intp]:
+    # frexp gives the exact power of two; a logarithm would put 2^i on either side of it.
+    exponents: NDArray[np.intp] = np.frexp(tokens)[1].astype(np.intp)
+    return np.clip(exponents - 1, 0, LENGTH_BINS - 1)
 
 
 def _bins(values: NDArray[np.float32]) -> NDArray[np.intp]:

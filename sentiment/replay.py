@@ -6,17 +6,16 @@ which units with rejected rows are scored again. Knows the order of things, no d
 
 from __future__ import annotations
 
-import json
 import logging
 
 from pydantic import ValidationError
 
 from sentiment.config import ReplayConfig, ScoreConfig
 from sentiment.errors import OutputError, SourceError
+from sentiment.history import read_run, run_files
 from sentiment.output import Output
 from sentiment.report.summary import RunSummary
 from sentiment.run import score
-from sentiment.schema import RUNS_FOLDER
 from sentiment.source.listing import list_shards
 
 _log = logging.getLogger(__name__)
@@ -34,7 +33,7 @@ def replay(config: ReplayConfig) -> RunSummary:
         SentimentError: As `run.score` does.
     """
     output = Output.open(config.output)
-    runs = [_settings(output, path) for path in output.list_tree(RUNS_FOLDER) if _is_run(path)]
+    runs = [_settings(output, path) for path in run_files(output)]
     if not runs:
         raise OutputError(
             f"{config.output}: no run has been here, so there is nothing to score again; "
@@ -53,21 +52,16 @@ def replay(config: ReplayConfig) -> RunSummary:
             "quiet": config.quiet,
             "on_change": "refuse",
             "on_deleted": "keep",
+            "drift_runs": 0,
         }
     )
     return score(settings, replay=True)
 
 
-def _is_run(path: str) -> bool:
-    return path.endswith("/run.json")
-
-
 def _settings(output: Output, path: str) -> ScoreConfig:
     """The settings of a run; run ids start with the time, so paths sort by it."""
     try:
-        with output.filesystem.open_input_file(output.path(path)) as file:
-            values = json.loads(file.read())["config"]
-        return ScoreConfig(**values)
+        return ScoreConfig(**read_run(output, path)["config"])
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
         raise OutputError(
             f"{output.path(path)}: its settings cannot be read ({type(error).__name__}); "

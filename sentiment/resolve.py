@@ -12,11 +12,15 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+from sentiment.calibration import CALIBRATION_FILE, Calibration, read_calibration
 from sentiment.cluster import LazyCluster
 from sentiment.config import ScoreConfig
 from sentiment.engine import default_batch_tokens, local_gpus
+from sentiment.errors import ModelError
+from sentiment.labels import truth_map
 from sentiment.pipeline import probe_on_gpu
 from sentiment.pool import Pool, resolve_pool
 from sentiment.schema import SCORING_VERSION, digest
@@ -56,6 +60,7 @@ def resolve(config: ScoreConfig, card: ModelCard, cluster: LazyCluster) -> Resol
         decode=config.decode,
         num_beams=config.num_beams,
         max_new_tokens=config.max_new_tokens,
+        calibration=find_calibration(config.calibration, card),
     )
     if pool.device_type == "cuda":
         # The driver may have no GPU: ask a worker that has.
@@ -66,6 +71,26 @@ def resolve(config: ScoreConfig, card: ModelCard, cluster: LazyCluster) -> Resol
         precision = check_model(scorer)
     scorer = replace(scorer, precision=precision)
     return Resolved(_stamp(config, scorer), scorer, pool)
+
+
+def find_calibration(setting: str | None, card: ModelCard) -> Calibration | None:
+    """The calibration of a run: the given file, none at all, or the model's own if it has one.
+
+    Raises:
+        ModelError: The file cannot be used, or was fitted for another model.
+    """
+    if setting == "none":
+        return None
+    path = Path(setting) if setting else card.folder / CALIBRATION_FILE
+    if setting is None and not path.is_file():
+        return None
+    found = read_calibration(path)
+    if found.model_digest != card.digest:
+        raise ModelError(
+            f"{path}: was fitted for the model with digest {found.model_digest[:12]}…, this one "
+            f"has {card.digest[:12]}…; fit it anew, or use --calibration none"
+        )
+    return found
 
 
 def _weights_bytes(card: ModelCard) -> int:
@@ -90,7 +115,7 @@ def _stamp(config: ScoreConfig, scorer: ScorerPlan) -> Stamp:
         if scorer.decode == "generate"
         else scorer.decode,
         "precision": scorer.precision,
-        "calibration": None,
+        "calibration": scorer.calibration.digest if scorer.calibration else None,
         "text_column": config.text_column,
         "prefix": config.prefix,
         "scoring_version": SCORING_VERSION,
@@ -101,6 +126,8 @@ def _stamp(config: ScoreConfig, scorer: ScorerPlan) -> Stamp:
         code_version=version("sentiment"),
         prefix=config.prefix,
         label_column=config.label_column,
+        truth=truth_map(card.labels, config.label_map),
+        group_by=tuple(config.group_by),
     )
 
 
@@ -121,6 +148,7 @@ def facts_of(config: ScoreConfig, run: Resolved) -> dict[str, Any]:
         },
         "config_digest": run.stamp.config_digest,
         "precision": run.scorer.precision,
+        "calibration": run.scorer.calibration and run.scorer.calibration.facts(),
         "pool": asdict(run.pool),
         "versions": {name: version(name) for name in _PACKAGES},
     }

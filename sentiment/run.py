@@ -23,15 +23,23 @@ from sentiment.attempts import clear
 from sentiment.cluster import LazyCluster
 from sentiment.committed import read_committed
 from sentiment.config import ScoreConfig
-from sentiment.errors import LedgerError, RejectedRowsError, SourceError
+from sentiment.drift import Drift
+from sentiment.errors import (
+    DriftError,
+    LedgerError,
+    RejectedRowsError,
+    SentimentError,
+    SourceError,
+)
 from sentiment.gone import find_gone, gone_facts, retire
+from sentiment.history import compare_with_earlier
 from sentiment.lease import hold
 from sentiment.manifest import Plan, finish, mark_incomplete, plan_run
 from sentiment.output import Output
 from sentiment.pipeline import Work, index_on_cluster, run_pipeline
 from sentiment.pool import resolve_pool
 from sentiment.progress import show_progress
-from sentiment.report.summary import RunSummary, summarise, write_run
+from sentiment.report.summary import Outcome, RunSummary, summarise, write_run
 from sentiment.report.terminal import print_summary
 from sentiment.resolve import Resolved, facts_of, resolve
 from sentiment.schema import REJECTED_FOLDER, Footer, Shard, ShardIndex, Unit, added_columns
@@ -65,6 +73,7 @@ def score(config: ScoreConfig, *, replay: bool = False) -> RunSummary:
         OutputError: The output was made by another configuration, or cannot be written.
         LedgerError: Rows are missing from the output; run the same command again.
         RejectedRowsError: More rows were rejected than `max_rejected` allows; the rest is written.
+        DriftError: Labels are unlike those of earlier runs; all is written.
     """
     started = time.perf_counter()
     card = find_model(
@@ -102,10 +111,14 @@ def score(config: ScoreConfig, *, replay: bool = False) -> RunSummary:
         wall_sec=time.perf_counter() - started,
         run={**facts_of(config, run), "gone": gone_facts(gone, config.on_deleted)},
     )
+    drift = compare_with_earlier(output, summary.scored, run.stamp.config_digest, config)
+    outcome, problem = _outcome(summary, drift, uncovered, config)
+    summary = replace(summary, outcome=outcome, drift=drift)
     write_run(output, summary, [*committed, *reused])
     if not config.quiet:
         print_summary(summary)
-    _settle(summary, uncovered, config)
+    if problem is not None:
+        raise problem
     return summary
 
 
@@ -283,19 +296,30 @@ def _run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid4().hex[:6]}"
 
 
-def _settle(summary: RunSummary, uncovered: Sequence[str], config: ScoreConfig) -> None:
-    """Turn an unbalanced ledger or too many rejects into an error, after all is written."""
+def _outcome(
+    summary: RunSummary, drift: Drift, uncovered: Sequence[str], config: ScoreConfig
+) -> tuple[Outcome, SentimentError | None]:
+    """How the run ended, and the error that says so once everything is written."""
     ledger = summary.ledger
     if not ledger.balanced or uncovered:
-        raise LedgerError(
+        return "unbalanced", LedgerError(
             f"{ledger.expected:,} rows expected, {ledger.labelled + ledger.rejected:,} scored and "
             f"{ledger.reused:,} reused; incomplete folders: {', '.join(uncovered) or 'none'}; "
             "run the same command again"
         )
     rejected = sum(summary.rejected.values())
     if rejected and rejected / ledger.expected > config.max_rejected:
-        raise RejectedRowsError(
+        return "rejected", RejectedRowsError(
             f"{rejected:,} of {ledger.expected:,} rows were rejected "
             f"({rejected / ledger.expected:.2%}, --max-rejected is {config.max_rejected:.2%}); "
             f"they are in {config.output}/{REJECTED_FOLDER}, everything else is labelled"
         )
+    if drift.verdict == "drift":
+        found = f"tonight is unlike the {len(drift.against)} runs before: {drift.why}"
+        if config.on_drift == "fail":
+            return "drift", DriftError(
+                f"{found}; all rows are written. Look at them; where this is to stay, score the "
+                "next rows with --drift-runs 0"
+            )
+        _log.warning("%s", found)
+    return "success", None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sentiment.attempts import Attempts
+from sentiment.calibration import Calibration
 from sentiment.config import Precision
 from sentiment.engine import (
     Engine,
@@ -59,6 +60,7 @@ class ScorerPlan:
         precision: `auto` is settled where the plan is used; the driver settles it for a run.
         batch_tokens: Tokens per batch.
         threads: CPU threads of the actor.
+        calibration: What to make of the scores, if anything.
     """
 
     card: ModelCard
@@ -69,6 +71,7 @@ class ScorerPlan:
     decode: Literal["labels", "generate"] = "labels"
     num_beams: int = 1
     max_new_tokens: int = 8
+    calibration: Calibration | None = None
 
 
 class Scorer:
@@ -154,6 +157,8 @@ class _Model:
             once = self._best_labels(self._engine.score(distinct))
         else:
             once = self._generate(distinct, self._generator)
+        if self._plan.calibration is not None:
+            once = replace(once, score=self._plan.calibration.apply(once.score))
         return once.take(back)
 
     def _best_labels(self, scores: LabelScores) -> Answers:

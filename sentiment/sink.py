@@ -14,7 +14,7 @@ import json
 import math
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sentiment.errors import LedgerError
-from sentiment.metrics import count_unit
+from sentiment.labels import TruthMap
+from sentiment.metrics import count_unit, group_name
 from sentiment.output import Output
 from sentiment.schema import (
     ATTEMPTS,
@@ -60,6 +61,8 @@ class Stamp:
     Attributes:
         prefix: First word of the added columns.
         label_column: Column of true labels, if any.
+        truth: What its values stand for.
+        group_by: Columns whose combinations are counted apart.
     """
 
     model_digest: str
@@ -67,6 +70,8 @@ class Stamp:
     code_version: str
     prefix: str
     label_column: str | None = None
+    truth: TruthMap = field(default_factory=TruthMap)
+    group_by: tuple[str, ...] = ()
 
 
 def commit_block(output: Output, stamp: Stamp, block: pa.Table) -> list[Footer]:
@@ -105,7 +110,8 @@ def commit_unit(output: Output, stamp: Stamp, unit: Unit, rows: pa.Table) -> Foo
     lost = _rows_per_reject(rejects)
     _check_complete(unit, good, rejects, lost)
     rejected: Counter[str] = Counter()
-    for reason, count in zip(rejects.column("reason").to_pylist(), lost, strict=True):
+    reasons = rejects.column("reason").to_pylist()
+    for reason, count in zip(reasons, lost, strict=True):
         rejected[reason] += count
     data = labelled_table(stamp.prefix, unit.shard, good)
     metrics = count_unit(
@@ -121,7 +127,9 @@ def commit_unit(output: Output, stamp: Stamp, unit: Unit, rows: pa.Table) -> Foo
             "score": _total(rows, SCORE_SEC),
             "write": time.perf_counter() - started,
         },
-        truth=_truth(good, stamp.label_column),
+        truth=_truth(good, stamp),
+        groups=_groups(good, stamp.group_by),
+        rejected_groups=list(zip(_groups(bad, stamp.group_by) or (), reasons, lost, strict=False)),
     )
     return _write(output, stamp, unit, data, rejects, metrics, good.num_rows, sum(lost))
 
@@ -176,8 +184,8 @@ def labelled_table(prefix: str, shard: Shard, good: pa.Table) -> pa.Table:
         pa.array([shard.uri] * good.num_rows, pa.string()),
         good.column(ROW),
     ]
-    for field, values in zip(added_columns(prefix), added, strict=True):
-        source = source.append_column(field, values)
+    for column, values in zip(added_columns(prefix), added, strict=True):
+        source = source.append_column(column, values)
     return source.replace_schema_metadata(None)
 
 
@@ -284,11 +292,21 @@ def _total(rows: pa.Table, name: str) -> float:
     return float(pc.sum(rows.column(name)).as_py() or 0.0)
 
 
-def _truth(good: pa.Table, label_column: str | None) -> list[str | None] | None:
-    if label_column is None or label_column not in good.column_names:
+def _truth(good: pa.Table, stamp: Stamp) -> list[str | None] | None:
+    if stamp.label_column is None or stamp.label_column not in good.column_names:
         return None
-    values = _values(good.column(label_column))
-    return [None if value is None else str(value) for value in values]
+    return [stamp.truth(value) for value in _values(good.column(stamp.label_column))]
+
+
+def _groups(rows: pa.Table, columns: tuple[str, ...]) -> list[str] | None:
+    """Group of every row, if rows are grouped; a column that its source lacks counts as null."""
+    if not columns:
+        return None
+    values = [
+        _values(rows.column(name)) if name in rows.column_names else [None] * rows.num_rows
+        for name in columns
+    ]
+    return [group_name(columns, row) for row in zip(*values, strict=True)]
 
 
 def _values(column: pa.ChunkedArray) -> list[Any]:

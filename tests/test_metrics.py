@@ -120,9 +120,8 @@ def test_rows_without_a_true_label_do_not_count() -> None:
 
 def test_the_table_has_a_row_per_partition_and_label_or_reason() -> None:
     table = partition_table(
-        "run-1", {"dt=2": count(["a", "a", "b"], null_text=3), "dt=1": count([], empty_text=1)}
+        {"dt=2": count(["a", "a", "b"], null_text=3), "dt=1": count([], empty_text=1)}
     )
-    assert table["run_id"].unique().tolist() == ["run-1"]
     shown = table[["partition", "label", "reason", "rows"]].astype(object)
     assert shown.where(shown.notna(), None).to_numpy().tolist() == [
         ["dt=1", None, "empty_text", 1],
@@ -134,6 +133,6 @@ def test_the_table_has_a_row_per_partition_and_label_or_reason() -> None:
 
 
 def test_a_table_of_nothing_still_has_its_columns() -> None:
-    table = partition_table("run-1", {"": merge([count([])])})
+    table = partition_table({"": merge([count([])])})
     assert len(table) == 0
-    assert list(table.columns)[:4] == ["run_id", "partition", "label", "reason"]
+    assert list(table.columns)[:4] == ["partition", "group", "label", "reason"]

@@ -11,25 +11,34 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sentiment.drift import Drift
 from sentiment.metrics import Counts, classification_report, merge, partition_table
 from sentiment.output import Output
 from sentiment.schema import RUNS_FOLDER, Footer
+
+Outcome = Literal["success", "rejected", "unbalanced", "drift"]
 
 # Written out, so that a night without rejects has the same types and tables of many nights stack.
 _METRICS_SCHEMA = pa.schema(
     [
         pa.field("run_id", pa.string()),
+        pa.field("finished_at", pa.timestamp("s", "UTC")),
+        pa.field("model_digest", pa.string()),
         pa.field("partition", pa.string()),
+        pa.field("group", pa.string()),
         pa.field("label", pa.string()),
         pa.field("reason", pa.string()),
         pa.field("rows", pa.int64()),
         pa.field("truncated", pa.int64()),
         pa.field("tokens", pa.int64()),
+        pa.field("with_truth", pa.int64()),
+        pa.field("right", pa.int64()),
         pa.field("score_histogram", pa.list_(pa.int64())),
     ]
 )
@@ -65,6 +74,9 @@ class RunSummary:
         output: Location of the labelled Parquet.
         ledger: Row accounts of this run.
         counts: Merged counts of all rows, reused ones included.
+        scored: Merged counts of the rows this run scored itself.
+        outcome: How it ended: success, or what is wrong with it.
+        drift: Comparison with earlier runs.
         quality: Classification report when true labels were given.
         wall_sec: Seconds from start to commit of the last unit.
         rows_per_sec: Rows labelled or rejected by this run per second of wall time.
@@ -75,6 +87,9 @@ class RunSummary:
     output: str
     ledger: Ledger
     counts: Counts
+    scored: Counts
+    outcome: Outcome
+    drift: Drift
     quality: dict[str, Any] | None
     wall_sec: float
     rows_per_sec: float
@@ -112,7 +127,8 @@ def summarise(
     run: dict[str, Any],
 ) -> RunSummary:
     """Merge the footers of a run into its summary."""
-    counts = merge([_EMPTY, *(footer.metrics for footer in [*committed, *reused])])
+    scored = merge([EMPTY, *(footer.metrics for footer in committed)])
+    counts = merge([scored, *(footer.metrics for footer in reused)])
     labelled = sum(footer.labelled for footer in committed)
     rejected = sum(footer.rejected for footer in committed)
     cells = counts.get("confusion")
@@ -121,6 +137,9 @@ def summarise(
         output=output,
         ledger=Ledger(expected, labelled, rejected, sum(footer.rows for footer in reused)),
         counts=counts,
+        scored=scored,
+        outcome="success",
+        drift=Drift("not compared", "not asked for"),
         quality=classification_report(cells) if cells else None,
         wall_sec=wall_sec,
         rows_per_sec=(labelled + rejected) / wall_sec if wall_sec > 0 else 0.0,
@@ -128,7 +147,8 @@ def summarise(
     )
 
 
-_EMPTY: Counts = {"labels": {}, "rejected": {}, "stage_sec": {}}
+# Counts of no rows.
+EMPTY: Counts = {"labels": {}, "rejected": {}, "stage_sec": {}}
 
 
 def write_run(output: Output, summary: RunSummary, footers: Iterable[Footer]) -> None:
@@ -140,9 +160,10 @@ def write_run(output: Output, summary: RunSummary, footers: Iterable[Footer]) ->
     by_folder: dict[str, list[Counts]] = defaultdict(list)
     for footer in footers:
         by_folder[footer.folder].append(footer.metrics)
-    table = partition_table(
-        summary.run_id, {folder: merge([_EMPTY, *parts]) for folder, parts in by_folder.items()}
-    )
+    table = partition_table({folder: merge([EMPTY, *parts]) for folder, parts in by_folder.items()})
+    table.insert(0, "run_id", summary.run_id)
+    table.insert(1, "finished_at", pd.Timestamp(summary.run["finished_at"]))
+    table.insert(2, "model_digest", summary.run["model"]["digest"])
     buffer = io.BytesIO()
     rows = pa.Table.from_pandas(table, schema=_METRICS_SCHEMA, preserve_index=False)
     pq.write_table(rows.replace_schema_metadata(None), buffer, compression="zstd")

@@ -54,7 +54,11 @@ def summary(*committed: Footer, reused: tuple[Footer, ...] = (), **changes: Any)
         "committed": committed,
         "reused": reused,
         "wall_sec": 2.0,
-        "run": {"precision": "fp32"},
+        "run": {
+            "precision": "fp32",
+            "finished_at": "2026-11-20T02:00:00+00:00",
+            "model": {"digest": "m"},
+        },
     }
     return summarise(**{**values, **changes})
 

@@ -1,0 +1,180 @@
+"""`sentiment evaluate`: from a labelled source to figures, and to a calibration on request.
+
+Takes an `EvaluateConfig`, gives an `Evaluation` and its files:
+
+    OUTPUT/scored/              what `sentiment score` writes, unless the labels were there already
+    OUTPUT/evaluation.json      every figure
+    OUTPUT/evaluation.txt       the classification report in the form model cards print
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.text import Text
+
+from sentiment.calibration import Calibration, fit_calibration
+from sentiment.config import EvaluateConfig, ScoreConfig
+from sentiment.errors import OutputError, RejectedRowsError
+from sentiment.evaluate.figures import figures, mistakes, report_text
+from sentiment.evaluate.rows import given_rows, scored_rows
+from sentiment.labels import truth_map
+from sentiment.output import Output
+from sentiment.run import score
+
+_SCORED_FOLDER = "scored"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of an evaluation; `evaluation.json` holds the same.
+
+    Attributes:
+        model: Name, digest and precision of the model; None where labels were given.
+        figures: See `figures.figures`.
+        mistakes: The wrong labels with the highest scores, by file and row.
+        calibration: The temperature fitted on these rows, if one was asked for.
+    """
+
+    output: str
+    finished_at: str
+    sources: list[str]
+    model: dict[str, Any] | None
+    figures: dict[str, Any]
+    mistakes: list[dict[str, Any]]
+    calibration: Calibration | None = None
+
+    @property
+    def accuracy(self) -> float:
+        """Share of rows with a true label that got it."""
+        return float(self.figures["report"]["accuracy"])
+
+    def to_json(self) -> str:
+        """The content of `evaluation.json`."""
+        return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
+
+
+def evaluate(config: EvaluateConfig) -> Evaluation:
+    """Report how right the labels of a labelled source are.
+
+    Scores the sources into `OUTPUT/scored` first, as `sentiment score` does, or takes the labels
+    they hold in `prediction_column`.
+
+    Raises:
+        SourceError: Nothing to read, a column is missing, or no row has a true label.
+        ModelError: The model cannot be used, or the rows do not tell a temperature.
+        OutputError: A file cannot be written.
+        RejectedRowsError: More rows were rejected than `max_rejected` allows; the others are
+            evaluated.
+        SentimentError: As `run.score` does.
+    """
+    output = Output.open(config.output)
+    model: dict[str, Any] | None = None
+    problem: RejectedRowsError | None = None
+    if config.prediction_column is None:
+        problem, model = _score(config)
+        scored = Output.open(f"{config.output.rstrip('/')}/{_SCORED_FOLDER}")
+        rows = scored_rows(scored, config, truth_map(model["labels"], config.label_map))
+    else:
+        rows = given_rows(config)
+    evaluation = Evaluation(
+        output=config.output,
+        finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        sources=list(config.sources),
+        model=model,
+        figures=figures(
+            rows, positive=config.positive_label, bootstrap=config.bootstrap, seed=config.seed
+        ),
+        mistakes=mistakes(rows, config.mistakes),
+        calibration=_fitted(rows, config, model),
+    )
+    output.write("evaluation.json", evaluation.to_json().encode())
+    output.write("evaluation.txt", report_text(evaluation.figures["report"]).encode())
+    if not config.quiet:
+        print_evaluation(evaluation)
+    if problem is not None:
+        raise problem
+    return evaluation
+
+
+def print_evaluation(evaluation: Evaluation, console: Console | None = None) -> None:
+    """Print the classification report and the figures beside it."""
+    console = console or Console()
+    lines = [report_text(evaluation.figures["report"])]
+    intervals = evaluation.figures["intervals"] or {}
+    for name, (low, high) in intervals.items():
+        lines.append(f"{name.replace('_', ' '):<24}95 % interval {low:.4f} to {high:.4f}")
+    ranking = evaluation.figures["ranking"] or {}
+    for name in ("roc_auc", "average_precision", "log_loss", "brier"):
+        if name in ranking:
+            lines.append(f"{name.replace('_', ' '):<24}{ranking[name]:.4f}")
+    if evaluation.figures["calibration"]:
+        error = evaluation.figures["calibration"]["expected_calibration_error"]
+        lines.append(f"{'calibration error':<24}{error:.4f}")
+    for one in evaluation.figures["by_length"] or []:
+        name = f"{one['slice']} tokens"
+        lines.append(f"{name:<24}{one['accuracy']:.4f} of {one['rows']:,}")
+    if evaluation.calibration:
+        fitted = evaluation.calibration
+        lines.append(
+            f"temperature {fitted.temperature:.3f}: calibration error {fitted.ece_before:.4f} "
+            f"before, {fitted.ece_after:.4f} after, on {fitted.held_out_rows:,} rows it was not "
+            "fitted on"
+        )
+    lines.append(f"evaluation  {evaluation.output.rstrip('/')}/evaluation.json")
+    console.print(Text("\n".join(lines)), soft_wrap=True)
+
+
+def _score(config: EvaluateConfig) -> tuple[RejectedRowsError | None, dict[str, Any]]:
+    """Score the sources; what the run says of its model, and whether it rejected too many rows."""
+    values = config.model_dump(include=set(ScoreConfig.model_fields))
+    values |= {
+        "config": None,
+        "output": f"{config.output.rstrip('/')}/{_SCORED_FOLDER}",
+        # What is measured is tonight's model, not whatever was measured here before.
+        "on_change": "rescore",
+        "drift_runs": 0,
+        "quiet": True,
+        # Above the share of any source: what to do with rejects is decided after the figures.
+        "max_rejected": 1.0,
+    }
+    if config.fit_calibration:
+        values["calibration"] = "none"
+    summary = score(ScoreConfig(**values))
+    model = {**summary.run["model"], "precision": summary.run["precision"]}
+    rejected = sum(summary.rejected.values())
+    if rejected <= config.max_rejected * summary.ledger.expected:
+        return None, model
+    problem = RejectedRowsError(
+        f"{rejected:,} of {summary.ledger.expected:,} rows were rejected (--max-rejected is "
+        f"{config.max_rejected:.2%}); the figures are about the others"
+    )
+    return problem, model
+
+
+def _fitted(
+    rows: pd.DataFrame, config: EvaluateConfig, model: dict[str, Any] | None
+) -> Calibration | None:
+    if config.fit_calibration is None:
+        return None
+    assert model is not None, "the settings refuse to fit scores of unknown origin"
+    known = rows[rows["truth"].notna()]
+    fitted = fit_calibration(
+        known["score"].to_numpy(),
+        (known["truth"] == known["label"]).to_numpy(),
+        model_digest=model["digest"],
+        seed=config.seed,
+    )
+    try:
+        Path(config.fit_calibration).write_text(fitted.to_json(), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(
+            f"--fit-calibration {config.fit_calibration}: cannot be written ({error.strerror})"
+        ) from error
+    return fitted

@@ -1,0 +1,169 @@
+"""The rows an evaluation is about, one by one: true label, label, score, length, origin.
+
+Takes a scored output, or sources that hold labels already; gives one table. Knows no figures.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from sentiment.committed import Committed, read_committed
+from sentiment.config import EvaluateConfig
+from sentiment.errors import SourceError
+from sentiment.labels import TruthMap, as_text
+from sentiment.manifest import plan_run
+from sentiment.output import Output
+from sentiment.schema import REASON, ROW, Footer, Unit, added_columns
+from sentiment.source.index import index_shard, read_unit
+from sentiment.source.listing import list_shards
+
+# Rows read at a time where there is nothing to score.
+_UNIT_ROWS = 65536
+
+# What an evaluation knows of a row. `score`, `tokens` and `truncated` may be missing.
+COLUMNS = ("truth", "label", "score", "tokens", "truncated", "partition", "file", "row", "text")
+
+
+def scored_rows(output: Output, config: EvaluateConfig, truth: TruthMap) -> pd.DataFrame:
+    """Rows of a scored output that come from the sources of the evaluation.
+
+    Args:
+        truth: What values of the label column stand for.
+
+    Returns:
+        COLUMNS of every labelled row; `truth` is None where a row has no true label.
+    """
+    shards = list_shards(config.sources).shards
+    committed = read_committed(
+        output, {shard.folder for shard in shards}, {shard.key for shard in shards}
+    )
+    footers = [footer for found in committed.by_key.values() for footer in found]
+    parts = [
+        _of_output(output, footer, config)
+        for footer in sorted(footers, key=lambda one: (one.source_file, one.first_row))
+        if footer.labelled
+    ]
+    rows = pd.concat([pd.DataFrame(columns=["truth", "label"]), *parts], ignore_index=True)
+    rows["truth"] = rows["truth"].map(truth)
+    return _checked(rows, config)
+
+
+def given_rows(config: EvaluateConfig) -> pd.DataFrame:
+    """Rows of sources that hold labels already, true ones in the words of the others.
+
+    Returns:
+        COLUMNS of every row that has a label.
+
+    Raises:
+        SourceError: A column is missing, or scores are no probabilities.
+    """
+    assert config.prediction_column is not None
+    indexes = [
+        index_shard(shard, config.prediction_column) for shard in list_shards(config.sources).shards
+    ]
+    plan = plan_run(
+        indexes,
+        Committed(),
+        config_digest="",
+        unit_rows=_UNIT_ROWS,
+        on_change="refuse",
+        replay=False,
+    )
+    columns = {index.shard.uri: index.columns for index in indexes}
+    parts = []
+    for unit in (unit for shard in plan.shards for unit in shard.units):
+        found = columns[unit.shard.uri]
+        assert found is not None, "a shard that cannot be opened has no units"
+        parts.append(_of_source(unit, found, config))
+    rows = pd.concat([pd.DataFrame(columns=["truth", "label"]), *parts], ignore_index=True)
+    rows["label"] = [config.label_map.get(text, text) for text in map(as_text, rows["label"])]
+    labels = config.labels or sorted(set(rows["label"]))
+    rows["truth"] = rows["truth"].map(TruthMap(tuple(labels), config.label_map))
+    return _checked(rows, config)
+
+
+def _of_output(output: Output, footer: Footer, config: EvaluateConfig) -> pd.DataFrame:
+    label, score, _, tokens, truncated, file, row = added_columns(config.prefix).names
+    assert config.label_column is not None
+    wanted = [config.label_column, label, score, tokens, truncated, file, row]
+    if config.show_text:
+        wanted.append(config.text_column)
+    with output.filesystem.open_input_file(output.path(footer.unit_id)) as source:
+        parquet = pq.ParquetFile(source)
+        table = parquet.read([name for name in wanted if name in parquet.schema_arrow.names])
+    return pd.DataFrame(
+        {
+            "truth": _values(table, config.label_column),
+            "label": table.column(label).to_pylist(),
+            "score": table.column(score).to_numpy(),
+            "tokens": table.column(tokens).to_numpy(),
+            "truncated": table.column(truncated).to_numpy(zero_copy_only=False),
+            "partition": footer.folder,
+            "file": table.column(file).to_pylist(),
+            "row": table.column(row).to_numpy(),
+            "text": table.column(config.text_column).to_pylist() if config.show_text else None,
+        }
+    )
+
+
+def _of_source(unit: Unit, columns: pa.Schema, config: EvaluateConfig) -> pd.DataFrame:
+    assert config.prediction_column is not None
+    assert config.label_column is not None
+    for name in (config.label_column, config.score_column):
+        if name is not None and name not in columns.names:
+            raise SourceError(
+                f"{unit.shard.uri}: has no column {name!r}; it has {', '.join(columns.names[:12])}"
+            )
+    block = read_unit(unit, columns, config.prediction_column)
+    readable = pc.is_null(block.column(REASON))
+    block = block.filter(pc.and_(readable, pc.is_valid(block.column(config.prediction_column))))
+    values = pd.DataFrame(
+        {
+            "truth": _values(block, config.label_column),
+            "label": _values(block, config.prediction_column),
+            "partition": unit.shard.folder,
+            "file": unit.shard.uri,
+            "row": block.column(ROW).to_numpy(),
+            "text": None,
+        }
+    )
+    if config.show_text and config.text_column in block.column_names:
+        values["text"] = block.column(config.text_column).to_pylist()
+    if config.score_column is not None:
+        values["score"] = _scores(block, unit, config.score_column)
+    tokens, truncated = (f"{config.prefix}_{name}" for name in ("tokens", "truncated"))
+    if tokens in block.column_names and truncated in block.column_names:
+        values["tokens"] = block.column(tokens).to_numpy()
+        values["truncated"] = block.column(truncated).to_numpy()
+    return values
+
+
+def _values(table: pa.Table, name: str) -> list[Any]:
+    if name not in table.column_names:
+        return [None] * table.num_rows
+    return list(table.column(name).to_pylist())
+
+
+def _scores(block: pa.Table, unit: Unit, name: str) -> pd.Series[float]:
+    scores = pd.to_numeric(pd.Series(block.column(name).to_pylist(), dtype=object), errors="coerce")
+    bad = ~scores.between(0, 1)
+    if bad.any():
+        row = block.column(ROW).to_pylist()[int(bad.to_numpy().argmax())]
+        raise SourceError(
+            f"{unit.shard.uri} row {row}: {name!r} is no probability of its label; give the column "
+            "with values from 0 to 1, or leave --score-column out"
+        )
+    return scores.astype(float)
+
+
+def _checked(rows: pd.DataFrame, config: EvaluateConfig) -> pd.DataFrame:
+    if not rows["truth"].notna().any():
+        raise SourceError(
+            f"--label-column {config.label_column}: no labelled row has a true label there"
+        )
+    return rows
