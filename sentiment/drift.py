@@ -8,9 +8,9 @@ change nobody cares about.
 
 Source:
     The population stability index is the symmetric Kullback-Leibler divergence of binned
-    distributions, as credit scoring uses it. Without drift its mean is (bins - 1) x (1/n + 1/m):
-    Yurdakul and Naranjo, "Statistical properties of the population stability index", 2020. That
-    much is taken off.
+    distributions, as credit scoring uses it. Without drift it is distributed as chi-squared with
+    (bins - 1) degrees of freedom times (1/n + 1/m): Yurdakul and Naranjo, "Statistical properties
+    of the population stability index", 2020. The quantile of that is taken off.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 
 from sentiment.metrics import Counts
 
-# A change of a share must be beyond what chance does in one of a thousand nights: so many standard
-# deviations, to either side.
+# A change must be beyond what chance does in one of a thousand nights; for a share that is so many
+# standard deviations, to either side.
+_CHANCE: Final = 0.001
 _DEVIATE: Final = 3.29
 
 # Added to every bin, so that an empty one does not make the index infinite.
@@ -127,14 +128,17 @@ def compare(
 
 
 def population_stability(current_B: NDArray[np.float64], baseline_B: NDArray[np.float64]) -> float:
-    """Population stability index of two histograms of rows, less what chance adds; at least 0."""
+    """Population stability index of two histograms, less what chance makes of it; at least 0."""
+    # Imported here: workers that only count need not load it.
+    from scipy.special import chdtri
+
     used = (current_B + baseline_B) > 0
     now, before = current_B[used], baseline_B[used]
     if not now.sum() or not before.sum():
         return 0.0
     p = (now + _SMOOTHING) / (now + _SMOOTHING).sum()
     q = (before + _SMOOTHING) / (before + _SMOOTHING).sum()
-    chance = (len(now) - 1) * float(1 / now.sum() + 1 / before.sum())
+    chance = float(chdtri(len(now) - 1, _CHANCE) * (1 / now.sum() + 1 / before.sum()))
     return max(0.0, float(((p - q) * np.log(p / q)).sum()) - chance)
 
 

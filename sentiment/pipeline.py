@@ -193,7 +193,7 @@ def _dataset(work: Work) -> ray.data.Dataset:
         Commit(work.output, work.stamp),
         # A commit takes a fraction of what scoring its unit took. Without a limit Ray starts a
         # process for every commit that waits when the actors leave.
-        compute=TaskPoolStrategy(size=max(2, pool.actors_max)),
+        compute=TaskPoolStrategy(size=min(len(work.units), max(2, pool.actors_max))),
         num_cpus=TASK_CPUS,
     )
 

@@ -282,7 +282,8 @@ def test_the_last_file_of_a_shard_is_missed_by_the_account_of_its_run(
 ) -> None:
     footers = [footer_of(path) for path in sorted(out.glob("dt=*/*.parquet"))]
     for run_id, told in (("20261101T", footers), ("20261102T", footers[:1])):
-        values = {"run_id": run_id, "output": "out", "expected": 0, "wall_sec": 1.0, "run": {}}
+        values = {"run_id": run_id, "output": "out", "expected": 0, "wall_sec": 1.0}
+        values["run"] = {"finished_at": "2026-11-01T00:00:00Z", "model": {"digest": "m"}}
         write_run(Output.open(str(out)), summarise(committed=told, reused=[], **values), told)
     file_of(out, C, 4).unlink()
     line = "dt=2: holds 5 rows, but _sentiment/runs/20261101T/metrics.parquet counts 7"

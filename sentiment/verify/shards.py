@@ -160,9 +160,12 @@ def _counted(output: Output, path: str) -> dict[str, int] | Problem:
     rows: Counter[str] = Counter()
     try:
         with output.filesystem.open_input_file(output.path(path)) as stream:
-            table = pq.read_table(stream, columns=["partition", "rows"], use_threads=False)
-        for folder, count in zip(*(column.to_pylist() for column in table.columns), strict=True):
-            rows[folder] += count
+            names = ["partition", "rows", "group"]
+            table = pq.read_table(stream, columns=names, use_threads=False)
+        columns = (table.column(name).to_pylist() for name in names)
+        for folder, count, group in zip(*columns, strict=True):
+            # Rows of a group are counted without it as well.
+            rows[folder] += count if group is None else 0
     except (*DAMAGE_ERRORS, TypeError) as error:
         return Problem(path, f"cannot be read ({one_line(error)})")
     return dict(rows)

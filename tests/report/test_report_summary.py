@@ -116,12 +116,17 @@ def test_metric_tables_of_any_runs_stack(tmp_path: Path, footers: list[Footer], 
     assert table.schema == pa.schema(
         [
             ("run_id", pa.string()),
+            ("finished_at", pa.timestamp("s", "UTC")),
+            ("model_digest", pa.string()),
             ("partition", pa.string()),
+            ("group", pa.string()),
             ("label", pa.string()),
             ("reason", pa.string()),
             ("rows", pa.int64()),
             ("truncated", pa.int64()),
             ("tokens", pa.int64()),
+            ("with_truth", pa.int64()),
+            ("right", pa.int64()),
             ("score_histogram", pa.list_(pa.int64())),
         ]
     )
