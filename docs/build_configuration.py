@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import types
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from sentiment.config import (
+    EvaluateConfig,
     ReplayConfig,
     ScoreConfig,
     VerifyConfig,
@@ -57,16 +59,31 @@ def page() -> str:
         parts.append(f"## `sentiment {settings.command}`\n")
         parts.append(f"{settings.__doc__}\n")
         parts.append(table(settings))
+        if settings is ScoreConfig:
+            parts.append(evaluation())
     parts.append("## `architecture`: a network trained from nothing\n")
     parts.append(f"{ArchitectureConfig.__doc__}\n")
     parts.append(table(ArchitectureConfig))
     return "\n".join(parts)
 
 
-def table(settings: type[BaseModel]) -> str:
-    """One line per setting."""
+def evaluation() -> str:
+    """What an evaluation has beyond the settings of scoring."""
+    own = [name for name in EvaluateConfig.model_fields if name not in ScoreConfig.model_fields]
+    return (
+        "## `sentiment evaluate`\n\n"
+        f"{EvaluateConfig.__doc__}\n\n"
+        "All settings of `sentiment score`, and these:\n\n"
+        f"{table(EvaluateConfig, ['output', 'label_column', *own])}"
+    )
+
+
+def table(settings: type[BaseModel], names: Sequence[str] | None = None) -> str:
+    """One line per setting; of these only, if some are named."""
     lines = ["| setting | type | default | meaning |", "|---|---|---|---|"]
     for name, field in settings.model_fields.items():
+        if names is not None and name not in names:
+            continue
         lines.append(
             f"| {flag(settings, name)} | {kind(field.annotation)} | {default(name, field)} "
             f"| {field.description}{' **D**' if marked(settings, name) else ''} |"

@@ -119,7 +119,7 @@ def compare(
     why = "; ".join(f"{check.name} {check.detail}" for check in drifted)
     return Drift(
         "drift" if drifted else "steady",
-        why or f"like the {len(against)} runs before",
+        why or f"like the last {len(against)} successful",
         tuple(against),
         rows,
         baseline_rows,

@@ -315,7 +315,7 @@ def _outcome(
             f"they are in {config.output}/{REJECTED_FOLDER}, everything else is labelled"
         )
     if drift.verdict == "drift":
-        found = f"tonight is unlike the {len(drift.against)} runs before: {drift.why}"
+        found = f"tonight is unlike earlier runs ({len(drift.against)} compared): {drift.why}"
         if config.on_drift == "fail":
             return "drift", DriftError(
                 f"{found}; all rows are written. Look at them; where this is to stay, score the "

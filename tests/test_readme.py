@@ -20,6 +20,7 @@ PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 # How each command is run here. One that is missing fails `test_every_command_is_run`.
 SCORE = "sentiment score reviews/ --output scored/"
 SCORE_LABELS = "sentiment score reviews/ --output scored/ --label-column label"
+EVALUATE = "sentiment evaluate reviews/ --output evaluation/"
 VERIFY = "sentiment verify scored/ --source reviews/"
 REPLAY = "sentiment replay scored/"
 SUBMIT = (
@@ -57,7 +58,7 @@ def folder_with_reviews(tmp_path: Path) -> Path:
 def test_every_command_is_run() -> None:
     commands = {line for block in COMMANDS for line in block.strip().splitlines()}
     assert commands == {
-        "make demo", "make test", SCORE, SCORE_LABELS, VERIFY, REPLAY, SUBMIT, FINETUNE,
+        "make demo", "make test", SCORE, SCORE_LABELS, EVALUATE, VERIFY, REPLAY, SUBMIT, FINETUNE,
     }  # fmt: skip
     assert len(PYTHON) == 1
 
@@ -100,6 +101,9 @@ def test_score_twice_then_from_python(folder_with_reviews: Path) -> None:
     assert (folder_with_reviews / "scored" / "_SUCCESS").exists()
     with_labels = run(SCORE_LABELS, folder_with_reviews)
     assert with_labels.returncode == 0, with_labels.stderr
+    evaluated = run(EVALUATE, folder_with_reviews)
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert "weighted avg" in evaluated.stdout
     verified = run(VERIFY, folder_with_reviews)
     assert verified.returncode == 0, verified.stderr
     replayed = run(REPLAY, folder_with_reviews)

@@ -46,6 +46,8 @@ def _parts(summary: RunSummary) -> list[RenderableType]:
         parts += [_quality_table(summary.quality), ""]
     if summary.rejected:
         parts += [_rejects_table(summary.rejected), ""]
+    if summary.drift.verdict == "drift":
+        parts += [Text(f"unlike earlier runs: {summary.drift.why}", style="bold red"), ""]
     return parts
 
 

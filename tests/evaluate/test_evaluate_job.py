@@ -184,7 +184,9 @@ def test_a_night_unlike_the_others_ends_in_exit_code_5(
             pq.write_table(pa.table({"text": texts}), folder / "a.parquet")
         ended.append(main(words))
     assert ended == [0, 5, 0], "in the third run there is nothing left to judge"
-    assert "tonight is unlike the 1 runs before: lengths moved by" in capsys.readouterr().err
+    assert (
+        "tonight is unlike earlier runs (1 compared): lengths moved by" in capsys.readouterr().err
+    )
     runs = sorted((tmp_path / "out").glob("_sentiment/runs/*/run.json"))
     told = [json.loads(path.read_text()) for path in runs]
     assert [run["outcome"] for run in told] == ["success", "drift", "success"]
