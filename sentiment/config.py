@@ -194,6 +194,12 @@ class EvaluateConfig(ScoreConfig):
     bootstrap: int = Field(
         1000, ge=0, le=100_000, description="Resamples behind the confidence intervals; 0 for none."
     )
+    parity_rows: int = Field(
+        0,
+        ge=0,
+        description="Rows, drawn at random, to generate for as model cards do, greedily and with "
+        "beams; adds loss and generated length. 0 for none.",
+    )
     mistakes: int = Field(20, ge=0, description="Most confident mistakes to list, by file and row.")
     show_text: bool = Field(False, description="Write the text of those mistakes to the report.")
     seed: int = Field(42, description="Seeds the resampling.")
@@ -204,6 +210,10 @@ class EvaluateConfig(ScoreConfig):
             raise ValueError("--label-column: is required; name the column with true labels")
         if self.score_column and not self.prediction_column:
             raise ValueError("--score-column needs --prediction-column")
+        if self.parity_rows and self.prediction_column:
+            raise ValueError(
+                "--parity-rows needs the model; labels of --prediction-column name none"
+            )
         if self.fit_calibration and self.prediction_column:
             raise ValueError(
                 "--fit-calibration needs the model; labels of --prediction-column name none"

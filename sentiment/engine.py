@@ -95,8 +95,13 @@ def default_batch_tokens(device_type: str) -> int:
     return 65536 if device_type == "cuda" else 4096
 
 
-def label_sequences(labels: Sequence[TokenIds], eos_id: int) -> list[TokenIds]:
+def label_sequences(
+    labels: Sequence[TokenIds], eos_id: int, *, ended: bool = False
+) -> list[TokenIds]:
     """Label token sequences, with `</s>` appended when one label is a prefix of another.
+
+    Args:
+        ended: Append it in any case.
 
     Raises:
         ModelError: A label has no tokens, or two labels are spelt alike.
@@ -106,7 +111,7 @@ def label_sequences(labels: Sequence[TokenIds], eos_id: int) -> list[TokenIds]:
     if len(set(labels)) < len(labels):
         raise ModelError("two label texts have the same tokens in this model's vocabulary")
     ambiguous = any(one != other and other[: len(one)] == one for one in labels for other in labels)
-    return [(*label, eos_id) for label in labels] if ambiguous else list(labels)
+    return [(*label, eos_id) for label in labels] if ambiguous or ended else list(labels)
 
 
 class Engine:
@@ -116,14 +121,17 @@ class Engine:
         network: The model, on its device, in its precision.
         labels: Token ids of each label, without `</s>`.
         batch_tokens: Tokens of a batch.
+        ended: Score `</s>` after every label, also where it decides nothing.
 
     Raises:
         ModelError: Labels that this vocabulary cannot spell or tell apart.
     """
 
-    def __init__(self, network: T5, labels: Sequence[TokenIds], *, batch_tokens: int) -> None:
+    def __init__(
+        self, network: T5, labels: Sequence[TokenIds], *, batch_tokens: int, ended: bool = False
+    ) -> None:
         self.network = network
-        spelt = label_sequences(labels, network.shape.eos_id)
+        spelt = label_sequences(labels, network.shape.eos_id, ended=ended)
         if any(token >= network.vocabulary for label in spelt for token in label):
             raise ModelError("a label text has tokens outside the model's vocabulary")
         self._decoder = network.decoder(LabelTrie.build(spelt, network.shape.start_id))

@@ -87,6 +87,8 @@ class Generator:
                 attention_mask=mask_BS,
                 max_new_tokens=self._max_new_tokens,
                 num_beams=self._num_beams,
+                # As the model cards do: an answer is a few tokens, later ones are no better.
+                early_stopping=self._num_beams > 1,
                 do_sample=False,
             )
         except device_faults() as error:

@@ -27,7 +27,7 @@ from sentiment.schema import SCORING_VERSION, digest
 from sentiment.scorer import ScorerPlan, check_model
 from sentiment.sink import Stamp
 from sentiment.source.storage import is_uri
-from sentiment.weights import ModelCard
+from sentiment.weights import ModelCard, find_model
 
 _PACKAGES = ("sentiment", "ray", "torch", "transformers", "pyarrow")
 
@@ -39,6 +39,24 @@ class Resolved:
     stamp: Stamp
     scorer: ScorerPlan
     pool: Pool
+
+
+def find_card(config: ScoreConfig) -> ModelCard:
+    """The model the settings ask for.
+
+    Raises:
+        ModelError: As `weights.find_model` does.
+    """
+    return find_model(
+        config.model,
+        revision=config.revision,
+        labels=config.labels,
+        template=config.template,
+        max_source_tokens=config.max_source_tokens,
+        long_text=config.long_text,
+        sha256=config.model_sha256,
+        allow_pickle=config.allow_pickle_weights,
+    )
 
 
 def resolve(config: ScoreConfig, card: ModelCard, cluster: LazyCluster) -> Resolved:

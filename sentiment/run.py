@@ -41,12 +41,11 @@ from sentiment.pool import resolve_pool
 from sentiment.progress import show_progress
 from sentiment.report.summary import Outcome, RunSummary, summarise, write_run
 from sentiment.report.terminal import print_summary
-from sentiment.resolve import Resolved, facts_of, resolve
+from sentiment.resolve import Resolved, facts_of, find_card, resolve
 from sentiment.schema import REJECTED_FOLDER, Footer, Shard, ShardIndex, Unit, added_columns
 from sentiment.sink import commit_rowless
 from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards
-from sentiment.weights import find_model
 
 _INDEX_THREADS = 16
 
@@ -76,16 +75,7 @@ def score(config: ScoreConfig, *, replay: bool = False) -> RunSummary:
         DriftError: Labels are unlike those of earlier runs; all is written.
     """
     started = time.perf_counter()
-    card = find_model(
-        config.model,
-        revision=config.revision,
-        labels=config.labels,
-        template=config.template,
-        max_source_tokens=config.max_source_tokens,
-        long_text=config.long_text,
-        sha256=config.model_sha256,
-        allow_pickle=config.allow_pickle_weights,
-    )
+    card = find_card(config)
     listing = list_shards(config.sources)
     for path in listing.skipped:
         _log.warning("%s: skipped, not a plain file of a known format", path)

@@ -23,9 +23,11 @@ from sentiment.calibration import Calibration, fit_calibration
 from sentiment.config import EvaluateConfig, ScoreConfig
 from sentiment.errors import OutputError, RejectedRowsError
 from sentiment.evaluate.figures import figures, mistakes, report_text
+from sentiment.evaluate.parity import compare_decoding
 from sentiment.evaluate.rows import given_rows, scored_rows
 from sentiment.labels import truth_map
 from sentiment.output import Output
+from sentiment.resolve import find_card
 from sentiment.run import score
 
 _SCORED_FOLDER = "scored"
@@ -39,6 +41,7 @@ class Evaluation:
         model: Name, digest and precision of the model; None where labels were given.
         figures: See `figures.figures`.
         mistakes: The wrong labels with the highest scores, by file and row.
+        parity: See `parity.compare_decoding`; None unless asked for.
         calibration: The temperature fitted on these rows, if one was asked for.
     """
 
@@ -48,6 +51,7 @@ class Evaluation:
     model: dict[str, Any] | None
     figures: dict[str, Any]
     mistakes: list[dict[str, Any]]
+    parity: dict[str, Any] | None = None
     calibration: Calibration | None = None
 
     @property
@@ -91,7 +95,8 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         figures=figures(
             rows, positive=config.positive_label, bootstrap=config.bootstrap, seed=config.seed
         ),
-        mistakes=mistakes(rows, config.mistakes),
+        mistakes=mistakes(rows if config.show_text else rows.drop(columns="text"), config.mistakes),
+        parity=_parity(rows, config, model),
         calibration=_fitted(rows, config, model),
     )
     output.write("evaluation.json", evaluation.to_json().encode())
@@ -120,6 +125,8 @@ def print_evaluation(evaluation: Evaluation, console: Console | None = None) -> 
     for one in evaluation.figures["by_length"] or []:
         name = f"{one['slice']} tokens"
         lines.append(f"{name:<24}{one['accuracy']:.4f} of {one['rows']:,}")
+    if evaluation.parity:
+        lines += _parity_lines(evaluation.parity)
     if evaluation.calibration:
         fitted = evaluation.calibration
         lines.append(
@@ -129,6 +136,21 @@ def print_evaluation(evaluation: Evaluation, console: Console | None = None) -> 
         )
     lines.append(f"evaluation  {evaluation.output.rstrip('/')}/evaluation.json")
     console.print(Text("\n".join(lines)), soft_wrap=True)
+
+
+def _parity_lines(parity: dict[str, Any]) -> list[str]:
+    lines = [
+        f"on {parity['rows']:,} of these rows: loss {parity['loss'] or float('nan'):.4f}, "
+        f"gen len {parity['gen_len']:.4f}",
+        f"{'labels scored':<24}{parity['labels']['accuracy']:.4f}",
+    ]
+    for name in ("greedy", "beams"):
+        one = parity[name]
+        lines.append(
+            f"{name:<24}{one['accuracy']:.4f}, {one['agreement']:.2%} as scored, "
+            f"{one['off_label']:.2%} no label"
+        )
+    return lines
 
 
 def _score(config: EvaluateConfig) -> tuple[RejectedRowsError | None, dict[str, Any]]:
@@ -156,6 +178,19 @@ def _score(config: EvaluateConfig) -> tuple[RejectedRowsError | None, dict[str, 
         f"{config.max_rejected:.2%}); the figures are about the others"
     )
     return problem, model
+
+
+def _parity(
+    rows: pd.DataFrame, config: EvaluateConfig, model: dict[str, Any] | None
+) -> dict[str, Any] | None:
+    if not config.parity_rows:
+        return None
+    assert model is not None, "the settings refuse to generate without a model"
+    known = rows[rows["truth"].notna()]
+    some = known.sample(min(config.parity_rows, len(known)), random_state=config.seed)
+    return compare_decoding(
+        find_card(config), some["text"].tolist(), some["truth"].tolist(), model["precision"]
+    )
 
 
 def _fitted(

@@ -90,8 +90,9 @@ def given_rows(config: EvaluateConfig) -> pd.DataFrame:
 def _of_output(output: Output, footer: Footer, config: EvaluateConfig) -> pd.DataFrame:
     label, score, _, tokens, truncated, file, row = added_columns(config.prefix).names
     assert config.label_column is not None
+    with_text = config.show_text or config.parity_rows > 0
     wanted = [config.label_column, label, score, tokens, truncated, file, row]
-    if config.show_text:
+    if with_text:
         wanted.append(config.text_column)
     with output.filesystem.open_input_file(output.path(footer.unit_id)) as source:
         parquet = pq.ParquetFile(source)
@@ -106,7 +107,7 @@ def _of_output(output: Output, footer: Footer, config: EvaluateConfig) -> pd.Dat
             "partition": footer.folder,
             "file": table.column(file).to_pylist(),
             "row": table.column(row).to_numpy(),
-            "text": table.column(config.text_column).to_pylist() if config.show_text else None,
+            "text": table.column(config.text_column).to_pylist() if with_text else None,
         }
     )
 

@@ -28,7 +28,7 @@ Outcome = Literal["success", "rejected", "unbalanced", "drift"]
 _METRICS_SCHEMA = pa.schema(
     [
         pa.field("run_id", pa.string()),
-        pa.field("finished_at", pa.timestamp("s", "UTC")),
+        pa.field("finished_at", pa.timestamp("ms", "UTC")),
         pa.field("model_digest", pa.string()),
         pa.field("partition", pa.string()),
         pa.field("group", pa.string()),

@@ -123,7 +123,7 @@ def test_a_source_is_scored_fitted_and_scored_again_with_the_fit(
 ) -> None:
     values = {
         "sources": [str(reviews)], "output": str(tmp_path / "out"), "model": str(tiny_model),
-        "precision": "fp32", "max_rejected": 0.05, "bootstrap": 20,
+        "precision": "fp32", "max_rejected": 0.05, "bootstrap": 20, "parity_rows": 4,
     }  # fmt: skip
     fitted = evaluate(
         EvaluateConfig(**values, fit_calibration=str(tmp_path / "c.json"), quiet=True)
@@ -134,6 +134,9 @@ def test_a_source_is_scored_fitted_and_scored_again_with_the_fit(
     assert fitted.calibration is not None
     assert fitted.model["digest"] == fitted.calibration.model_digest
     assert sum(one["rows"] for one in fitted.figures["by_length"]) == 64
+    assert fitted.parity is not None
+    assert fitted.parity["rows"] == 4
+    assert not any("text" in one for one in fitted.mistakes)
 
     words = ["evaluate", str(reviews), "--output", str(tmp_path / "out"), "--model"]
     words += [str(tiny_model), "--precision", "fp32", "--bootstrap", "0", "--quiet"]

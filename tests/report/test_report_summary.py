@@ -116,7 +116,7 @@ def test_metric_tables_of_any_runs_stack(tmp_path: Path, footers: list[Footer], 
     assert table.schema == pa.schema(
         [
             ("run_id", pa.string()),
-            ("finished_at", pa.timestamp("s", "UTC")),
+            ("finished_at", pa.timestamp("ms", "UTC")),
             ("model_digest", pa.string()),
             ("partition", pa.string()),
             ("group", pa.string()),

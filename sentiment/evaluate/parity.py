@@ -1,0 +1,114 @@
+"""Does it matter how a label is read off: label scoring against free generation by transformers.
+
+Takes texts with true labels and a model, gives loss, generated length, and how often the three ways
+agree with each other and with the truth. Knows no file but the model's.
+
+Model cards report a loss and a generated length, and generate in their own ways: greedily, or with
+four beams that stop early. Label scoring compares whole label texts instead, so where labels have
+unlike numbers of tokens the three can differ.
+
+Shapes: N rows, K labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sentiment.engine import (
+    Engine,
+    TokenIds,
+    default_batch_tokens,
+    default_device,
+)
+from sentiment.generation import Generator
+from sentiment.t5.linear import ResolvedPrecision
+from sentiment.tokenise import Tokeniser
+from sentiment.weights import ModelCard, load_network, load_t5
+
+_BEAMS: Final = 4
+_MAX_NEW_TOKENS: Final = 8  # no label text is longer; what goes on beyond is none
+
+
+def compare_decoding(
+    card: ModelCard,
+    texts: Sequence[str],
+    truth: Sequence[str],
+    precision: ResolvedPrecision,
+) -> dict[str, Any]:
+    """Score, and generate greedily and with beams; the same rows, model and precision.
+
+    Args:
+        card: The model.
+        texts: Reviews.
+        truth: True label of each.
+
+    Returns:
+        `rows`; `loss`, the mean cross-entropy in nats of a token of the true label text and its
+        `</s>`; `gen_len`, the mean tokens of a greedy answer, `</s>` included; for each way of
+        decoding the `accuracy`, and for the free ones `agreement` with label scoring and the share
+        of answers that are no label (`off_label`).
+    """
+    tokeniser = card.tokeniser()
+    label_ids = [tokeniser.label_ids(label) for label in card.labels]
+    ids = [encoded.ids for encoded in tokeniser.encode(texts)]
+    device = default_device()
+    batch_tokens = default_batch_tokens(device.type)
+    network = load_t5(card.folder, device=device, precision=precision)
+    engine = Engine(network, label_ids, batch_tokens=batch_tokens)
+    scored = [card.labels[k] for k in engine.score(ids).best_N]
+    ended = Engine(network, label_ids, batch_tokens=batch_tokens, ended=True)
+    found: dict[str, Any] = {
+        "rows": len(texts),
+        "loss": _loss(ended.score(ids).log_probs_NK, card.labels, truth, label_ids),
+        "labels": {"accuracy": _share(scored, truth)},
+    }
+    for name, beams in (("greedy", 1), ("beams", _BEAMS)):
+        generator = Generator(
+            load_network(card.folder, device=device),
+            precision=precision,
+            batch_tokens=batch_tokens,
+            max_new_tokens=_MAX_NEW_TOKENS,
+            num_beams=beams,
+        )
+        answers, _ = generator.generate(ids)
+        if name == "greedy":
+            found["gen_len"] = float(np.mean([len(answer) for answer in answers]))
+        said = _labels_of(answers, card.labels, label_ids, tokeniser)
+        found[name] = {
+            "accuracy": _share(said, truth),
+            "agreement": _share(said, scored),
+            "off_label": said.count(None) / len(said),
+        }
+    return found
+
+
+def _loss(
+    log_probs_NK: NDArray[np.float32],
+    labels: Sequence[str],
+    truth: Sequence[str],
+    label_ids: Sequence[TokenIds],
+) -> float | None:
+    """Mean over all target tokens, as training has it; rows of unknown labels have no target."""
+    place = {label: k for k, label in enumerate(labels)}
+    rows = [(n, place[label]) for n, label in enumerate(truth) if label in place]
+    tokens = sum(len(label_ids[k]) + 1 for _, k in rows)
+    return -float(sum(log_probs_NK[n, k] for n, k in rows)) / tokens if tokens else None
+
+
+def _labels_of(
+    answers: Sequence[TokenIds],
+    labels: Sequence[str],
+    label_ids: Sequence[TokenIds],
+    tokeniser: Tokeniser,
+) -> list[str | None]:
+    """The label whose text an answer is, or None."""
+    known = {tokeniser.decode(ids): label for ids, label in zip(label_ids, labels, strict=True)}
+    return [known.get(tokeniser.decode(answer)) for answer in answers]
+
+
+def _share(said: Sequence[str | None], expected: Sequence[str]) -> float:
+    return float(np.mean([one == other for one, other in zip(said, expected, strict=True)]))
