@@ -31,6 +31,7 @@ from sentiment.output import Output
 from sentiment.pipeline import Work, index_on_cluster, run_pipeline
 from sentiment.pool import resolve_pool
 from sentiment.progress import show_progress
+from sentiment.report.job import write_page
 from sentiment.report.summary import RunSummary, summarise, write_run
 from sentiment.report.terminal import print_summary
 from sentiment.resolve import Resolved, facts_of, resolve
@@ -103,6 +104,7 @@ def score(config: ScoreConfig, *, replay: bool = False) -> RunSummary:
         run={**facts_of(config, run), "gone": gone_facts(gone, config.on_deleted)},
     )
     write_run(output, summary, [*committed, *reused])
+    write_page(output, run_id)
     if not config.quiet:
         print_summary(summary)
     _settle(summary, uncovered, config)
