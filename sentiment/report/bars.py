@@ -158,7 +158,7 @@ def histogram(
     length, base = width - left - 8, height - 40
     draw = Drawing(key, width, height)
     scale = _count_axis(draw, max(counts, default=0), left, top, width - 8, base)
-    draw.up(10, (top + base) / 2, "rows")
+    draw.up(13, (top + base) / 2, "rows")
     step = length / max(len(counts), 1)
     for place, count in enumerate(counts):
         if count:
@@ -195,7 +195,7 @@ def confusion_grid(
     """True against predicted labels, shaded by the share of the true label's rows."""
     title = "Confusion: what was true, what was said"
     names = [shorten(label, 16) for label in labels]
-    left = 34 + max((len(name) for name in names), default=0) * CHAR_PX
+    left = 36 + max((len(name) for name in names), default=0) * CHAR_PX
     cell = max(_CELL_PX, min((NARROW_PX - left) / max(len(labels), 1), 110))
     top, high = 40, 46
     width = max(left + cell * len(labels) + 2, NARROW_PX)
@@ -203,7 +203,7 @@ def confusion_grid(
     draw.text(
         left + cell * len(labels) / 2, 13, "predicted label (rows, % of true)", "axis", "middle"
     )
-    draw.up(11, top + high * len(labels) / 2, "true label")
+    draw.up(13, top + high * len(labels) / 2, "true label")
     for place, (label, row) in enumerate(zip(labels, matrix, strict=True)):
         y, total = top + high * place, sum(row)
         x = left + cell * place

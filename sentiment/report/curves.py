@@ -147,7 +147,7 @@ def _share_axis(draw: Drawing, plane: _Plane, places: Sequence[float], title: st
         draw.line(plane.left, plane.y(tick), plane.right, plane.y(tick))
         digits = 0 if abs(tick * 100 - round(tick * 100)) < 1e-6 else 1
         draw.text(plane.left - 5, plane.y(tick) + 4, percent(tick, digits), anchor="end")
-    draw.up(10, (_TOP_PX + _BASE_PX) / 2, title)
+    draw.up(13, (_TOP_PX + _BASE_PX) / 2, title)
 
 
 def _dates(draw: Drawing, plane: _Plane, most: int) -> None:
@@ -253,7 +253,7 @@ def _throughput(
     draw.line(plane.left, _BASE_PX, plane.right, _BASE_PX, "base")
     points = [(plane.x(at), plane.y(speed)) for start, end, speed in steps for at in (start, end)]
     draw.curve(points, "line s2")
-    draw.up(10, (_TOP_PX + _BASE_PX) / 2, "rows per second")
+    draw.up(13, (_TOP_PX + _BASE_PX) / 2, "rows per second")
     draw.text(
         (plane.left + plane.right) / 2, _HEIGHT_PX - 6, "time since the start (s)", "axis", "middle"
     )

@@ -244,8 +244,12 @@ def _calibration(run: Run) -> str:
 def _devices(pool: dict[str, Any]) -> str:
     if "device_type" not in pool:
         return ""
-    names = {"actors_max": "actors at most", "cpus": "CPUs each", "gpus": "GPUs each"}
-    told = [f"{pool[key]:g} {name}" for key, name in names.items() if _is_number(pool.get(key))]
+    forms = {
+        "actors_max": "actors: up to {:g}",
+        "cpus": "CPUs each: {:g}",
+        "gpus": "GPUs each: {:g}",
+    }
+    told = [form.format(pool[key]) for key, form in forms.items() if _is_number(pool.get(key))]
     return ", ".join([str(pool["device_type"]), *told])
 
 

@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 
 # Average advance of a character at the charts' font size; labels are laid out before any browser
 # has measured them.
-CHAR_PX = 6.3
+CHAR_PX = 6.9
 
 # What XML cannot hold, escaped or not: control characters and lone surrogates.
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")

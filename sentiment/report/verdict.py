@@ -67,10 +67,12 @@ def judge(run: Run) -> Verdict:
 
 
 def _praise(run: Run) -> str:
-    told = ["every row is accounted for", "rejects are within their limit"]
+    told = ["every row is accounted for"]
+    if _rejects(run).level == "good":
+        told.append("rejects are within their limit")
     if run.drift is not None and run.drift.verdict == "steady":
         told.append("the labels are like those of earlier nights")
-    return f"{', '.join(told[:-1])} and {told[-1]}"
+    return " and ".join([", ".join(told[:-1]), told[-1]] if told[1:] else told)
 
 
 def _ledger(run: Run) -> Finding:

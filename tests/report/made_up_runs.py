@@ -53,6 +53,10 @@ def parts(total: int, weights: Sequence[float], draw: random.Random) -> list[int
     return found
 
 
+def ledger(expected: int, labelled: int, rejected: int, reused: int = 0) -> dict[str, int]:
+    return {"expected": expected, "labelled": labelled, "rejected": rejected, "reused": reused}
+
+
 def run(night: int = 0, **changes: Any) -> dict[str, Any]:
     """The values of a plain `run.json`: two labels, no true labels, nothing wrong."""
     draw = random.Random(night)
@@ -78,7 +82,7 @@ def run(night: int = 0, **changes: Any) -> dict[str, Any]:
         "versions": {"sentiment": "0.1.0", "ray": "2.60.0"},
         "gone": {"sources": 0, "files": 0, "rows": 0, "retired": False},
         "output": "s3://lake/scored",
-        "ledger": {"expected": 25_045, "labelled": 25_000, "rejected": 45, "reused": 0},
+        "ledger": ledger(25_045, 25_000, 45),
         "counts": counts(labels, rejected, night),
         "quality": None,
         "wall_sec": 256.5,
