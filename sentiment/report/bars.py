@@ -28,7 +28,7 @@ WIDE_PX = 760
 MOST_SERIES = 7
 OTHERS = "other labels"
 
-_CELL_PX = 52
+_CELL_PX = 60
 _LEVELS = 5  # shades of a confusion matrix
 _NAME_CHARS = 44
 
@@ -91,7 +91,7 @@ def _share_bars(
     width: int,
 ) -> Markup:
     beside = width > NARROW_PX  # names stand beside the bars where there is room, else above
-    left, step, high = (250, 28, 20) if beside else (0, 44, 20)
+    left, step, high = (270, 28, 20) if beside else (0, 44, 20)
     top, length = (4 if beside else 16), width - left - 8
     bottom = top + step * len(rows)
     draw = Drawing(key, width, bottom + 40)
@@ -104,7 +104,7 @@ def _share_bars(
     for place, (name, counts) in enumerate(rows):
         y, total = top + step * place, sum(counts.values())
         much = f"{total:,} rows"
-        shown = shorten(name, (30 if beside else _NAME_CHARS) - len(much))
+        shown = shorten(name, _NAME_CHARS - len(much) - (10 if beside else 0))
         if beside:
             draw.text(0, y + 14, shown, "name")
             draw.text(left - 12, y + 14, much, "tick", "end")
@@ -208,7 +208,7 @@ def confusion_grid(
         y, total = top + high * place, sum(row)
         x = left + cell * place
         draw.text(
-            x + cell / 2, top - 8, shorten(names[place], int(cell / CHAR_PX)), "name", "middle"
+            x + cell / 2, top - 8, shorten(names[place], int(cell / CHAR_PX) - 1), "name", "middle"
         )
         draw.text(left - 8, y + high / 2 + 4, names[place], "name", "end")
         for column, count in enumerate(row):

@@ -5,6 +5,7 @@ Takes figures in the order of time or score, gives `Chart`s. Knows no run and no
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,6 +31,7 @@ _BASE_PX = _HEIGHT_PX - 42
 _LEAST_SPAN = 0.2  # of a share axis: noise should not fill the picture
 _MOST_DOTS = 40  # of one line, before they run into each other
 _LABEL_GAP_PX = 13
+_DAY_SEC = 86400
 _END_CHARS = 14  # of a name at the end of its line
 _MOST_STEPS = 60  # of throughput
 
@@ -107,7 +109,11 @@ def _share_lines(
     room = min(max(len(shorten(name, _END_CHARS)) for name in shares) * CHAR_PX + 12, 110)
     times = [night.time.timestamp() for night in nights]
     # A single night stands in the middle of its day.
-    span = (times[0], times[-1]) if times[-1] > times[0] else (times[0] - 43200, times[0] + 43200)
+    span = (
+        (times[0], times[-1])
+        if times[-1] > times[0]
+        else (times[0] - _DAY_SEC / 2, times[0] + _DAY_SEC / 2)
+    )
     places = _share_ticks([share for values in shares.values() for share in values])
     plane = _Plane(50, width - room, span, (places[0], places[-1]))
     _share_axis(draw, plane, places, "share of labelled rows (%)")
@@ -151,14 +157,15 @@ def _share_axis(draw: Drawing, plane: _Plane, places: Sequence[float], title: st
 
 
 def _dates(draw: Drawing, plane: _Plane, most: int) -> None:
-    """Ticks of an axis of time, as days or, within two days, as hours."""
+    """Ticks of an axis of time: whole days apart, or hours within two days."""
     low, high = plane.x_range
-    form = "%H:%M" if high - low < 2 * 86400 else "%-d %b" if high - low < 300 * 86400 else "%b %Y"
-    for step in range(most):
-        at = low + (high - low) * step / (most - 1)
-        anchor = "start" if step == 0 else "end" if step == most - 1 else "middle"
-        text = _utc(at).strftime(form)
-        draw.text(plane.x(at), _BASE_PX + 16, text, anchor=anchor)
+    unit, form = (_DAY_SEC, "%-d %b") if high - low >= 2 * _DAY_SEC else (3600, "%H:%M")
+    step = math.ceil((high - low) / unit / (most - 1)) * unit
+    for count in range(most):
+        at = low + step * count
+        if at <= high:
+            anchor = "start" if count == 0 else "end" if high - at < step / 4 else "middle"
+            draw.text(plane.x(at), _BASE_PX + 16, f"{_utc(at):{form}}", anchor=anchor)
     draw.line(plane.left, _BASE_PX, plane.right, _BASE_PX, "base")
     first, last = f"{_utc(low):%-d %b %Y}", f"{_utc(high):%-d %b %Y}"
     title = f"end of the run (UTC), {first if first == last else f'{first} to {last}'}"

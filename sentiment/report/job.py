@@ -15,7 +15,8 @@ from sentiment.config import ReportConfig
 from sentiment.errors import OutputError, SentimentError
 from sentiment.output import Output
 from sentiment.report.page import render
-from sentiment.report.runs import Run, read_partitions, read_runs
+from sentiment.report.record import Run
+from sentiment.report.runs import read_partitions, read_runs
 from sentiment.schema import RUNS_FOLDER
 from sentiment.source.storage import descendant_uri, is_uri
 

@@ -19,11 +19,13 @@ from sentiment.report.bars import (
     time_bars,
 )
 from sentiment.report.curves import Night, reliability, share_lines, speeds, throughput
-from sentiment.report.runs import CountsPart, Partition, Run
+from sentiment.report.record import CountsPart, Run
+from sentiment.report.runs import Partition
 from sentiment.report.svg import Chart, compact, duration, percent, shorten
 
 MOST_PARTITIONS = 20
 TOP_FOLDER = "(top folder)"
+_LABELS_TOLD = 4  # in a sentence
 _LEAST_NIGHTS = 2  # one makes no line
 
 # In the order in which a row meets them.
@@ -79,6 +81,9 @@ def shares(counts: Mapping[str, int], series: Series) -> str:
     if not total:
         return "no labelled rows"
     told = [f"{name} {percent(rows / total)}" for name, rows in series.folded(counts).items()]
+    more = len(told) - _LABELS_TOLD
+    if more > 1:
+        told = [*told[:_LABELS_TOLD], f"{more} more"]
     return f"{', '.join(told)} of {total:,} rows"
 
 

@@ -26,7 +26,8 @@ from sentiment.report import job
 from sentiment.report.job import report, write_page
 from sentiment.report.page import REMEDIES, render
 from sentiment.report.pictures import MOST_PARTITIONS
-from sentiment.report.runs import Partition, Runs, parse_run, read_partitions
+from sentiment.report.record import parse_run
+from sentiment.report.runs import Partition, Runs, read_partitions
 from sentiment.schema import REASONS
 
 HOSTILE = (

@@ -8,7 +8,7 @@ from typing import Any
 import made_up_runs
 import pytest
 
-from sentiment.report.runs import parse_run
+from sentiment.report.record import parse_run
 from sentiment.report.verdict import Verdict, judge
 
 DRIFTED = {"name": "share of positive", "value": 0.3, "limit": 0.05, "drifted": True}
@@ -74,6 +74,14 @@ def test_not_to_be_used(changes: dict[str, Any], reason: str) -> None:
     found = verdict(**changes)
     assert (found.level, found.word) == ("bad", "Do not use yet")
     assert reason in found.headline
+
+
+def test_accuracy_is_told_but_not_judged() -> None:
+    quality = {"accuracy": 0.25, "labels": ["a", "b"], "confusion_matrix": [[1, 3], [0, 0]]}
+    found = verdict(quality=quality)
+    assert found.level == "good"
+    assert found.headline.endswith("; 25.0\N{NO-BREAK SPACE}% of known labels are right")
+    assert found.findings[-1].level == "open"
 
 
 def test_all_reasons_to_look_are_told() -> None:
