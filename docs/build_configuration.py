@@ -18,6 +18,7 @@ from pydantic_core import PydanticUndefined
 from sentiment.config import (
     EvaluateConfig,
     ReplayConfig,
+    ReportConfig,
     ScoreConfig,
     VerifyConfig,
 )
@@ -55,7 +56,7 @@ DECIDING = {
 def page() -> str:
     """The whole page."""
     parts = [INTRODUCTION]
-    for settings in (ScoreConfig, VerifyConfig, ReplayConfig, FinetuneConfig):
+    for settings in (ScoreConfig, ReportConfig, VerifyConfig, ReplayConfig, FinetuneConfig):
         parts.append(f"## `sentiment {settings.command}`\n")
         parts.append(f"{settings.__doc__}\n")
         parts.append(table(settings))

@@ -39,6 +39,7 @@ from sentiment.output import Output
 from sentiment.pipeline import Work, index_on_cluster, run_pipeline
 from sentiment.pool import resolve_pool
 from sentiment.progress import show_progress
+from sentiment.report.job import write_page
 from sentiment.report.summary import Outcome, RunSummary, summarise, write_run
 from sentiment.report.terminal import print_summary
 from sentiment.resolve import Resolved, facts_of, find_card, resolve
@@ -105,6 +106,7 @@ def score(config: ScoreConfig, *, replay: bool = False) -> RunSummary:
     outcome, problem = _outcome(summary, drift, uncovered, config)
     summary = replace(summary, outcome=outcome, drift=drift)
     write_run(output, summary, [*committed, *reused])
+    write_page(output, run_id)
     if not config.quiet:
         print_summary(summary)
     if problem is not None:

@@ -23,6 +23,7 @@ SCORE_LABELS = "sentiment score reviews/ --output scored/ --label-column label"
 EVALUATE = "sentiment evaluate reviews/ --output evaluation/"
 VERIFY = "sentiment verify scored/ --source reviews/"
 REPLAY = "sentiment replay scored/"
+REPORT = "sentiment report scored/"
 SUBMIT = (
     "ray job submit --working-dir . -- python jobs/score.py examples/reviews "
     "--output /tmp/scored --max-rejected 0.05"
@@ -58,7 +59,8 @@ def folder_with_reviews(tmp_path: Path) -> Path:
 def test_every_command_is_run() -> None:
     commands = {line for block in COMMANDS for line in block.strip().splitlines()}
     assert commands == {
-        "make demo", "make test", SCORE, SCORE_LABELS, EVALUATE, VERIFY, REPLAY, SUBMIT, FINETUNE,
+        "make demo", "make test", SCORE, SCORE_LABELS, EVALUATE, VERIFY, REPLAY, REPORT, SUBMIT,
+        FINETUNE,
     }  # fmt: skip
     assert len(PYTHON) == 1
 
@@ -109,6 +111,10 @@ def test_score_twice_then_from_python(folder_with_reviews: Path) -> None:
     replayed = run(REPLAY, folder_with_reviews)
     assert replayed.returncode == 0, replayed.stderr
     assert "131 rows = 130 labelled + 1 rejected + 0 reused" in replayed.stdout
+    reported = run(REPORT, folder_with_reviews)
+    assert reported.returncode == 0, reported.stderr
+    page = Path(reported.stdout.removeprefix("report").strip())
+    assert "130 labelled + 1 rejected + 0 reused" in page.read_text(encoding="utf-8")
     (folder_with_reviews / "from_readme.py").write_text(PYTHON[0])
     python = run(f"{sys.executable} from_readme.py", folder_with_reviews)
     assert python.returncode == 0, python.stderr

@@ -1,0 +1,140 @@
+"""Whether the labels of a run can be used, in one line and the checks behind it.
+
+Takes a run, gives a `Verdict`. Knows no page.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sentiment.report.record import QualityPart, Run
+from sentiment.report.svg import percent
+
+Level = Literal["good", "look", "bad", "open"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check.
+
+    Attributes:
+        level: good: as it should be; look: someone should look; bad: not to be used like this;
+            open: could not be checked.
+        name: What was checked.
+        text: What was found.
+        remedy: What to do about it.
+    """
+
+    level: Level
+    name: str
+    text: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The line on top of the page, and its reasons.
+
+    Attributes:
+        word: The line's first word or words, which say it all.
+    """
+
+    level: Level
+    word: str
+    headline: str
+    findings: tuple[Finding, ...]
+
+
+def judge(run: Run) -> Verdict:
+    """Judge a run by its ledger, its rejects, its likeness to earlier runs and its outcome."""
+    findings = [_ledger(run), _rejects(run), _drift(run)]
+    told = {finding.level for finding in findings}
+    if run.outcome not in (None, "success") and told <= {"good", "open"}:
+        findings.append(
+            Finding("look", "outcome", f"the run ended as “{run.outcome}”", "see the run's log")
+        )
+    if run.quality is not None:
+        findings.append(_accuracy(run.quality))
+    bad = [finding for finding in findings if finding.level == "bad"]
+    look = [finding for finding in findings if finding.level == "look"]
+    if bad:
+        return Verdict("bad", "Do not use yet", bad[0].text, tuple(findings))
+    if look:
+        reasons = " and ".join(finding.text for finding in look)
+        return Verdict("look", "Look before use", reasons, tuple(findings))
+    return Verdict("good", "Usable", _praise(run), tuple(findings))
+
+
+def _praise(run: Run) -> str:
+    told = ["every row is accounted for"]
+    if _rejects(run).level == "good":
+        told.append("rejects are within their limit")
+    if run.drift is not None and run.drift.verdict == "steady":
+        told.append("the labels are like those of earlier nights")
+    praise = " and ".join([", ".join(told[:-1]), told[-1]] if told[1:] else told)
+    if run.quality is None:
+        return praise
+    # Nobody has set a limit, so whoever reads this decides, and should not have to look for it.
+    return f"{praise}; {percent(run.quality.accuracy)} of known labels are right"
+
+
+def _ledger(run: Run) -> Finding:
+    ledger = run.ledger
+    done = ledger.labelled + ledger.rejected + ledger.reused
+    account = (
+        f"{ledger.labelled:,} labelled + {ledger.rejected:,} rejected + {ledger.reused:,} reused"
+    )
+    if not ledger.balanced or run.outcome == "unbalanced":
+        off = abs(ledger.expected - done)
+        what = f"{off:,} rows are {'missing' if done < ledger.expected else 'there too often'}"
+        return Finding(
+            "bad",
+            "ledger",
+            what if off else "folders are incomplete",
+            f"{ledger.expected:,} expected, {account}: run the same command again",
+        )
+    if not ledger.expected:
+        return Finding("look", "ledger", "the sources held no rows", "check the sources")
+    return Finding("good", "ledger", f"{ledger.expected:,} rows = {account}")
+
+
+def _rejects(run: Run) -> Finding:
+    rejected = sum(run.counts.rejected.values())
+    limit = (run.config or {}).get("max_rejected")
+    share = rejected / run.ledger.expected if run.ledger.expected else 0.0
+    text = f"{percent(share, 2)} of the rows were rejected"
+    if rejected and not sum(run.counts.labelled.values()):
+        return Finding("bad", "rejects", "every row was rejected", "see the reasons below")
+    if not isinstance(limit, int | float):
+        known: Level = "look" if run.outcome == "rejected" else "open"
+        return Finding(known, "rejects", text, "the limit of this run is not known")
+    if share > limit or run.outcome == "rejected":
+        return Finding(
+            "look", "rejects", f"{text}, the limit is {percent(limit, 2)}", "see the reasons below"
+        )
+    return Finding("good", "rejects", f"{text}, the limit is {percent(limit, 2)}")
+
+
+def _drift(run: Run) -> Finding:
+    drift = run.drift
+    if drift is None:
+        level: Level = "look" if run.outcome == "drift" else "open"
+        text = "the labels drifted" if level == "look" else "not compared with earlier runs"
+        return Finding(level, "drift", text)
+    drifted = [check.name for check in drift.checks if check.drifted]
+    if drift.verdict == "drift" or run.outcome == "drift" or drifted:
+        what = ", ".join(drifted[:3]) + (f" and {len(drifted) - 3} more" if drifted[3:] else "")
+        text = "the labels are unlike those of earlier nights" + (f" ({what})" if what else "")
+        return Finding("look", "drift", text, drift.why)
+    if drift.verdict == "steady":
+        text = f"like {len(drift.against)} earlier runs" if drift.against else "like earlier runs"
+        return Finding("good", "drift", text, drift.why)
+    return Finding("open", "drift", "not compared with earlier runs", drift.why)
+
+
+def _accuracy(quality: QualityPart) -> Finding:
+    """What is known of it; nobody has said how much would be enough."""
+    rows = sum(map(sum, quality.confusion_matrix))
+    text = f"{percent(quality.accuracy)} of {rows:,} rows with a true label are labelled right"
+    return Finding("open", "accuracy", text, "there is no limit to hold it against")
