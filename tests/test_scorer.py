@@ -30,6 +30,7 @@ from sentiment.schema import (
     REASON,
     SCORE,
     SCORE_SEC,
+    SCORER,
     STAGE,
     TOKENS,
 )
@@ -77,7 +78,7 @@ def test_a_block_comes_back_labelled(
 ) -> None:
     block = block_of(tiny_model, texts)
     out = scorer(block)
-    assert out.drop_columns([*ANSWERS, SCORE_SEC]).equals(block.drop_columns([IDS]))
+    assert out.drop_columns([*ANSWERS, SCORE_SEC, SCORER]).equals(block.drop_columns([IDS]))
     ids = [np.array(row, np.int32) for row in block.column(IDS).to_pylist()]
     tokeniser = Tokeniser(tiny_model, "{text}", 64, "head")
     expected = Engine(
