@@ -1,4 +1,4 @@
-"""The look into Ray Data: what it sees of a real pipeline is in test_run.py and test_telemetry.py."""
+"""The look into Ray Data; what it sees of a real one is in test_run.py and test_telemetry.py."""
 
 from __future__ import annotations
 
