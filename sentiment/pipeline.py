@@ -202,7 +202,8 @@ def _dataset(work: Work) -> ray.data.Dataset:
         dataset,
         Commit(work.output, work.stamp),
         # A commit takes a fraction of what scoring its unit took. Without a limit Ray starts a
-        # process for every commit that waits when the actors leave; it warns of one above the units.
+        # process for every commit that waits when the actors leave; of one with more than there are
+        # units it warns.
         compute=TaskPoolStrategy(size=min(len(work.units), max(2, pool.actors_max))),
         num_cpus=TASK_CPUS,
     )

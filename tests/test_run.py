@@ -175,7 +175,7 @@ def test_the_run_tells_where_its_time_went(scored: Run) -> None:
     told = scored.summary.run
     time = told["time"]
     assert list(time["phases"]) == [
-        "find model", "list and index", "try model", "plan", "start cluster", "start actors",
+        "find model", "list and index", "try model", "start cluster", "plan", "start actors",
         "score", "finish",
     ]  # fmt: skip
     assert sum(time["phases"].values()) == pytest.approx(scored.summary.wall_sec, rel=0.1)
