@@ -8,12 +8,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 # How torch's CPU allocator, the C++ library and cuBLAS put it.
 _OUT_OF_MEMORY: Final = ("not enough memory", "allocate memory", "bad_alloc", "ALLOC_FAILED")
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass
+class Fill:
+    """How full batches were, added up.
+
+    Attributes:
+        batches: Batches that were answered.
+        tokens: Tokens in them.
+        room_tokens: Tokens they had room for.
+    """
+
+    batches: int = 0
+    tokens: int = 0
+    room_tokens: int = 0
 
 
 class TokenBatcher:
@@ -25,10 +41,14 @@ class TokenBatcher:
 
     Args:
         batch_tokens: Most tokens of a batch; a longer row is a batch of its own.
+
+    Attributes:
+        fill: Of all batches so far.
     """
 
     def __init__(self, batch_tokens: int) -> None:
         self.batch_tokens = batch_tokens
+        self.fill = Fill()
 
     def run(
         self,
@@ -63,6 +83,7 @@ class TokenBatcher:
                 trouble = type(error).__name__
                 memory = _is_out_of_memory(error)
             else:
+                self._count(sum(lengths[row] for row in rows))
                 continue
             # Outside of `except`: the error's traceback holds the memory of the failed batch.
             if len(rows) == 1:
@@ -85,6 +106,11 @@ class TokenBatcher:
             tokens,
             self.batch_tokens,
         )
+
+    def _count(self, tokens: int) -> None:
+        self.fill.batches += 1
+        self.fill.tokens += tokens
+        self.fill.room_tokens += max(tokens, self.batch_tokens)
 
     def _cut(self, order: Sequence[int], lengths: Sequence[int]) -> list[list[int]]:
         batches: list[list[int]] = []

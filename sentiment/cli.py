@@ -23,6 +23,7 @@ from sentiment.config import (
 )
 from sentiment.errors import SentimentError
 from sentiment.finetune.config import FinetuneConfig
+from sentiment.logs import LogFormat, asked_for_json, configure_logging
 from sentiment.settings import JobConfig
 
 # Command, its configuration, and where its job lives: imported when it is asked for, so that
@@ -35,6 +36,9 @@ _JOBS: dict[str, tuple[type[JobConfig], str, str]] = {
     "replay": (ReplayConfig, "sentiment.replay", "replay"),
     "finetune": (FinetuneConfig, "sentiment.finetune.job", "finetune"),
 }
+
+
+_log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,31 +75,38 @@ def run_job(command: str, arguments: Sequence[str] | None = None) -> int:
     """
     settings, module, function = _JOBS[command]
     words = list(sys.argv[1:] if arguments is None else arguments)
+    log_format: LogFormat = "json" if asked_for_json(words) else "text"
     try:
         config = settings.load(words)
-        _configure_logging(quiet=getattr(config, "quiet", False))
+        log_format = getattr(config, "log_format", "text")
+        _configure_logging(log_format, quiet=getattr(config, "quiet", False))
         job: Callable[[JobConfig], object] = getattr(import_module(module), function)
         job(config)
     except SentimentError as error:
-        print(f"sentiment {command}: {error}", file=sys.stderr)
-        return error.exit_code
+        return _told(command, str(error), error.exit_code, log_format)
     except KeyboardInterrupt:
-        print(
-            f"sentiment {command}: interrupted; the same command goes on from here",
-            file=sys.stderr,
-        )
-        return 130
+        told = "interrupted; the same command goes on from here"
+        return _told(command, told, 130, log_format)
     return 0
 
 
-def _configure_logging(*, quiet: bool) -> None:
-    """A line per unit in job logs; on a terminal, where the bar tells the same, only warnings."""
+def _told(command: str, message: str, exit_code: int, log_format: LogFormat) -> int:
+    """Say why a command ends, as one line; give its exit code."""
+    line = f"sentiment {command}: {message}"
+    if log_format == "json":
+        configure_logging("json", quiet=True)  # where the settings were not even understood
+        _log.error("%s", line, extra={"fields": {"exit_code": exit_code}})
+    else:
+        print(line, file=sys.stderr)
+    return exit_code
+
+
+def _configure_logging(log_format: LogFormat, *, quiet: bool) -> None:
+    """Quieten libraries, then set up the log."""
     # Must be set before these libraries are imported.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
-    shown = logging.WARNING if quiet or sys.stderr.isatty() else logging.INFO
-    logging.getLogger("sentiment").setLevel(shown)
+    configure_logging(log_format, quiet=quiet)
 
 
 def _usage() -> str:

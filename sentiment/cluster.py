@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import ray
@@ -51,17 +51,25 @@ class LazyCluster:
     Args:
         address: As for `connect`.
         stack: Closes the connection at the end of the run.
+        timed: Opened around the joining or starting, to tell how long it took.
     """
 
-    def __init__(self, address: str | None, stack: ExitStack) -> None:
+    def __init__(
+        self,
+        address: str | None,
+        stack: ExitStack,
+        timed: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._address = address
         self._stack = stack
+        self._timed = timed
         self._connected: Cluster | None = None
 
     def get(self) -> Cluster:
         """The connected cluster."""
         if self._connected is None:
-            self._connected = self._stack.enter_context(connect(self._address))
+            with self._timed():
+                self._connected = self._stack.enter_context(connect(self._address))
         return self._connected
 
     def resources(self, local_gpus: int) -> Cluster:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sentiment.batching import TokenBatcher
+from sentiment.batching import Fill, TokenBatcher
 from sentiment.config import Precision
 from sentiment.errors import DeviceError, ModelError
 from sentiment.t5.decoder import LabelTrie
@@ -137,6 +137,11 @@ class Engine:
         self._decoder = network.decoder(LabelTrie.build(spelt, network.shape.start_id))
         self._labels = len(spelt)
         self._batcher = TokenBatcher(batch_tokens)
+
+    @property
+    def fill(self) -> Fill:
+        """How full batches were so far."""
+        return self._batcher.fill
 
     def score(self, ids: Sequence[Ids]) -> LabelScores:
         """Label log-probabilities of every row; a row that makes the model fail fails alone.

@@ -1,6 +1,6 @@
 """The Ray Data pipeline: read, tokenise, score, commit, one unit per block.
 
-Takes planned units, yields the footer of every unit as soon as it is committed. Knows how the
+Takes planned units, yields the receipt of every unit as soon as it is committed. Knows how the
 stages are wired and what Ray does to blocks; knows no details of any stage.
 
     read_datasource(ReviewShards) -> map(tokenise) -> map(Scorer, actor pool) -> map(commit)
@@ -25,11 +25,13 @@ from ray.exceptions import GetTimeoutError, RayError
 
 from sentiment.errors import SentimentError
 from sentiment.pool import TASK_CPUS, Pool
-from sentiment.schema import Footer, ShardIndex, Unit
+from sentiment.receipt import Receipt
+from sentiment.schema import ShardIndex, Unit
 from sentiment.scorer import Scorer, ScorerPlan
 from sentiment.sink import Stamp
 from sentiment.source.index import index_shard
-from sentiment.stages import FOOTER, Commit, Tokenise, read_block
+from sentiment.stages import Commit, Tokenise, read_block, receipts_of
+from sentiment.watch import Watch
 
 _OURS = re.compile(r"^ *sentiment\.errors\.(\w+): (.+)$", re.MULTILINE)
 _RAISED = re.compile(r"[\w.]*(Error|Exception|Exit|Interrupt)\b")
@@ -92,8 +94,11 @@ class ReviewShards(Datasource):
         ]
 
 
-def run_pipeline(work: Work) -> Iterator[Footer]:
-    """Score and commit all units; footers arrive in the order units finish.
+def run_pipeline(work: Work, watch: Watch | None = None) -> Iterator[Receipt]:
+    """Score and commit all units; receipts arrive in the order units finish.
+
+    Args:
+        watch: Gets to see the pipeline while it runs.
 
     Raises:
         SentimentError: A stage failed; what was committed stays and is reused by the next run.
@@ -104,12 +109,17 @@ def run_pipeline(work: Work) -> Iterator[Footer]:
     context.execution_options.preserve_order = False
     # Progress is ours to show.
     context.enable_progress_bars = False
+    if watch is not None:
+        context.custom_execution_callback_classes = [
+            *context.custom_execution_callback_classes,
+            watch,  # type: ignore[list-item]
+        ]
     context.execution_no_progress_timeout_s = work.no_progress_sec
     with ray.data.DataContext.current(context), _without_chatter():
         try:
             for batch in _dataset(work).iter_batches(batch_size=None, batch_format="pyarrow"):
                 assert isinstance(batch, pa.Table)
-                yield from map(Footer.from_json, batch.column(FOOTER).to_pylist())
+                yield from receipts_of(batch)
         except ExecutionTimeoutError as error:
             raise _stalled(error, work.no_progress_sec) from error
         except _FAILURES as error:
@@ -192,7 +202,8 @@ def _dataset(work: Work) -> ray.data.Dataset:
         dataset,
         Commit(work.output, work.stamp),
         # A commit takes a fraction of what scoring its unit took. Without a limit Ray starts a
-        # process for every commit that waits when the actors leave.
+        # process for every commit that waits when the actors leave; of one with more than there are
+        # units it warns.
         compute=TaskPoolStrategy(size=min(len(work.units), max(2, pool.actors_max))),
         num_cpus=TASK_CPUS,
     )

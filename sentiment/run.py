@@ -34,11 +34,13 @@ from sentiment.errors import (
 from sentiment.gone import find_gone, gone_facts, retire
 from sentiment.history import compare_with_earlier
 from sentiment.lease import hold
+from sentiment.live import LiveRun
+from sentiment.logs import name_run
 from sentiment.manifest import Plan, finish, mark_incomplete, plan_run
 from sentiment.output import Output
 from sentiment.pipeline import Work, index_on_cluster, run_pipeline
 from sentiment.pool import resolve_pool
-from sentiment.progress import show_progress
+from sentiment.receipt import Receipt
 from sentiment.report.job import write_page
 from sentiment.report.summary import Outcome, RunSummary, summarise, write_run
 from sentiment.report.terminal import print_summary
@@ -75,21 +77,30 @@ def score(config: ScoreConfig, *, replay: bool = False) -> RunSummary:
         RejectedRowsError: More rows were rejected than `max_rejected` allows; the rest is written.
         DriftError: Labels are unlike those of earlier runs; all is written.
     """
-    started = time.perf_counter()
+    started, run_id = time.perf_counter(), _run_id()
+    name_run(run_id)
+    live = LiveRun(run_id, config)
+    phases = live.account.phases
+    phases.enter("find model")
     card = find_card(config)
+    phases.enter("list and index")
     listing = list_shards(config.sources)
     for path in listing.skipped:
         _log.warning("%s: skipped, not a plain file of a known format", path)
-    output, run_id = Output.open(config.output), _run_id()
+    output = Output.open(config.output)
     with ExitStack() as stack:
-        cluster = LazyCluster(config.ray_address, stack)
+        timed = partial(phases.within, "start cluster")
+        cluster = LazyCluster(config.ray_address, stack, timed)
         indexes = _index(listing.shards, config, cluster)
         _check_columns(indexes, config)
+        phases.enter("try model")
         run = resolve(config, card, cluster)
+        phases.enter("plan")
         stack.enter_context(hold(output, run_id))
         plan = _plan(output, indexes, config, run, replay=replay)
         gone = find_gone(output, config.sources, listing.shards)
-        committed, uncovered = _execute(output, plan, config, run, cluster)
+        committed, uncovered = _execute(output, plan, config, run, cluster, live)
+        phases.enter("finish")
         _settle_gone(output, gone, config)
     reused = [footer for shard in plan.shards for footer in shard.reused]
     _warn_of_missing_truth(reused, config)
@@ -100,7 +111,11 @@ def score(config: ScoreConfig, *, replay: bool = False) -> RunSummary:
         committed=committed,
         reused=reused,
         wall_sec=time.perf_counter() - started,
-        run={**facts_of(config, run), "gone": gone_facts(gone, config.on_deleted)},
+        run={
+            **facts_of(config, run),
+            **live.facts(),
+            "gone": gone_facts(gone, config.on_deleted),
+        },
     )
     drift = compare_with_earlier(output, summary.scored, run.stamp.config_digest, config)
     outcome, problem = _outcome(summary, drift, uncovered, config)
@@ -172,7 +187,12 @@ def _plan(
 
 
 def _execute(
-    output: Output, plan: Plan, config: ScoreConfig, run: Resolved, cluster: LazyCluster
+    output: Output,
+    plan: Plan,
+    config: ScoreConfig,
+    run: Resolved,
+    cluster: LazyCluster,
+    live: LiveRun,
 ) -> tuple[list[Footer], list[str]]:
     """Commit everything the plan still lacks, and complete each folder with its last unit.
 
@@ -185,7 +205,7 @@ def _execute(
         if shard.rowless:
             index = shard.index
             footer = commit_rowless(output, run.stamp, index.shard, index.columns, index.damage)
-            _log_unit(footer)
+            live.add(Receipt(footer))
             done[footer.unit_id] = footer
     units = [(unit, _columns(shard.index)) for shard in plan.shards for unit in shard.units]
     missing = Counter(unit.shard.folder for unit, _ in units)
@@ -197,8 +217,7 @@ def _execute(
     for folder in folders:
         if not missing[folder]:
             complete(folder)
-    for footer in _scored(units, output, config, run, cluster):
-        _log_unit(footer)
+    for footer in _scored(units, output, config, run, cluster, live):
         done[footer.unit_id] = footer
         missing[footer.folder] -= 1
         if not missing[footer.folder]:
@@ -215,6 +234,7 @@ def _scored(
     config: ScoreConfig,
     run: Resolved,
     cluster: LazyCluster,
+    live: LiveRun,
 ) -> Iterator[Footer]:
     """Score units on the cluster; footers as they are committed."""
     if not units:
@@ -233,29 +253,12 @@ def _scored(
         no_progress_sec=config.no_progress_sec,
     )
     total = sum(unit.rows for unit, _ in units)
-    yield from show_progress(run_pipeline(work), total, quiet=config.quiet)
+    yield from live.follow(run_pipeline(work, live.watch), total)
 
 
 def _columns(index: ShardIndex) -> pa.Schema:
     assert index.columns is not None, "a shard that cannot be opened has no rows to plan"
     return index.columns
-
-
-def _log_unit(footer: Footer) -> None:
-    """A line per unit for job logs; a terminal shows a bar, and only warnings beside it."""
-    lost = footer.rejected and footer.rowless
-    level = logging.WARNING if lost else logging.INFO
-    reasons = ", ".join(f"{rows} {reason}" for reason, rows in footer.metrics["rejected"].items())
-    _log.log(
-        level,
-        "%s rows %d-%d: %d labelled, %d rejected%s",
-        footer.source_file,
-        footer.first_row,
-        footer.last_row,
-        footer.labelled,
-        footer.rejected,
-        f" ({reasons})" if reasons else "",
-    )
 
 
 def _settle_gone(output: Output, gone: Sequence[Footer], config: ScoreConfig) -> None:

@@ -50,6 +50,7 @@ SCORE: Final = "_sentiment_score"  # float32
 OFF_LABEL: Final = "_sentiment_off_label"  # float32
 # int32, only where processes died over rows of the block: how many did over a rejected row
 ATTEMPTS: Final = "_sentiment_attempts"
+SCORER: Final = "_sentiment_scorer"  # dictionary<string>: an `ActorNote` as JSON, as UNIT is
 # Seconds of the unit spent in each stage, spread evenly over its rows so that any slice adds up.
 READ_SEC: Final = "_sentiment_read_sec"
 TOKENISE_SEC: Final = "_sentiment_tokenise_sec"

@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
+from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sentiment.attempts import Attempts
+from sentiment.batching import Fill
 from sentiment.calibration import Calibration
 from sentiment.config import Precision
 from sentiment.engine import (
@@ -33,6 +35,7 @@ from sentiment.errors import ModelError
 from sentiment.gate import LIMITS, measure_drift
 from sentiment.generation import Generator
 from sentiment.output import Output
+from sentiment.receipt import ActorNote
 from sentiment.schema import (
     DETAIL,
     IDS,
@@ -41,6 +44,7 @@ from sentiment.schema import (
     REASON,
     SCORE,
     SCORE_SEC,
+    SCORER,
     STAGE,
 )
 from sentiment.t5.linear import ResolvedPrecision
@@ -91,7 +95,10 @@ class Scorer:
         # thread and calls it from another, and with two teams GNU's sees more threads than cores
         # and puts them to sleep after every product instead of spinning: a third of the speed.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scorer")
+        started = time.perf_counter()
         self._model = self._thread.submit(_Model, plan).result()
+        self._load_sec = time.perf_counter() - started
+        self._name = uuid4().hex
         self._attempts = None if output is None else Attempts(Output.open(output), "score")
 
     def __call__(self, block: pa.Table) -> pa.Table:
@@ -101,14 +108,29 @@ class Scorer:
             block: Rows with the IDS carrier; null where an earlier stage rejected the row.
 
         Returns:
-            The same rows in the same order without IDS, with LABEL, SCORE, OFF_LABEL and SCORE_SEC.
+            The same rows in the same order without IDS, with LABEL, SCORE, OFF_LABEL, SCORE_SEC and
+            SCORER.
         """
         return self._thread.submit(self._score, block).result()
 
     def _score(self, block: pa.Table) -> pa.Table:
+        before = replace(self._model.fill)
         if self._attempts is None:
-            return self._model.score(block)
-        return self._attempts.work_on_rows(block, self._model.score, "scoring_error")
+            scored = self._model.score(block)
+        else:
+            scored = self._attempts.work_on_rows(block, self._model.score, "scoring_error")
+        fill = self._model.fill
+        note = ActorNote(
+            actor=self._name,
+            load_sec=self._load_sec,
+            batches=fill.batches - before.batches,
+            batch_tokens=fill.tokens - before.tokens,
+            room_tokens=fill.room_tokens - before.room_tokens,
+        )
+        notes = pa.DictionaryArray.from_arrays(
+            pa.array(np.zeros(scored.num_rows, np.int32)), pa.array([note.to_json()])
+        )
+        return scored.append_column(SCORER, notes)
 
 
 class _Model:
@@ -138,6 +160,11 @@ class _Model:
                 max_new_tokens=plan.max_new_tokens,
                 num_beams=plan.num_beams,
             )
+
+    @property
+    def fill(self) -> Fill:
+        """How full batches were so far."""
+        return self._engine.fill
 
     def score(self, block: pa.Table) -> pa.Table:
         """Score one block, as `Scorer` says."""

@@ -7,6 +7,8 @@ and hundreds of megabytes. Knows no Ray.
 
 from __future__ import annotations
 
+import json
+import time
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -14,13 +16,15 @@ import pyarrow as pa
 
 from sentiment.attempts import READER_PATIENCE, Attempts, Part, tried
 from sentiment.output import Output
-from sentiment.schema import UNIT, Unit
+from sentiment.receipt import ActorNote, Receipt
+from sentiment.schema import SCORER, UNIT, Footer, Unit
 from sentiment.sink import Stamp, commit_block
 from sentiment.source.index import lost_unit, parts_of, read_unit
 from sentiment.tokenise import Tokeniser, tokenise_block
 
-# The one column of what the commit stage gives: footers as JSON.
+# The columns of what the commit stage gives: footers as JSON, and what the files do not tell.
 FOOTER: Final = "footer"
+BESIDE: Final = "beside"
 
 
 def read_block(unit: Unit, columns: pa.Schema, text_column: str, output: str) -> list[pa.Table]:
@@ -70,11 +74,38 @@ class Tokenise:
 
 @dataclass(frozen=True)
 class Commit:
-    """The commit stage: a scored block becomes files, its footers travel back to the driver."""
+    """The commit stage: a scored block becomes files, receipts travel back to the driver."""
 
     output: str
     stamp: Stamp
 
     def __call__(self, block: pa.Table) -> pa.Table:
+        started = time.perf_counter()
         footers = commit_block(Output.open(self.output), self.stamp, block)
-        return pa.table({FOOTER: pa.array([footer.to_json() for footer in footers], pa.string())})
+        # A block is one unit, but for those that Ray hands over without rows.
+        write_sec = (time.perf_counter() - started) / max(1, len(footers))
+        beside = json.dumps({"write_sec": write_sec, "note": _note(block)})
+        return pa.table(
+            {
+                FOOTER: pa.array([footer.to_json() for footer in footers], pa.string()),
+                BESIDE: pa.array([beside] * len(footers), pa.string()),
+            }
+        )
+
+
+def receipts_of(committed: pa.Table) -> list[Receipt]:
+    """What the commit stage gave, as the driver takes it."""
+    receipts = []
+    for footer, text in zip(
+        committed.column(FOOTER).to_pylist(), committed.column(BESIDE).to_pylist(), strict=True
+    ):
+        beside = json.loads(text)
+        note = None if beside["note"] is None else ActorNote.from_json(beside["note"])
+        receipts.append(Receipt(Footer.from_json(footer), beside["write_sec"], note))
+    return receipts
+
+
+def _note(block: pa.Table) -> str | None:
+    if not block.num_rows or SCORER not in block.column_names:
+        return None
+    return str(block.column(SCORER)[0].as_py())

@@ -74,6 +74,8 @@ def local_ray() -> Iterator[None]:
             _node_ip_address="127.0.0.1",
             log_to_driver=False,
             logging_level=logging.WARNING,
+            # Ten by default: test_telemetry waits for one.
+            _system_config={"metrics_report_interval_ms": 1000},
         )
     yield
     ray.shutdown()

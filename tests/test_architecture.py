@@ -23,8 +23,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("schema",),
     ("settings",),
     ("config",),
-    ("source", "tokenise", "t5", "batching", "metrics", "cluster", "pool", "progress"),
-    ("labels", "calibration", "drift"),
+    ("receipt",),
+    ("timing",),
+    ("source", "tokenise", "t5", "batching", "metrics", "cluster", "pool"),
+    ("labels", "calibration", "drift", "progress", "watch", "telemetry", "logs"),
+    ("live",),
     ("output",),
     ("history",),
     ("committed",),
@@ -49,7 +52,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 # Who may import the heavy libraries, at any depth of the file.
 TORCH_ROOMS = frozenset({"t5", "checkpoint", "weights", "engine", "generation", "finetune"})
-RAY_ROOMS = frozenset({"cluster", "pipeline", "finetune"})
+RAY_ROOMS = frozenset({"cluster", "telemetry", "pipeline", "finetune"})
 
 # What other rooms may take from transformers: tokenisers and configurations need no torch.
 TORCHLESS_TRANSFORMERS = re.compile(r"(Tokenizer(Fast|Base)?|Config|BatchEncoding)$")

@@ -291,3 +291,16 @@ def test_poison_and_little_memory_together_lose_no_row(
     job = Job(lengths, lambda rows: full(rows) or broken(rows))
     assert job.run(TokenBatcher(budget)) == dict.fromkeys(poison, "ValueError")
     job.assert_all_accounted_for()
+
+
+def test_the_fill_counts_answered_batches_and_their_room() -> None:
+    batcher = TokenBatcher(10)
+
+    def answer(rows: list[int]) -> None:
+        if 0 in rows and len(rows) > 1:
+            raise ValueError
+
+    # The longest row has a batch of its own; the others share one, which row 0 breaks up.
+    batcher.run([3, 4, 25, 3], answer, lambda *_: None)
+    fill = batcher.fill
+    assert (fill.batches, fill.tokens, fill.room_tokens) == (4, 35, 25 + 3 * 10)

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from sentiment.schema import REASONS, added_columns
+from sentiment.telemetry import METRICS
+from sentiment.timing import STARTING, Account
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(
@@ -33,6 +35,25 @@ def test_the_output_page_names_every_column_and_reason() -> None:
     text = (ROOT / "docs" / "output.md").read_text(encoding="utf-8")
     for name in [*added_columns("sentiment").names, *REASONS]:
         assert f"`{name}`" in text, name
+
+
+def test_the_observability_page_has_every_metric_with_its_kind_and_tags() -> None:
+    text = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
+    for metric in METRICS:
+        tags = " ".join(f"`{tag}`" for tag in metric.tags)
+        row = f"| `{metric.name}` | {metric.kind} | {tags} |".replace("|  |", "| |")
+        assert row in text, row
+    named = set(re.findall(r"^\| `(sentiment_\w+)`", text, flags=re.MULTILINE))
+    assert named == {metric.name for metric in METRICS}
+
+
+def test_the_observability_page_has_every_phase_and_field_of_the_account() -> None:
+    text = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
+    source = (ROOT / "sentiment" / "run.py").read_text(encoding="utf-8")
+    phases = re.findall(r'phases\.(?:enter\(|within, )"([^"]+)"', source)
+    assert len(phases) == 6
+    for name in [*phases, STARTING, "score", *Account().to_json()]:
+        assert f"| `{name}` |" in text, name
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))

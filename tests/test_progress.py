@@ -1,19 +1,40 @@
-"""A bar on a terminal, nothing elsewhere; every footer passes through."""
+"""Lines on a terminal, a line now and then in a log, nothing for whoever wants quiet."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import json
+import logging
+import time
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from sentiment import progress
-from sentiment.schema import Footer
+from sentiment.progress import fields_of, show_progress, told
+from sentiment.receipt import Sight
+from sentiment.timing import Figures
+
+SIGHT = Sight({"read and tokenise": 2000, "score": 1200}, actors=2, starting=1)
 
 
-def footer(first: int) -> Footer:
-    return Footer(f"u{first}", "f", "fp", first, first + 9, 8, 2, "m", "c", "v")
+def figures(**changes: Any) -> Figures:
+    values: dict[str, Any] = {
+        "total_rows": 2000,
+        "rows": 1000,
+        "rejected": 3,
+        "tokens": 50_000,
+        "rows_per_sec": 12.3,
+        "tokens_per_sec": 615.0,
+        "left_sec": 3725.0,
+        "sight": SIGHT,
+        "stage_rates": {"read and tokenise": 90.0, "score": 14.0},
+    }
+    return Figures(**{**values, **changes})
+
+
+EARLY = figures(rows=0, rejected=0, rows_per_sec=0.0, tokens_per_sec=0.0, left_sec=None, sight=None)
 
 
 class Terminal(io.StringIO):
@@ -27,37 +48,110 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(progress.sys, "stderr", screen)
     monkeypatch.setattr(
-        progress, "Console", lambda **_: Console(file=screen, force_terminal=True, width=100)
+        progress, "Console", lambda **_: Console(file=screen, force_terminal=True, width=140)
     )
     return screen
 
 
-def test_a_terminal_sees_rows_and_gets_its_line_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_sees_the_run_and_its_stages_and_gets_its_lines_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     screen = terminal(monkeypatch)
-    footers = [footer(0), footer(10)]
-    assert list(progress.show_progress(footers, 20, quiet=False)) == footers
-    assert "20/20" in screen.getvalue()
-    assert "scoring" in screen.getvalue()
-    assert screen.getvalue().endswith("\x1b[2K"), "the line is not cleared"
+    with show_progress(figures, "auto"):
+        pass
+    shown = screen.getvalue()
+    for part in ("scoring", "1,000/2,000 rows", "12 rows/s 615 tokens/s", "1:02:05 left"):
+        assert part in shown
+    for part in ("2 actors (+1 starting)", "3 rejected", "2,000 rows", "1,200 rows", "14 rows/s"):
+        assert part in shown
+    # Reading is through: its speed would only seem to fall.
+    assert "90 rows/s" not in shown
+    assert shown.endswith("\x1b[2K"), "the lines are not cleared"
+
+
+def test_a_terminal_sees_nothing_made_up_before_the_first_unit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = terminal(monkeypatch)
+    with show_progress(lambda: EARLY, "auto"):
+        pass
+    shown = screen.getvalue()
+    assert "starting" in shown
+    assert "0/2,000 rows" in shown
+    for part in ("rows/s", "left", "actor", "rejected"):
+        assert part not in shown
 
 
 def test_quiet_shows_nothing_even_there(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = terminal(monkeypatch)
-    assert list(progress.show_progress([footer(0)], 10, quiet=True)) == [footer(0)]
+    with show_progress(figures, "quiet"):
+        pass
     assert screen.getvalue() == ""
 
 
-def test_a_log_file_sees_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    assert list(progress.show_progress([footer(0)], 10, quiet=False)) == [footer(0)]
+def test_a_log_gets_a_line_now_and_then_while_nothing_is_committed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(progress, "LOG_EVERY_SEC", 0.01)
+    caplog.set_level(logging.INFO, "sentiment.progress")
+    with show_progress(figures, "auto"):
+        deadline = time.monotonic() + 20
+        while len(caplog.records) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    lines = len(caplog.records)
+    time.sleep(0.05)
+    assert len(caplog.records) == lines, "it goes on after the run"
+    assert caplog.records[0].message == told(figures())
+    assert caplog.records[0].fields == fields_of(figures())
+
+
+def test_log_lines_come_on_a_terminal_where_they_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    screen = terminal(monkeypatch)
+    monkeypatch.setattr(progress, "LOG_EVERY_SEC", 0.01)
+    caplog.set_level(logging.INFO, "sentiment.progress")
+    with show_progress(figures, "log"):
+        deadline = time.monotonic() + 20
+        while not caplog.records:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    assert screen.getvalue() == ""
+
+
+def test_a_short_run_has_no_line_in_its_log(
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "sentiment.progress")
+    with show_progress(figures, "auto"):
+        pass
     assert capfd.readouterr() == ("", "")
+    assert caplog.records == []
+
+
+def test_the_line_of_a_log() -> None:
+    assert told(figures()) == (
+        "1,000 of 2,000 rows (50%), 12 rows/s, 615 tokens/s, 1:02:05 left, "
+        "2 actors (+1 starting), 3 rejected, read and tokenise 2,000 rows, score 1,200 rows at 14/s"
+    )
+    assert told(EARLY) == "0 of 2,000 rows (0%), 0 rejected"
+
+
+def test_the_fields_of_a_log_line_are_plain_json() -> None:
+    assert json.loads(json.dumps(fields_of(figures())))["stage_rows"] == dict(SIGHT.rows)
+    assert fields_of(EARLY)["actors"] is None
+
+
+@pytest.mark.parametrize(
+    ("left_sec", "shown"), [(0.4, "0:00"), (59.6, "1:00"), (3599, "59:59"), (36000, "10:00:00")]
+)
+def test_time_left_reads_like_a_clock(left_sec: float, shown: str) -> None:
+    assert f", {shown} left," in told(figures(left_sec=left_sec))
 
 
 def test_a_failure_on_the_way_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal(monkeypatch)
-
-    def failing() -> Iterator[Footer]:
-        yield footer(0)
+    screen = terminal(monkeypatch)
+    with pytest.raises(OSError, match="gone"), show_progress(figures, "auto"):
         raise OSError("gone")
-
-    with pytest.raises(OSError, match="gone"):
-        list(progress.show_progress(failing(), 10, quiet=False))
+    assert screen.getvalue().endswith("\x1b[2K")

@@ -171,6 +171,32 @@ def test_the_run_is_told_in_files(scored: Run) -> None:
     )
 
 
+def test_the_run_tells_where_its_time_went(scored: Run) -> None:
+    told = scored.summary.run
+    time = told["time"]
+    assert list(time["phases"]) == [
+        "find model", "list and index", "try model", "start cluster", "plan", "start actors",
+        "score", "finish",
+    ]  # fmt: skip
+    assert sum(time["phases"].values()) == pytest.approx(scored.summary.wall_sec, rel=0.1)
+    assert told["started_at"] <= told["finished_at"]
+    assert {stage: one["rows"] for stage, one in time["stages"].items()} == dict.fromkeys(
+        ("read", "tokenise", "score", "write"), 326
+    )
+    assert all(one["sec"] > 0 for one in time["stages"].values())
+    # The footer is inside of the file, and so knows only what came before the writing.
+    assert time["stages"]["write"]["sec"] > scored.summary.counts["stage_sec"]["write"]
+    # Ray Data still shows its actors: without them these are null.
+    assert time["model_load_sec"] > 0
+    assert time["actor_sec"] > time["model_load_sec"]
+    assert 0 <= time["wait_sec"] < time["actor_sec"]
+    first, last = time["timeline"][0], time["timeline"][-1]
+    assert (first["rows"], last["rows"], last["rejected"]) == (0, 326, 6)
+    assert last["sec"] <= scored.summary.wall_sec
+    tokens = sum(one["tokens"] for one in scored.summary.counts["labels"].values())
+    assert last["tokens"] == tokens
+
+
 def test_footers_agree_with_the_summary(scored: Run) -> None:
     footers = [footer_of(path) for path in data_files(scored.output)]
     assert sum(one.labelled for one in footers) == 320

@@ -22,6 +22,7 @@ from sentiment.errors import DeviceError, ModelError
 from sentiment.finetune.network import new_network
 from sentiment.finetune.vocabulary import train_vocabulary
 from sentiment.generation import Generator
+from sentiment.receipt import ActorNote
 from sentiment.schema import (
     DETAIL,
     IDS,
@@ -30,6 +31,7 @@ from sentiment.schema import (
     REASON,
     SCORE,
     SCORE_SEC,
+    SCORER,
     STAGE,
     TOKENS,
 )
@@ -77,7 +79,7 @@ def test_a_block_comes_back_labelled(
 ) -> None:
     block = block_of(tiny_model, texts)
     out = scorer(block)
-    assert out.drop_columns([*ANSWERS, SCORE_SEC]).equals(block.drop_columns([IDS]))
+    assert out.drop_columns([*ANSWERS, SCORE_SEC, SCORER]).equals(block.drop_columns([IDS]))
     ids = [np.array(row, np.int32) for row in block.column(IDS).to_pylist()]
     tokeniser = Tokeniser(tiny_model, "{text}", 64, "head")
     expected = Engine(
@@ -92,6 +94,23 @@ def test_a_block_comes_back_labelled(
     np.testing.assert_allclose(out.column(OFF_LABEL).to_numpy(), expected.off_label_N, atol=1e-4)
     assert [str(out.schema.field(name).type) for name in ANSWERS] == ["string", "float", "float"]
     assert all(second > 0 for second in out.column(SCORE_SEC).to_pylist())
+
+
+def test_a_scorer_tells_of_itself_with_every_block(
+    scorer: Scorer, tiny_model: Path, texts: list[str | None]
+) -> None:
+    block = block_of(tiny_model, texts)
+    blocks = [scorer(block), scorer(block), Scorer(plan_of(tiny_model))(block)]
+    notes = []
+    for out in blocks:
+        [note] = out.column(SCORER).unique().to_pylist()
+        notes.append(ActorNote.from_json(note))
+    first, again, other = notes
+    assert again == first, "counts of a block, not of all so far"
+    assert other.actor != first.actor
+    assert 0 < first.load_sec < 60
+    distinct = {tuple(row) for row in block.column(IDS).to_pylist()}
+    assert first.batch_tokens == sum(map(len, distinct)) <= first.room_tokens
 
 
 def test_rejected_rows_pass_untouched(

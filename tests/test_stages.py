@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,22 @@ import tiny_models
 from sentiment import stages
 from sentiment.attempts import READER_PATIENCE
 from sentiment.output import Output
-from sentiment.schema import ATTEMPTS, ATTEMPTS_FOLDER, REASON, ROW, ROW_END, UNIT, Unit
+from sentiment.receipt import ActorNote
+from sentiment.schema import (
+    ATTEMPTS,
+    ATTEMPTS_FOLDER,
+    REASON,
+    ROW,
+    ROW_END,
+    SCORER,
+    UNIT,
+    Footer,
+    Unit,
+)
+from sentiment.sink import Stamp
 from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards
-from sentiment.stages import Tokenise, read_block
+from sentiment.stages import Commit, Tokenise, read_block, receipts_of
 from sentiment.tokenise import Tokeniser
 from sentiment.weights import BUILTIN_FOLDER
 
@@ -132,3 +145,26 @@ def test_reading_leaves_no_marker(tmp_path: Path) -> None:
     [block] = read_block(unit, columns, "text", str(tmp_path / "out"))
     assert block.num_rows == 10
     assert Output.open(str(tmp_path / "out")).list_tree(ATTEMPTS_FOLDER) == []
+
+
+def test_a_commit_sends_a_receipt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    committed: list[pa.Table] = []
+    footers = [Footer("u1", "f", "fp", 0, 1, 2, 0, "m", "c", "v")]
+
+    def commit_block(_: Output, __: Stamp, block: pa.Table) -> list[Footer]:
+        committed.append(block)
+        time.sleep(0.02)
+        return footers if block.num_rows else []
+
+    monkeypatch.setattr(stages, "commit_block", commit_block)
+    commit = Commit(str(tmp_path), Stamp("m", "c", "v", "sentiment"))
+    note = ActorNote("a", 2.5, 3, 100, 120)
+    block = pa.table({"text": ["x", "y"], SCORER: [note.to_json()] * 2})
+    [receipt] = receipts_of(commit(block))
+    assert (receipt.footer, receipt.note) == (footers[0], note)
+    assert 0.02 <= receipt.write_sec < 20
+    # Ray may call with a block that has neither rows nor our columns.
+    assert receipts_of(commit(pa.table({}))) == []
+    [unnoted] = receipts_of(commit(block.drop_columns([SCORER])))
+    assert unnoted.note is None
+    assert len(committed) == 3

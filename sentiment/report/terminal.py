@@ -39,7 +39,10 @@ def print_summary(summary: RunSummary, console: Console | None = None) -> None:
 
 
 def _parts(summary: RunSummary) -> list[RenderableType]:
-    parts: list[RenderableType] = ["", _ledger_line(summary), ""]
+    parts: list[RenderableType] = ["", _ledger_line(summary)]
+    if "time" in summary.run:
+        parts.append(_time_line(summary.run["time"], summary.wall_sec))
+    parts.append("")
     if summary.labelled:
         parts += [_labels_table(summary), ""]
     if summary.quality:
@@ -63,6 +66,20 @@ def _ledger_line(summary: RunSummary) -> Text:
     if ledger.labelled + ledger.rejected:
         text.append(f"   {summary.wall_sec:.1f} s, {summary.rows_per_sec:,.0f} rows/s", style="dim")
     return text
+
+
+def _time_line(time: Mapping[str, Any], wall_sec: float) -> Text:
+    """Where the time went: what took more than a hundredth of it."""
+    parts = []
+    for name, sec in time["phases"].items():
+        if sec < wall_sec / 100:
+            continue
+        busy = ""
+        if name == "score" and time["wait_sec"] is not None:
+            scored_sec = time["stages"]["score"]["sec"]
+            busy = f" (actors busy {scored_sec / (scored_sec + time['wait_sec']):.0%})"
+        parts.append(f"{name} {sec:.1f} s{busy}")
+    return Text(f"time  {', '.join(parts)}", style="dim")
 
 
 def _labels_table(summary: RunSummary) -> Table:

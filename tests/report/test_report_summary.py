@@ -153,6 +153,18 @@ def test_the_terminal_shows_the_ledger_labels_rejects_and_places() -> None:
     assert "this run  out/_sentiment/runs/run-1\n" in shown
 
 
+def test_the_terminal_says_where_the_time_went() -> None:
+    time = {
+        "phases": {"find model": 0.001, "start cluster": 0.5, "score": 1.4, "finish": 0.1},
+        "stages": {"score": {"sec": 0.9, "rows": 3}},
+        "wait_sec": 0.1,
+    }
+    shown = printed(summary(footer(["a"]), run={"time": time}))
+    assert "time  start cluster 0.5 s, score 1.4 s (actors busy 90%), finish 0.1 s\n" in shown
+    unseen = printed(summary(footer(["a"]), run={"time": {**time, "wait_sec": None}}))
+    assert "score 1.4 s, finish" in unseen
+
+
 def test_the_terminal_shows_quality_where_labels_are_known() -> None:
     shown = printed(summary(footer(["a", "b", "b"], truth=["a", "a", "b"])))
     assert "said a" in shown

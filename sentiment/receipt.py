@@ -1,0 +1,76 @@
+"""What the driver hears of a run: receipts of committed units, sights of the cluster.
+
+Takes nothing, gives shapes. Task workers import it, so it is light. Knows no stage.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from sentiment.schema import Footer
+
+
+@dataclass(frozen=True)
+class ActorNote:
+    """What a scoring actor says of itself with every unit.
+
+    Attributes:
+        actor: Tells actors apart; new for every process.
+        load_sec: Seconds from the start of loading the model until it could score.
+        batches: Batches of this unit.
+        batch_tokens: Tokens in them: truncated, and each distinct text once.
+        room_tokens: Tokens they had room for.
+    """
+
+    actor: str
+    load_sec: float
+    batches: int
+    batch_tokens: int
+    room_tokens: int
+
+    def to_json(self) -> str:
+        """The note as one line of JSON, as it travels in the SCORER carrier."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> ActorNote:
+        """Inverse of `to_json`."""
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What the commit of a unit sends to the driver.
+
+    Attributes:
+        footer: As the committed file has it.
+        write_sec: Seconds of the whole commit. The footer cannot know: it is inside of the file.
+        note: From the actor that scored it; None where none did.
+    """
+
+    footer: Footer
+    write_sec: float = 0.0
+    note: ActorNote | None = None
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What the cluster is doing at one moment.
+
+    Attributes:
+        rows: Rows that each stage has finished, by its name, in the order of the flow.
+        actors: Actors that can score.
+        starting: Actors that load their model, or wait for a machine.
+    """
+
+    rows: Mapping[str, int]
+    actors: int
+    starting: int
+
+
+def tokens_of(footer: Footer) -> int:
+    """Tokens of a unit's labelled rows, before truncation."""
+    labels = footer.metrics.get("labels", {})
+    return sum(int(values["tokens"]) for values in labels.values())

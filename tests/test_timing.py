@@ -1,0 +1,171 @@
+"""Phases that leave no gap, rates of the last minutes, and the account of a run."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sentiment.receipt import ActorNote, Receipt, Sight, tokens_of
+from sentiment.schema import Footer
+from sentiment.timing import Account, Phases, Rate, Timeline
+
+
+class Clock:
+    """Time that passes when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def wait(self, sec: float) -> None:
+        self.now += sec
+
+
+def receipt(
+    labelled: int, rejected: int = 0, score_sec: float = 0.0, actor: str | None = None
+) -> Receipt:
+    counts = {
+        "labels": {"good": {"rows": labelled, "tokens": 10 * labelled}},
+        "rejected": {"null_text": rejected},
+        "stage_sec": {"read": 0.5, "tokenise": 0.25, "score": score_sec, "write": 0.001},
+    }
+    rows = labelled + rejected
+    footer = Footer("u", "f", "fp", 0, rows - 1, labelled, rejected, "m", "c", "v", counts)
+    note = None if actor is None else ActorNote(actor, 3.0, 1, 10, 20)
+    return Receipt(footer, 0.125, note)
+
+
+def test_phases_add_up_to_the_run_in_the_order_they_were_entered() -> None:
+    clock = Clock()
+    phases = Phases(clock)
+    phases.enter("find model")
+    clock.wait(2)
+    phases.enter("plan")
+    clock.wait(1)
+    with phases.within("start cluster"):
+        clock.wait(5)
+    clock.wait(3)
+    assert phases.seconds() == {"find model": 2, "plan": 4, "start cluster": 5}
+    clock.wait(1)
+    assert phases.seconds()["plan"] == 5
+
+
+def test_a_phase_that_fails_still_counts() -> None:
+    clock = Clock()
+    phases = Phases(clock)
+    phases.enter("plan")
+
+    def fail() -> None:
+        clock.wait(5)
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"), phases.within("start cluster"):
+        fail()
+    clock.wait(1)
+    assert phases.seconds() == {"plan": 1, "start cluster": 5}
+
+
+def test_a_rate_is_that_of_the_last_two_minutes() -> None:
+    rate = Rate(0, 0)
+    rate.add(100, 1000)
+    assert rate.per_sec(100) == (10,)
+    rate.add(200, 1100)
+    # The sample at 100 s is the last that is older than two minutes.
+    assert rate.per_sec(300) == (0.5,)
+
+
+def test_a_rate_falls_while_nothing_comes() -> None:
+    rate = Rate(0, 0, 0)
+    rate.add(10, 100, 20)
+    assert rate.per_sec(10) == (10, 2)
+    assert rate.per_sec(50) == (2, 0.4)
+
+
+@given(st.integers(0, 2000))
+def test_a_timeline_keeps_its_ends_and_few_points(count: int) -> None:
+    timeline = Timeline()
+    for n in range(count):
+        timeline.add({"sec": n})
+    seconds = [point["sec"] for point in timeline.points()]
+    assert len(seconds) <= 200
+    assert seconds == sorted(set(seconds))
+    assert (seconds[:1], seconds[-1:]) == (([0], [count - 1]) if count else ([], []))
+    # Evenly spread, but for the last.
+    assert len({after - one for one, after in pairwise(seconds[:-1])}) <= 1
+
+
+def test_the_account_of_a_night() -> None:
+    clock = Clock()
+    account = Account(clock)
+    account.phases.enter("plan")
+    account.add(receipt(0, rejected=1))  # a file that cannot be opened
+    clock.wait(2)
+    account.begin(rows=30)
+    clock.wait(4)
+    account.saw(Sight({"score": 0}, actors=0, starting=2))
+    clock.wait(4)
+    account.saw(Sight({"score": 0}, actors=2, starting=0))
+    clock.wait(10)
+    account.add(receipt(18, rejected=2, score_sec=8, actor="a"))
+    account.saw(Sight({"score": 20}, actors=1, starting=0))
+    clock.wait(5)
+    account.add(receipt(10, score_sec=4, actor="b"))
+    account.add(receipt(0, actor="b"))
+    account.end()
+    account.phases.enter("finish")
+    clock.wait(1)
+    told = account.to_json()
+    assert told["phases"] == {"plan": 2, "start actors": 8, "score": 15, "finish": 1}
+    assert told["stages"] == {
+        "read": {"sec": 2.0, "rows": 31},
+        "tokenise": {"sec": 1.0, "rows": 31},
+        "score": {"sec": 12, "rows": 31},
+        "write": {"sec": 0.5, "rows": 31},
+    }
+    # Two actors for ten seconds, one for five; each loaded its model for three before.
+    assert told["model_load_sec"] == 6
+    assert told["wait_sec"] == 25 - 12
+    assert told["actor_sec"] == 25 + 6
+    assert told["timeline"] == [
+        {"sec": 0, "rows": 1, "tokens": 0, "rejected": 1},
+        {"sec": 2, "rows": 1, "tokens": 0, "rejected": 1},
+        {"sec": 20, "rows": 21, "tokens": 180, "rejected": 3},
+        {"sec": 25, "rows": 31, "tokens": 280, "rejected": 3},
+        {"sec": 25, "rows": 31, "tokens": 280, "rejected": 3},
+    ]
+
+
+def test_what_nobody_saw_is_not_made_up() -> None:
+    account = Account(Clock())
+    account.begin(10)
+    account.add(receipt(10, score_sec=4, actor="a"))
+    account.end()
+    told = account.to_json()
+    assert (told["actor_sec"], told["wait_sec"], told["model_load_sec"]) == (None, None, 3.0)
+    assert account.figures().sight is None
+
+
+def test_figures_of_the_moment() -> None:
+    clock = Clock()
+    account = Account(clock)
+    account.add(receipt(0, rejected=1))
+    account.begin(rows=40)
+    assert account.figures().left_sec is None
+    clock.wait(5)
+    account.saw(Sight({"read": 40, "score": 20}, actors=1, starting=0))
+    clock.wait(5)
+    account.add(receipt(9, rejected=1))
+    figures = account.figures()
+    assert (figures.rows, figures.total_rows, figures.rejected, figures.tokens) == (11, 41, 2, 90)
+    assert (figures.rows_per_sec, figures.tokens_per_sec, figures.left_sec) == (1, 9, 30)
+    assert figures.stage_rates == {"read": 4, "score": 2}
+
+
+def test_tokens_are_those_of_all_labels() -> None:
+    assert tokens_of(receipt(7).footer) == 70
+    assert tokens_of(Footer("u", "f", "fp", 0, 0, 0, 1, "m", "c", "v", {})) == 0

@@ -1,0 +1,95 @@
+"""The look into Ray Data; what it sees of a real one is in test_run.py and test_telemetry.py."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import pickle
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sentiment import watch
+from sentiment.receipt import Sight
+from sentiment.watch import Watch
+
+
+def operator(name: str, rows: int, actors: tuple[int, int, int] = (0, 0, 0)) -> Any:
+    """As much of Ray Data's operator as is looked at."""
+    info = SimpleNamespace(running=actors[0], pending=actors[1], restarting=actors[2])
+    return SimpleNamespace(
+        name=name,
+        metrics=SimpleNamespace(rows_task_outputs_generated=rows),
+        get_actor_info=lambda: info,
+    )
+
+
+def executor(*operators: Any) -> Any:
+    return SimpleNamespace(_topology=dict.fromkeys(map(Hashable, operators)))
+
+
+class Hashable:
+    """Operators are keys of the topology."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+PIPELINE = executor(
+    operator("Input", 7),
+    operator("ReadReviewShards->MapBatches(Tokenise)", 300),
+    operator("MapBatches(Scorer)", 200, actors=(3, 1, 1)),
+    operator("MapBatches(Commit)", 2),
+)
+
+
+def test_rows_by_our_own_names_of_stages() -> None:
+    seen: list[Sight] = []
+    Watch(seen.append).after_execution_succeeds(PIPELINE)
+    assert seen == [Sight({"read and tokenise": 300, "score": 200}, actors=3, starting=2)]
+
+
+def test_ray_data_may_call_as_often_as_it_likes(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [10.0]
+    monkeypatch.setattr(watch.time, "monotonic", lambda: clock[0])
+    seen: list[Sight] = []
+    one = Watch(seen.append)
+    for now in (10.0, 10.01, 10.05, 10.2, 10.21):
+        clock[0] = now
+        one.on_execution_step(PIPELINE)
+    assert len(seen) == 2
+
+
+def test_a_changed_ray_data_ends_the_watch_and_not_the_run(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, "sentiment.watch")
+    seen: list[Sight] = []
+    one = Watch(seen.append)
+    one.on_execution_step(object())
+    one.after_execution_succeeds(PIPELINE)
+    assert seen == []
+    assert [record.levelname for record in caplog.records] == ["DEBUG"]
+
+
+def test_contexts_are_copied_and_sent_without_it() -> None:
+    seen: list[Sight] = []
+    one = Watch(seen.append)
+    assert copy.deepcopy({"callbacks": [one]})["callbacks"][0]() is one
+    there = pickle.loads(pickle.dumps(one))
+    there.after_execution_succeeds(PIPELINE)
+    assert seen == []
+
+
+def test_workers_import_it_cheaply() -> None:
+    code = "import sentiment.watch, sys; print({'torch', 'transformers', 'ray'} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "set()\n"
