@@ -111,6 +111,8 @@ def test_score_twice_then_from_python(folder_with_reviews: Path) -> None:
     replayed = run(REPLAY, folder_with_reviews)
     assert replayed.returncode == 0, replayed.stderr
     assert "131 rows = 130 labelled + 1 rejected + 0 reused" in replayed.stdout
+    runs = folder_with_reviews / "scored" / "_sentiment" / "runs"
+    assert len(list(runs.glob("*/report.html"))) == len(list(runs.glob("*/run.json"))) == 3
     reported = run(REPORT, folder_with_reviews)
     assert reported.returncode == 0, reported.stderr
     page = Path(reported.stdout.removeprefix("report").strip())

@@ -189,7 +189,7 @@ def _rejects(run: Run) -> list[RejectRow]:
         RejectRow(
             reason,
             rows,
-            _of(rows, total),
+            percent(rows / total, 2) if total else "",
             REASONS.get(reason, "a reason this version does not know"),
             REMEDIES.get(reason, "look at the details in the reject files"),
         )

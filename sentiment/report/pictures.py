@@ -174,8 +174,8 @@ def _off_label(counts: CountsPart) -> Chart | None:
         edges=_edges(len(bins)),
         every=max(len(bins) // 4, 1),
         x_title="off-label probability (0 to 1)",
-        finding=f"{most:,} of {sum(bins):,} rows ({percent(most / sum(bins), 2)}) have 0.5 or "
-        "more: another language, garbage, or a model that was not made for this.",
+        finding=f"{most:,} of {sum(bins):,} rows ({percent(most / sum(bins), 2)}) have 0.5 or more"
+        + (": another language, garbage, or a model not made for this." if most else "."),
         css="s0",
     )
 
@@ -188,10 +188,13 @@ def _lengths(counts: CountsPart) -> Chart | None:
     first, last = used[0], used[-1]
     shown = bins[first : last + 1]
     edges = [compact(2**place) for place in range(first, last + 2)]
+    if last == len(bins) - 1:
+        edges[-1] = "more"  # the last bin is open
     cut = sum(part.truncated for part in counts.labels.values())
     rows = sum(counts.labelled.values())
     share = f"; {percent(cut / rows)} were longer than the model reads" if rows else ""
     most = max(range(len(shown)), key=lambda place: shown[place])
+    between = "or" if edges[most + 1] == "more" else "to"
     return histogram(
         "lengths",
         "Length of the texts",
@@ -199,7 +202,8 @@ def _lengths(counts: CountsPart) -> Chart | None:
         edges=edges,
         every=2 if len(edges) > 8 else 1,
         x_title="tokens before truncation (doubling bins)",
-        finding=f"Most texts have {edges[most]} to {edges[most + 1]} tokens{share}.",
+        finding=f"{edges[most]} {between} {edges[most + 1]} tokens are most frequent: "
+        f"{percent(shown[most] / sum(shown))} of the texts{share}.",
         css="s0",
     )
 

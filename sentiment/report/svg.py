@@ -143,7 +143,7 @@ def compact(value: float) -> str:
     """A number short enough for a tick: 1,200 or 25k or 3.5M."""
     for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= size:
-            return f"{value / (1e3 if unit == 'k' else size):,.4g}{unit}"
+            return f"{value / (1e3 if unit == 'k' else size):,.3g}{unit}"
     return f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
