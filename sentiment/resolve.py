@@ -53,9 +53,9 @@ def resolve(config: ScoreConfig, card: ModelCard, cluster: LazyCluster) -> Resol
         precision=config.precision,
         batch_tokens=config.batch_tokens or default_batch_tokens(pool.device_type),
         threads=pool.threads,
-        decode=config.decode,
-        num_beams=config.num_beams,
-        max_new_tokens=config.max_new_tokens,
+        decode=card.decode,
+        num_beams=card.num_beams,
+        max_new_tokens=card.max_new_tokens,
     )
     if pool.device_type == "cuda":
         # The driver may have no GPU: ask a worker that has.
@@ -82,7 +82,10 @@ def _stamp(config: ScoreConfig, scorer: ScorerPlan) -> Stamp:
     card = scorer.card
     deciding = {
         "model": card.digest,
-        "labels": card.labels,
+        # Pairs only where the two differ: labels that mean themselves keep the digest they had.
+        "labels": card.labels
+        if card.meanings == card.labels
+        else list(zip(card.labels, card.meanings, strict=True)),
         "template": card.template,
         "max_source_tokens": card.max_source_tokens,
         "long_text": card.long_text,
@@ -115,9 +118,11 @@ def facts_of(config: ScoreConfig, run: Resolved) -> dict[str, Any]:
             "name": card.name,
             "digest": card.digest,
             "labels": list(card.labels),
+            "meanings": list(card.meanings),
             "template": card.template,
             "max_source_tokens": card.max_source_tokens,
             "long_text": card.long_text,
+            "decode": card.decode,
         },
         "config_digest": run.stamp.config_digest,
         "precision": run.scorer.precision,

@@ -74,6 +74,9 @@ def score(config: ScoreConfig, *, replay: bool = False) -> RunSummary:
         template=config.template,
         max_source_tokens=config.max_source_tokens,
         long_text=config.long_text,
+        decode=config.decode,
+        num_beams=config.num_beams,
+        max_new_tokens=config.max_new_tokens,
         sha256=config.model_sha256,
         allow_pickle=config.allow_pickle_weights,
     )

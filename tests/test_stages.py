@@ -15,13 +15,13 @@ import tiny_models
 
 from sentiment import stages
 from sentiment.attempts import READER_PATIENCE
+from sentiment.catalogue import BUILTIN_FOLDER
 from sentiment.output import Output
 from sentiment.schema import ATTEMPTS, ATTEMPTS_FOLDER, REASON, ROW, ROW_END, UNIT, Unit
 from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards
 from sentiment.stages import Tokenise, read_block
 from sentiment.tokenise import Tokeniser
-from sentiment.weights import BUILTIN_FOLDER
 
 LEAN = """
 import pickle, sys
