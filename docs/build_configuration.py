@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from sentiment.config import (
+    ModelsConfig,
     ReplayConfig,
     ScoreConfig,
     VerifyConfig,
@@ -53,7 +54,7 @@ DECIDING = {
 def page() -> str:
     """The whole page."""
     parts = [INTRODUCTION]
-    for settings in (ScoreConfig, VerifyConfig, ReplayConfig, FinetuneConfig):
+    for settings in (ScoreConfig, VerifyConfig, ReplayConfig, FinetuneConfig, ModelsConfig):
         parts.append(f"## `sentiment {settings.command}`\n")
         parts.append(f"{settings.__doc__}\n")
         parts.append(table(settings))
