@@ -97,6 +97,6 @@ def _refusal(asked: str, revision: str | None, error: Exception) -> str:
     else:
         why = (
             f"no such folder, not in the cache {cache}{at}, and the hub did not give it "
-            f"({type(error).__name__}); check the id and the network"
+            f"({type(error.__cause__ or error).__name__}); check the id and the network"
         )
     return f"{asked}: {why}; or give --model FOLDER, {FOLDER_LAYOUT}"

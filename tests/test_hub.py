@@ -134,13 +134,13 @@ def test_a_wrong_token(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_hub_that_is_ill(hub: Hub) -> None:
     hub.refusals[NAME] = (500, "")
-    assert "the hub did not give it (LocalEntryNotFoundError)" in refusal()
+    assert "the hub did not give it (HfHubHTTPError)" in refusal()
 
 
 def test_a_hub_out_of_reach(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listen_to("http://127.0.0.1:9", monkeypatch)
     line = refusal(revision="v2")
-    assert f"not in the cache {cache} at revision v2, and the hub did not give it" in line
+    assert f"not in the cache {cache} at revision v2, and the hub did not give it (ConnectError)" in line
 
 
 def test_a_proxy_that_refuses(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
