@@ -17,6 +17,7 @@ from pydantic_core import PydanticUndefined
 
 from sentiment.config import (
     EvaluateConfig,
+    ModelsConfig,
     ReplayConfig,
     ReportConfig,
     ScoreConfig,
@@ -56,7 +57,9 @@ DECIDING = {
 def page() -> str:
     """The whole page."""
     parts = [INTRODUCTION]
-    for settings in (ScoreConfig, ReportConfig, VerifyConfig, ReplayConfig, FinetuneConfig):
+    for settings in (
+        ScoreConfig, ReportConfig, VerifyConfig, ReplayConfig, FinetuneConfig, ModelsConfig,
+    ):  # fmt: skip
         parts.append(f"## `sentiment {settings.command}`\n")
         parts.append(f"{settings.__doc__}\n")
         parts.append(table(settings))

@@ -1,4 +1,4 @@
-"""The command line: `sentiment score …`, `evaluate`, `report`, `verify`, `replay`, `finetune`.
+"""The command line: `sentiment score …` and the other commands of `_JOBS`.
 
 Takes arguments, calls one function, gives an exit code: 0 done, 1 failed, 2 unusable input or
 settings, 3 the ledger does not balance, 4 too many rows rejected, 5 the labels drifted, 130
@@ -16,6 +16,7 @@ from importlib.metadata import version
 
 from sentiment.config import (
     EvaluateConfig,
+    ModelsConfig,
     ReplayConfig,
     ReportConfig,
     ScoreConfig,
@@ -35,6 +36,7 @@ _JOBS: dict[str, tuple[type[JobConfig], str, str]] = {
     "verify": (VerifyConfig, "sentiment.verify.job", "verify"),
     "replay": (ReplayConfig, "sentiment.replay", "replay"),
     "finetune": (FinetuneConfig, "sentiment.finetune.job", "finetune"),
+    "models": (ModelsConfig, "sentiment.models", "list_models"),
 }
 
 

@@ -13,6 +13,7 @@ from pydantic_settings import CliPositionalArg
 from sentiment.settings import JobConfig
 
 LongText = Literal["head", "head_tail"]
+Decode = Literal["labels", "generate"]
 
 
 def no_half(value: Any) -> Any:
@@ -39,8 +40,14 @@ class ScoreConfig(JobConfig):
     )
     output: str = Field(description="Folder of labelled Parquet; local path or s3://… URI.")
 
-    model: str = Field("builtin", description="`builtin`, a transformers folder, or a hub id.")
-    revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
+    model: str = Field(
+        "builtin",
+        description="A name that `sentiment models` lists, a transformers folder, a hub id, or a "
+        "model file (YAML).",
+    )
+    revision: str | None = Field(
+        None, description="Branch, tag or commit of a hub model; default: the newest."
+    )
     model_sha256: str | None = Field(
         None,
         pattern=r"^[0-9a-f]{64}$",
@@ -59,7 +66,9 @@ class ScoreConfig(JobConfig):
         "have no label. Default: the labels themselves, 0 and 1, neg and pos.",
     )
     labels: list[str] | None = Field(
-        None, description="Label texts the model answers with; default: what the model declares."
+        None,
+        description="Label texts the model answers with; they go to the output as they are. "
+        "Default: what the model declares.",
     )
     template: str | None = Field(
         None, description="Prompt around the review, with `{text}` in it; default: the model's."
@@ -70,11 +79,23 @@ class ScoreConfig(JobConfig):
     long_text: LongText | None = Field(
         None, description="What to keep of a longer review: its `head`, or `head_tail`."
     )
-    decode: Literal["labels", "generate"] = Field(
-        "labels", description="Score the label texts, or generate freely and reject other answers."
+    decode: Decode | None = Field(
+        None,
+        description="Score the label texts, or generate freely and reject other answers; default: "
+        "the model's, else `labels`.",
     )
-    num_beams: int = Field(1, ge=1, le=64, description="Beams of --decode generate; 1 is greedy.")
-    max_new_tokens: int = Field(8, ge=1, le=512, description="Token limit of --decode generate.")
+    num_beams: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="Beams of --decode generate; default: the model's, else 1, which is greedy.",
+    )
+    max_new_tokens: int | None = Field(
+        None,
+        ge=1,
+        le=512,
+        description="Token limit of --decode generate; default: the model's, else 8.",
+    )
     precision: Precision = Field(
         "auto",
         description="auto: bf16 where the processor multiplies it natively, else fp32. int8: CPU.",
@@ -162,7 +183,7 @@ class ScoreConfig(JobConfig):
             raise ValueError(
                 f"--actors-max {self.actors_max} is less than --actors-min {self.actors_min}"
             )
-        if self.decode == "labels" and self.num_beams != 1:
+        if self.decode == "labels" and self.num_beams not in (None, 1):
             raise ValueError(f"--num-beams {self.num_beams} needs --decode generate")
         if self.label_column == self.text_column:
             raise ValueError(f"--label-column {self.label_column!r} is the --text-column")
@@ -272,3 +293,9 @@ class ReplayConfig(JobConfig):
         None, description="Ray cluster to join; default: RAY_ADDRESS, else a local one is started."
     )
     quiet: bool = Field(False, description="No progress and no summary.")
+
+
+class ModelsConfig(JobConfig):
+    """List the models with a name: labels, prompt, limits, and whether they are here."""
+
+    command: ClassVar[str] = "models"

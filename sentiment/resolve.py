@@ -54,6 +54,9 @@ def find_card(config: ScoreConfig) -> ModelCard:
         template=config.template,
         max_source_tokens=config.max_source_tokens,
         long_text=config.long_text,
+        decode=config.decode,
+        num_beams=config.num_beams,
+        max_new_tokens=config.max_new_tokens,
         sha256=config.model_sha256,
         allow_pickle=config.allow_pickle_weights,
     )
@@ -75,9 +78,9 @@ def resolve(config: ScoreConfig, card: ModelCard, cluster: LazyCluster) -> Resol
         precision=config.precision,
         batch_tokens=config.batch_tokens or default_batch_tokens(pool.device_type),
         threads=pool.threads,
-        decode=config.decode,
-        num_beams=config.num_beams,
-        max_new_tokens=config.max_new_tokens,
+        decode=card.decode,
+        num_beams=card.num_beams,
+        max_new_tokens=card.max_new_tokens,
         calibration=find_calibration(config.calibration, card),
     )
     if pool.device_type == "cuda":
@@ -125,7 +128,10 @@ def _stamp(config: ScoreConfig, scorer: ScorerPlan) -> Stamp:
     card = scorer.card
     deciding = {
         "model": card.digest,
-        "labels": card.labels,
+        # Pairs only where the two differ: labels that mean themselves keep the digest they had.
+        "labels": card.labels
+        if card.meanings == card.labels
+        else list(zip(card.labels, card.meanings, strict=True)),
         "template": card.template,
         "max_source_tokens": card.max_source_tokens,
         "long_text": card.long_text,
@@ -144,7 +150,7 @@ def _stamp(config: ScoreConfig, scorer: ScorerPlan) -> Stamp:
         code_version=version("sentiment"),
         prefix=config.prefix,
         label_column=config.label_column,
-        truth=truth_map(card.labels, config.label_map),
+        truth=truth_map(card.meanings, config.label_map),
         group_by=tuple(config.group_by),
     )
 
@@ -160,9 +166,11 @@ def facts_of(config: ScoreConfig, run: Resolved) -> dict[str, Any]:
             "name": card.name,
             "digest": card.digest,
             "labels": list(card.labels),
+            "meanings": list(card.meanings),
             "template": card.template,
             "max_source_tokens": card.max_source_tokens,
             "long_text": card.long_text,
+            "decode": card.decode,
         },
         "config_digest": run.stamp.config_digest,
         "precision": run.scorer.precision,

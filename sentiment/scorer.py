@@ -190,9 +190,9 @@ class _Model:
 
     def _best_labels(self, scores: LabelScores) -> Answers:
         rows = len(scores.log_probs_NK)
-        labels = np.array(self._plan.card.labels, dtype=object)
+        meanings = np.array(self._plan.card.meanings, dtype=object)
         answers = Answers(
-            label=labels[scores.best_N],
+            label=meanings[scores.best_N],
             score=scores.score_N,
             off_label=scores.off_label_N,
             reason=np.full(rows, None, dtype=object),
@@ -216,7 +216,7 @@ class _Model:
                 detail = f"answer of {len(tokens)} tokens is none of the {len(known)} labels"
                 answers.reject({row: detail}, "off_label_text")
                 continue
-            answers.label[row] = self._plan.card.labels[k]
+            answers.label[row] = self._plan.card.meanings[k]
             answers.score[row] = _probability(scores.log_probs_NK[row], k)
         return answers
 

@@ -1,9 +1,10 @@
-"""Models as folders: where one is found, what it declares, its digest, its network.
+"""Models as folders: what one is asked, its digest, its network.
 
-Takes `builtin`, a folder or a hub id; gives a `ModelCard` and the loaded T5. Knows nothing of
-scoring. A model folder is the standard transformers layout plus an optional `labels.json`:
+Takes the name of a model; gives a `ModelCard` and the loaded T5. Knows nothing of scoring. A model
+folder is the standard transformers layout plus an optional
+`labels.json`:
 
-    {"labels": ["negative", "positive"], "template": "{text}",
+    {"labels": ["0", "1"], "meanings": ["negative", "positive"], "template": "{text}",
      "max_source_tokens": 320, "long_text": "head_tail"}
 
 Nothing in a model folder is ever run. Weights that are pickles (`.bin` files) are refused unless
@@ -14,21 +15,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from sentiment.checkpoint import (
-    PICKLES,
-    SAFETENSORS,
-    find_checkpoint,
-    is_pickled,
-    read_json,
-    read_tensors,
-)
-from sentiment.config import LongText
+from sentiment.catalogue import DIGESTED, locate
+from sentiment.checkpoint import PICKLES, is_pickled, read_json, read_tensors
+from sentiment.config import Decode, LongText
+from sentiment.declaration import LABELS_FILE, Declaration, read_labels_file
 from sentiment.errors import ModelError
 from sentiment.schema import digest
 from sentiment.tokenise import Tokeniser
@@ -40,33 +36,17 @@ if TYPE_CHECKING:
     from sentiment.t5.linear import ResolvedPrecision
     from sentiment.t5.network import T5
 
-BUILTIN: Final = "builtin"
-BUILTIN_FOLDER: Final = Path(__file__).parent / "builtin"
-LABELS_FILE: Final = "labels.json"
-
-# A folder has some of these; all that it has belong together.
-TOKENIZER_FILES: Final = (
-    "tokenizer*.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "spiece.model",
-)
-
-# What decides labels and scores. README, training logs and the like do not count.
-_DIGESTED = (
-    "config.json",
-    "generation_config.json",
-    LABELS_FILE,
-    *TOKENIZER_FILES,
-    *SAFETENSORS,
-)
 _MODEL_TYPES = ("t5", "mt5")
 
-# Published models that carry no labels.json: what their cards say.
-_PUBLISHED: Final[dict[str, tuple[str, ...]]] = {
-    "mrm8488/t5-base-finetuned-imdb-sentiment": ("negative", "positive"),
-    "arjuntheprogrammer/flan-t5-base-imdb-text-classification": ("0", "1"),
-}
+# What a plain T5 is asked where nobody says anything else.
+_PLAIN = Declaration(
+    template="{text}",
+    max_source_tokens=512,
+    long_text="head",
+    decode="labels",
+    num_beams=1,
+    max_new_tokens=8,
+)
 
 
 @dataclass(frozen=True)
@@ -77,15 +57,20 @@ class ModelCard:
         name: What the user asked for.
         folder: Local folder in transformers layout.
         labels: Label texts; their order is the order of label probabilities.
+        meanings: What they stand for, in the same order; this is what the output holds.
         digest: SHA-256 over the sorted names and SHA-256 of weights, config and tokenizer files.
     """
 
     name: str
     folder: Path
     labels: tuple[str, ...]
+    meanings: tuple[str, ...]
     template: str
     max_source_tokens: int
     long_text: LongText
+    decode: Decode
+    num_beams: int
+    max_new_tokens: int
     digest: str
 
     def tokeniser(self) -> Tokeniser:
@@ -105,12 +90,20 @@ def find_model(
     template: str | None = None,
     max_source_tokens: int | None = None,
     long_text: LongText | None = None,
+    decode: Decode | None = None,
+    num_beams: int | None = None,
+    max_new_tokens: int | None = None,
     sha256: str | None = None,
     allow_pickle: bool = False,
 ) -> ModelCard:
-    """Locate a model and settle what it is asked; explicit arguments win over its `labels.json`.
+    """Locate a model and settle what it is asked.
+
+    Explicit arguments win over a model file, that over a preset, that over the folder's
+    `labels.json`. Labels given here mean themselves.
 
     Args:
+        name: `builtin`, a preset's name, a folder, a hub id or a model file.
+        revision: Of a hub model; wins over the model file's.
         sha256: Digest it must have; any if None.
         allow_pickle: Accept weights that are in `.bin` files only.
 
@@ -118,32 +111,34 @@ def find_model(
         ModelError: No such model, not a T5, not the expected one, its weights are pickled, or
             nothing says which labels it answers with.
     """
-    folder = _folder_of(name, revision, allow_pickle)
+    asked = Declaration(
+        labels=tuple(labels) if labels else None,
+        meanings=tuple(labels) if labels else None,
+        template=template,
+        max_source_tokens=max_source_tokens,
+        long_text=long_text,
+        decode=decode,
+        num_beams=num_beams,
+        max_new_tokens=max_new_tokens,
+    )
+    folder, described = locate(name, revision, allow_pickle=allow_pickle)
     _check_config(folder)
-    if is_pickled(folder) and not allow_pickle:
-        raise _refused_pickle(f"{folder}: its weights are in .bin files only,", name)
-    declared = _declared(folder)
-    texts = labels or declared.get("labels") or _PUBLISHED.get(name)
-    if not texts:
+    settled = asked.or_else(described).or_else(read_labels_file(folder)).or_else(_PLAIN)
+    if not settled.labels:
         raise ModelError(
             f"--model {name}: nothing says which labels it answers with; "
             f"give --labels or add {LABELS_FILE} to the folder"
         )
+    if settled.decode == "labels" and settled.num_beams != 1:
+        raise ModelError(f"--num-beams {settled.num_beams} needs --decode generate")
     found = folder_digest(folder)
     if sha256 not in (None, found):
         raise ModelError(
             f"{folder}: its digest is {found}, but --model-sha256 is {sha256}; this is another "
             "model than the expected one, or one of its files was changed"
         )
-    return ModelCard(
-        name=name,
-        folder=folder,
-        labels=tuple(texts),
-        template=template or declared.get("template", "{text}"),
-        max_source_tokens=max_source_tokens or int(declared.get("max_source_tokens", 512)),
-        long_text=long_text or declared.get("long_text", "head"),
-        digest=found,
-    )
+    values: dict[str, Any] = vars(settled)  # none is None: `_PLAIN` has all but the labels
+    return ModelCard(name=name, folder=folder, digest=found, **values)
 
 
 def folder_digest(folder: Path) -> str:
@@ -151,7 +146,7 @@ def folder_digest(folder: Path) -> str:
 
     Pickles beside safetensors are not read, so they do not count.
     """
-    patterns = (*_DIGESTED, *PICKLES) if is_pickled(folder) else _DIGESTED
+    patterns = (*DIGESTED, *PICKLES) if is_pickled(folder) else DIGESTED
     names = sorted({path.name for pattern in patterns for path in folder.glob(pattern)})
     return digest([[name, _file_sha256(folder / name)] for name in names])
 
@@ -250,79 +245,12 @@ def _quiet_transformers() -> Iterator[None]:
             hf.enable_progress_bar()
 
 
-def _refused_pickle(what: str, name: str) -> ModelError:
-    return ModelError(
-        f"{what} which are pickles: reading one can run code. --allow-pickle-weights reads nothing "
-        "but tensors from them. Or convert them once with transformers: "
-        f"AutoModelForSeq2SeqLM.from_pretrained({name!r}).save_pretrained(FOLDER), the same with "
-        "AutoTokenizer, then give --model FOLDER"
-    )
-
-
-def _folder_of(name: str, revision: str | None, allow_pickle: bool) -> Path:
-    if name == BUILTIN:
-        return BUILTIN_FOLDER
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return path.resolve()
-    if path.exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
-        raise ModelError(
-            f"--model {name}: not a folder, not a hub id (owner/name) and not `{BUILTIN}`"
-        )
-    folder = _from_hub(name, revision, _DIGESTED)
-    if find_checkpoint(folder) is None:
-        if not allow_pickle:
-            raise _refused_pickle(
-                f"--model {name}: the hub has no model.safetensors of it; older models come as "
-                "pytorch_model.bin files,",
-                name,
-            )
-        folder = _from_hub(name, revision, (*_DIGESTED, *PICKLES))
-    return folder
-
-
-def _from_hub(name: str, revision: str | None, patterns: Sequence[str]) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise ModelError(
-            f"--model {name}: no such folder, and the hub did not give it "
-            f"({type(error).__name__}); check the id, the network and HF_TOKEN"
-        ) from error
-
-
 def _check_config(folder: Path) -> None:
     config = read_json(folder / "config.json")
     if config.get("model_type") not in _MODEL_TYPES:
         raise ModelError(
             f"{folder}: model_type is {config.get('model_type')!r}; only T5 models can score"
         )
-
-
-def _declared(folder: Path) -> dict[str, Any]:
-    """What `labels.json` says, held to the rules of the options it stands in for."""
-    path = folder / LABELS_FILE
-    if not path.exists():
-        return {}
-    values = read_json(path)
-    rules: dict[str, Callable[[Any], bool]] = {
-        "labels": lambda v: isinstance(v, list) and _distinct_texts(v),
-        "template": lambda v: isinstance(v, str) and v.count("{text}") == 1,
-        "max_source_tokens": lambda v: type(v) is int and v >= 2,
-        "long_text": lambda v: v in get_args(LongText),
-    }
-    wrong = [name for name, holds in rules.items() if name in values and not holds(values[name])]
-    if wrong:
-        raise ModelError(f"{path}: unusable value of {', '.join(wrong)}")
-    return values
-
-
-def _distinct_texts(values: list[Any]) -> bool:
-    texts = {value for value in values if isinstance(value, str) and value}
-    return len(texts) == len(values) >= 2
 
 
 def _file_sha256(path: Path) -> str:

@@ -35,6 +35,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("gone",),
     ("stages",),
     ("checkpoint",),
+    ("declaration", "hub"),
+    ("catalogue",),
     ("weights",),
     ("engine",),
     ("generation",),
@@ -44,7 +46,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("pipeline",),
     ("resolve",),
     ("run",),
-    ("evaluate", "finetune", "plan", "verify", "replay"),
+    ("evaluate", "finetune", "plan", "verify", "replay", "models"),
     ("cli",),
     ("__init__", "__main__"),  # the public names and `python -m sentiment`
     ("jobs",),  # jobs/*.py, outside the package

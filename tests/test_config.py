@@ -61,7 +61,7 @@ def test_command_line_beats_environment_beats_yaml_beats_default(
     monkeypatch.setenv("SENTIMENT_PREFIX", "environment")
     config = ScoreConfig.load(["in", "--config", path, "--prefix", "flag"])
     assert (config.prefix, config.text_column, config.output) == ("flag", "environment", "yaml")
-    assert (config.unit_rows, config.num_beams) == (7, 1)
+    assert (config.unit_rows, config.no_progress_sec) == (7, 900)
 
 
 def test_python_callers_get_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,7 +124,10 @@ def test_resolved_settings_load_again(tmp_path: Path) -> None:
             [*MINIMAL, "--actors-min", "3", "--actors-max", "2"],
             "--actors-max 2 is less than --actors-min 3",
         ),
-        ([*MINIMAL, "--num-beams", "4"], "--num-beams 4 needs --decode generate"),
+        (
+            [*MINIMAL, "--decode", "labels", "--num-beams", "4"],
+            "--num-beams 4 needs --decode generate",
+        ),
         ([*MINIMAL, "--label-column", "text"], "--label-column 'text' is the --text-column"),
         ([*MINIMAL, "--config", "/no/such.yaml"], "--config /no/such.yaml: cannot be read"),
     ],

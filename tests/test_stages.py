@@ -16,6 +16,7 @@ import tiny_models
 
 from sentiment import stages
 from sentiment.attempts import READER_PATIENCE
+from sentiment.catalogue import BUILTIN_FOLDER
 from sentiment.output import Output
 from sentiment.receipt import ActorNote
 from sentiment.schema import (
@@ -34,7 +35,6 @@ from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards
 from sentiment.stages import Commit, Tokenise, read_block, receipts_of
 from sentiment.tokenise import Tokeniser
-from sentiment.weights import BUILTIN_FOLDER
 
 LEAN = """
 import pickle, sys

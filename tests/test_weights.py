@@ -16,11 +16,10 @@ import pytest
 import reference
 import tiny_models
 import torch
-from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, T5ForConditionalGeneration
 
-from sentiment import weights
+from sentiment import catalogue, weights
 from sentiment.config import ScoreConfig
 from sentiment.errors import ModelError, SourceError
 from sentiment.finetune.config import FinetuneConfig
@@ -100,6 +99,30 @@ def test_a_folder_says_what_it_answers(folder: Path) -> None:
     assert card.long_text == "head_tail"
 
 
+def test_labels_mean_themselves_unless_the_folder_says_otherwise(folder: Path) -> None:
+    assert find_model(str(folder)).meanings == ("negative", "positive")
+    change_json(folder / "labels.json", labels=["0", "1"], meanings=["bad", "good"])
+    card = find_model(str(folder))
+    assert (card.labels, card.meanings) == (("0", "1"), ("bad", "good"))
+    card = find_model(str(folder), labels=["1", "0"])
+    assert (card.labels, card.meanings) == (("1", "0"), ("1", "0"))
+
+
+def test_the_folder_may_say_how_it_is_decoded(folder: Path) -> None:
+    card = find_model(str(folder))
+    assert (card.decode, card.num_beams, card.max_new_tokens) == ("labels", 1, 8)
+    change_json(folder / "labels.json", decode="generate", num_beams=2, max_new_tokens=3)
+    card = find_model(str(folder))
+    assert (card.decode, card.num_beams, card.max_new_tokens) == ("generate", 2, 3)
+    card = find_model(str(folder), decode="labels", num_beams=1)
+    assert (card.decode, card.num_beams) == ("labels", 1)
+
+
+def test_beams_are_for_generation(folder: Path) -> None:
+    with pytest.raises(ModelError, match="--num-beams 4 needs --decode generate"):
+        find_model(str(folder), num_beams=4)
+
+
 def test_options_win_over_the_folder(folder: Path) -> None:
     card = find_model(
         str(folder), labels=["bad", "good"], template="x {text}", max_source_tokens=7,
@@ -133,6 +156,13 @@ def test_a_model_that_declares_no_labels_is_an_error(folder: Path) -> None:
         {"max_source_tokens": 0},
         {"max_source_tokens": "64"},
         {"long_text": "middle"},
+        {"meanings": ["negative"]},
+        {"meanings": ["negative", "negative"]},
+        {"meanings": ["negative", 1]},
+        {"meanings": ["a", "b", "c"]},
+        {"decode": "guess"},
+        {"num_beams": 0},
+        {"max_new_tokens": True},
     ],
     ids=str,
 )
@@ -145,9 +175,9 @@ def test_a_wrong_labels_json_is_named(folder: Path, wrong: dict[str, Any]) -> No
 def test_builtin_is_the_folder_in_the_package(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shipped = weights.BUILTIN_FOLDER
+    shipped = catalogue.BUILTIN_FOLDER
     assert shipped == Path(weights.__file__).parent / "builtin"
-    monkeypatch.setattr(weights, "BUILTIN_FOLDER", tiny_model)
+    monkeypatch.setattr(catalogue, "BUILTIN_FOLDER", tiny_model)
     assert find_model("builtin").folder == tiny_model
 
 
@@ -199,6 +229,7 @@ class Hub:
 @pytest.fixture
 def hub(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
     hub = Hub(folder, tmp_path / "cache")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub, "snapshot_download", hub.snapshot_download)
     return hub
 
@@ -229,25 +260,6 @@ def test_a_hub_model_of_both_kinds_is_fetched_without_pickles(hub: Hub) -> None:
     find_model(PUBLISHED, allow_pickle=True)
     assert len(hub.asked) == 1
     assert hub.cached("*.bin") == []
-
-
-def test_the_published_models_need_no_labels(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / "labels.json").unlink()
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(folder))
-    assert find_model(PUBLISHED).labels == ("negative", "positive")
-    flan = "arjuntheprogrammer/flan-t5-base-imdb-text-classification"
-    assert find_model(flan).labels == ("0", "1")
-    assert find_model(flan, labels=["a", "b"]).labels == ("a", "b")
-
-
-def test_a_hub_out_of_reach_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fetch(*_: Any, **__: Any) -> str:
-        raise LocalEntryNotFoundError("cannot find an appropriate snapshot\n in the cache")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
-    with pytest.raises(ModelError, match="the hub did not give it") as caught:
-        find_model("someone/reviews-t5")
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["./missing", "/missing/model", "plain", "a/b/c", "~/missing"])

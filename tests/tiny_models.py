@@ -55,9 +55,14 @@ def tiny_v1_0(vocabulary: Path) -> T5ForConditionalGeneration:
 
 def tiny_v1_1(vocabulary: Path) -> T5ForConditionalGeneration:
     """T5 v1.1 as FLAN: gated GELU, an output matrix of its own, no scaling."""
+    return untied_of(len(T5Tokenizer.from_pretrained(str(vocabulary))))
+
+
+def untied_of(rows: int) -> T5ForConditionalGeneration:
+    """T5 v1.1 with so many rows of embeddings."""
     network = T5ForConditionalGeneration(
         T5Config(
-            vocab_size=len(T5Tokenizer.from_pretrained(str(vocabulary))),
+            vocab_size=rows,
             d_model=SHAPE.d_model,
             d_kv=SHAPE.d_kv,
             d_ff=SHAPE.d_ff,

@@ -17,8 +17,10 @@ import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
 from peers.protocol import PAD_ID, START_ID, Ids, Workload
+from sentiment.catalogue import TOKENIZER_FILES
+from sentiment.declaration import LABELS_FILE
 from sentiment.tokenise import Tokeniser
-from sentiment.weights import LABELS_FILE, TOKENIZER_FILES, find_model
+from sentiment.weights import find_model
 
 SEED = 0
 SEEDED_MODEL = {"labels": ["negative", "positive"], "max_source_tokens": 512, "long_text": "head"}

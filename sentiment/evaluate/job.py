@@ -84,7 +84,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     if config.prediction_column is None:
         problem, model = _score(config)
         scored = Output.open(f"{config.output.rstrip('/')}/{_SCORED_FOLDER}")
-        rows = scored_rows(scored, config, truth_map(model["labels"], config.label_map))
+        rows = scored_rows(scored, config, truth_map(model["meanings"], config.label_map))
     else:
         rows = given_rows(config)
     evaluation = Evaluation(

@@ -44,7 +44,7 @@ def compare_decoding(
     Args:
         card: The model.
         texts: Reviews.
-        truth: True label of each.
+        truth: True label of each, as the model's labels are meant.
 
     Returns:
         `rows`; `loss`, the mean cross-entropy in nats of a token of the true label text and its
@@ -59,11 +59,11 @@ def compare_decoding(
     batch_tokens = default_batch_tokens(device.type)
     network = load_t5(card.folder, device=device, precision=precision)
     engine = Engine(network, label_ids, batch_tokens=batch_tokens)
-    scored = [card.labels[k] for k in engine.score(ids).best_N]
+    scored = [card.meanings[k] for k in engine.score(ids).best_N]
     ended = Engine(network, label_ids, batch_tokens=batch_tokens, ended=True)
     found: dict[str, Any] = {
         "rows": len(texts),
-        "loss": _loss(ended.score(ids).log_probs_NK, card.labels, truth, label_ids),
+        "loss": _loss(ended.score(ids).log_probs_NK, card.meanings, truth, label_ids),
         "labels": {"accuracy": _share(scored, truth)},
     }
     for name, beams in (("greedy", 1), ("beams", _BEAMS)):
@@ -77,7 +77,7 @@ def compare_decoding(
         answers, _ = generator.generate(ids)
         if name == "greedy":
             found["gen_len"] = float(np.mean([len(answer) for answer in answers]))
-        said = _labels_of(answers, card.labels, label_ids, tokeniser)
+        said = _labels_of(answers, card.meanings, label_ids, tokeniser)
         found[name] = {
             "accuracy": _share(said, truth),
             "agreement": _share(said, scored),

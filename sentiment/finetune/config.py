@@ -55,7 +55,7 @@ class FinetuneConfig(JobConfig):
     test: list[str] = Field([], description="Labelled files reported on once, at the end.")
     output: str = Field(description="Local folder for checkpoints and the finished model.")
 
-    model: str | None = Field(None, description="Folder or hub id to start from.")
+    model: str | None = Field(None, description="Model to start from, as for `score`.")
     revision: str | None = Field(None, description="Branch, tag or commit of a hub model.")
     allow_pickle_weights: bool = Field(
         False, description="Accept weights in .bin files; they are read without running code."

@@ -59,7 +59,7 @@ def gallery(run: Run, earlier: Sequence[Run], partitions: Sequence[Partition] | 
         partitions: Rows of each folder of this run; None where they are not known.
     """
     counts = run.counts
-    declared = run.model.labels if run.model is not None else []
+    declared = run.model.meanings or run.model.labels if run.model is not None else []
     series = series_of([label for label in declared if label in counts.labels], counts.labelled)
     return Gallery(
         series=series,

@@ -105,6 +105,7 @@ class ModelPart(_Part):
     name: str
     digest: str = ""
     labels: list[str] = []
+    meanings: list[str] = []
     template: str = ""
     max_source_tokens: int | None = None
     long_text: str | None = None

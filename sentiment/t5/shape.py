@@ -17,12 +17,13 @@ import torch
 from sentiment.errors import ModelError
 from sentiment.t5.linear import Activation
 
-# transformers' names of activations, for the part of `feed_forward_proj` after `gated-`.
+# transformers' names of activations, as in `dense_act_fn` and after `gated-`.
 _ACTIVATIONS: Final[dict[str, Activation]] = {
     "relu": "relu",
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
     "silu": "silu",
+    "swish": "silu",
 }
 
 
@@ -65,13 +66,7 @@ class T5Shape:
         Raises:
             ModelError: A value is missing or one that no T5 has.
         """
-        default = "gated-gelu" if config.get("model_type") == "mt5" else "relu"
-        kind = str(config.get("feed_forward_proj", default))
-        gated, name = kind.startswith("gated-"), kind.removeprefix("gated-")
-        if gated and name == "gelu":
-            name = "gelu_new"  # what T5 v1.1 was trained with, whatever its config calls it
-        if name not in _ACTIVATIONS:
-            raise ModelError(f"config.json: feed_forward_proj {kind!r} is not supported")
+        activation, gated = _feed_forward(config)
         layers = _integer(config, "num_layers")
         pad_id = _integer(config, "pad_token_id", 0, least=0)
         return cls(
@@ -81,7 +76,7 @@ class T5Shape:
             ff_width=_integer(config, "d_ff"),
             encoder_layers=layers,
             decoder_layers=_integer(config, "num_decoder_layers", layers),
-            activation=_ACTIVATIONS[name],
+            activation=activation,
             gated=gated,
             buckets=_integer(config, "relative_attention_num_buckets", 32),
             max_distance=_integer(config, "relative_attention_max_distance", 128),
@@ -171,6 +166,26 @@ def _integer(
     if type(value) is not int or value < least:
         raise ModelError(f"config.json: {name} is {value!r}, expected an integer from {least} up")
     return value
+
+
+def _feed_forward(config: Mapping[str, Any]) -> tuple[Activation, bool]:
+    """Activation, and whether it is gated, by transformers' own rule.
+
+    `feed_forward_proj` says both in one word; `dense_act_fn` and `is_gated_act` win where they are
+    given, as transformers has done since it began to write them.
+    """
+    default = "gated-gelu" if config.get("model_type") == "mt5" else "relu"
+    kind = str(config.get("feed_forward_proj", default))
+    gated, name = kind.startswith("gated-"), kind.removeprefix("gated-")
+    if gated and name == "gelu":
+        name = "gelu_new"  # what T5 v1.1 was trained with, whatever its config calls it
+    name = config.get("dense_act_fn") or name
+    written = config.get("is_gated_act")
+    if name not in _ACTIVATIONS:
+        raise ModelError(
+            f"config.json: feed_forward_proj {kind!r} with activation {name!r} is not supported"
+        )
+    return _ACTIVATIONS[name], gated if written is None else bool(written)
 
 
 def _scales_output(config: Mapping[str, Any]) -> bool:

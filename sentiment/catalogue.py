@@ -1,0 +1,121 @@
+"""Where models are found: the built-in one, presets, folders, the hub, model files.
+
+Takes what the user calls a model, gives its folder and what is known of it besides the folder's own
+`labels.json`. Knows the names of files, not what is in them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from sentiment.checkpoint import PICKLES, SAFETENSORS, find_checkpoint, is_pickled
+from sentiment.declaration import (
+    LABELS_FILE,
+    MODEL_FILE_ENDINGS,
+    Declaration,
+    find_preset,
+    read_model_file,
+)
+from sentiment.errors import ModelError
+from sentiment.hub import FOLDER_LAYOUT, fetch, is_offline
+
+BUILTIN: Final = "builtin"
+BUILTIN_FOLDER: Final = Path(__file__).parent / "builtin"
+
+# A folder has some of these; all that it has belong together.
+TOKENIZER_FILES: Final = (
+    "tokenizer*.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "spiece.model",
+)
+
+# What decides labels and scores. README, training logs and the like do not count.
+DIGESTED = (
+    "config.json",
+    "generation_config.json",
+    LABELS_FILE,
+    *TOKENIZER_FILES,
+    *SAFETENSORS,
+)
+
+
+def locate(name: str, revision: str | None, *, allow_pickle: bool) -> tuple[Path, Declaration]:
+    """The folder of a model, fetched if need be, and what a model file and the presets say of it.
+
+    Args:
+        name: `builtin`, a preset's name, a folder, a hub id or a model file.
+        revision: Of a hub model; wins over the model file's.
+        allow_pickle: Accept weights that are in `.bin` files only.
+
+    Raises:
+        ModelError: There is no such model, or its weights are pickled.
+    """
+    folder, known = _find(name, revision, allow_pickle)
+    if is_pickled(folder) and not allow_pickle:
+        raise _refused_pickle(f"{folder}: its weights are in .bin files only,", str(folder))
+    return folder, known
+
+
+def _find(name: str, revision: str | None, allow_pickle: bool) -> tuple[Path, Declaration]:
+    path = Path(name).expanduser()
+    if not name.endswith(MODEL_FILE_ENDINGS) or path.is_dir():
+        return _find_named(name, Path(), revision, allow_pickle, f"--model {name}")
+    file = read_model_file(path)
+    asked = f"{path}: model: {file.model}"
+    if file.model.endswith(MODEL_FILE_ENDINGS):
+        raise ModelError(f"{asked}: a model file cannot stand on another")
+    folder, known = _find_named(
+        file.model, path.parent, revision or file.revision, allow_pickle, asked
+    )
+    return folder, file.declaration.or_else(known)
+
+
+def _find_named(
+    name: str, base: Path, revision: str | None, allow_pickle: bool, asked: str
+) -> tuple[Path, Declaration]:
+    """As `locate`, for what is no model file; folders are relative to `base`."""
+    if name == BUILTIN:
+        return BUILTIN_FOLDER, Declaration()
+    known, preset = Declaration(), find_preset(name)
+    if preset is not None:
+        known, revision = preset.declaration, revision or preset.revision
+        if name != preset.model:  # its short name; a folder of that name is ./NAME
+            return _from_hub(preset.model, revision, allow_pickle, asked), known
+    path = base / Path(name).expanduser()
+    if path.is_dir():
+        return path.resolve(), known
+    if path.exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise ModelError(
+            f"{asked}: not a folder, not a hub id (owner/name), not a model file and no name that "
+            f"`sentiment models` lists; give {FOLDER_LAYOUT}"
+        )
+    return _from_hub(name, revision, allow_pickle, asked), known
+
+
+def _from_hub(name: str, revision: str | None, allow_pickle: bool, asked: str) -> Path:
+    folder = fetch(name, revision, DIGESTED, asked=asked)
+    if find_checkpoint(folder) is not None:
+        return folder
+    if is_offline():
+        raise ModelError(
+            f"{asked}: its folder in the cache, {folder}, has no weights, and HF_HUB_OFFLINE is "
+            f"set; or give --model FOLDER, {FOLDER_LAYOUT}"
+        )
+    if not allow_pickle:
+        raise _refused_pickle(
+            f"{asked}: the hub has no model.safetensors of it; older models come as "
+            "pytorch_model.bin files,",
+            name,
+        )
+    return fetch(name, revision, (*DIGESTED, *PICKLES), asked=asked)
+
+
+def _refused_pickle(what: str, name: str) -> ModelError:
+    return ModelError(
+        f"{what} which are pickles: reading one can run code. --allow-pickle-weights reads nothing "
+        "but tensors from them. Or convert them once with transformers: "
+        f"AutoModelForSeq2SeqLM.from_pretrained({name!r}).save_pretrained(FOLDER), the same with "
+        "AutoTokenizer, then give --model FOLDER"
+    )
