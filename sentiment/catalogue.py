@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from sentiment.calibration import CALIBRATION_FILE
 from sentiment.checkpoint import PICKLES, SAFETENSORS, find_checkpoint, is_pickled
 from sentiment.declaration import (
     LABELS_FILE,
@@ -39,6 +40,9 @@ DIGESTED = (
     *TOKENIZER_FILES,
     *SAFETENSORS,
 )
+
+# A model may bring a calibration; it is no part of the model, so it has a digest of its own.
+_FETCHED = (*DIGESTED, CALIBRATION_FILE)
 
 
 def locate(name: str, revision: str | None, *, allow_pickle: bool) -> tuple[Path, Declaration]:
@@ -95,7 +99,7 @@ def _find_named(
 
 
 def _from_hub(name: str, revision: str | None, allow_pickle: bool, asked: str) -> Path:
-    folder = fetch(name, revision, DIGESTED, asked=asked)
+    folder = fetch(name, revision, _FETCHED, asked=asked)
     if find_checkpoint(folder) is not None:
         return folder
     if is_offline():
@@ -109,7 +113,7 @@ def _from_hub(name: str, revision: str | None, allow_pickle: bool, asked: str) -
             "pytorch_model.bin files,",
             name,
         )
-    return fetch(name, revision, (*DIGESTED, *PICKLES), asked=asked)
+    return fetch(name, revision, (*_FETCHED, *PICKLES), asked=asked)
 
 
 def _refused_pickle(what: str, name: str) -> ModelError:

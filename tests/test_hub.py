@@ -140,10 +140,8 @@ def test_a_hub_that_is_ill(hub: Hub) -> None:
 def test_a_hub_out_of_reach(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listen_to("http://127.0.0.1:9", monkeypatch)
     line = refusal(revision="v2")
-    assert (
-        f"not in the cache {cache} at revision v2, and the hub did not give it (ConnectError)"
-        in line
-    )
+    assert f"not in the cache {cache} at revision v2" in line
+    assert "the hub did not give it (ConnectError)" in line
 
 
 def test_a_proxy_that_refuses(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
