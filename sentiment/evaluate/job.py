@@ -27,8 +27,11 @@ from sentiment.evaluate.parity import compare_decoding
 from sentiment.evaluate.rows import given_rows, scored_rows
 from sentiment.labels import truth_map
 from sentiment.output import Output
+from sentiment.report.job import REPORT_FILE
+from sentiment.report.summary import RunSummary
 from sentiment.resolve import find_card
 from sentiment.run import score
+from sentiment.schema import RUNS_FOLDER
 
 _SCORED_FOLDER = "scored"
 
@@ -38,6 +41,7 @@ class Evaluation:
     """The result of an evaluation; `evaluation.json` holds the same.
 
     Attributes:
+        page: The page of the run that scored the rows; None where labels were given.
         model: Name, digest and precision of the model; None where labels were given.
         figures: See `figures.figures`.
         mistakes: The wrong labels with the highest scores, by file and row.
@@ -48,6 +52,7 @@ class Evaluation:
     output: str
     finished_at: str
     sources: list[str]
+    page: str | None
     model: dict[str, Any] | None
     figures: dict[str, Any]
     mistakes: list[dict[str, Any]]
@@ -81,8 +86,11 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     output = Output.open(config.output)
     model: dict[str, Any] | None = None
     problem: RejectedRowsError | None = None
+    page: str | None = None
     if config.prediction_column is None:
-        problem, model = _score(config)
+        problem, summary = _score(config)
+        model = {**summary.run["model"], "precision": summary.run["precision"]}
+        page = f"{summary.output}/{RUNS_FOLDER}/{summary.run_id}/{REPORT_FILE}"
         scored = Output.open(f"{config.output.rstrip('/')}/{_SCORED_FOLDER}")
         rows = scored_rows(scored, config, truth_map(model["meanings"], config.label_map))
     else:
@@ -91,6 +99,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         output=config.output,
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
         sources=list(config.sources),
+        page=page,
         model=model,
         figures=figures(
             rows, positive=config.positive_label, bootstrap=config.bootstrap, seed=config.seed
@@ -134,6 +143,8 @@ def print_evaluation(evaluation: Evaluation, console: Console | None = None) -> 
             f"before, {fitted.ece_after:.4f} after, on {fitted.held_out_rows:,} rows it was not "
             "fitted on"
         )
+    if evaluation.page:
+        lines.append(f"report      {evaluation.page}")
     lines.append(f"evaluation  {evaluation.output.rstrip('/')}/evaluation.json")
     console.print(Text("\n".join(lines)), soft_wrap=True)
 
@@ -153,8 +164,8 @@ def _parity_lines(parity: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _score(config: EvaluateConfig) -> tuple[RejectedRowsError | None, dict[str, Any]]:
-    """Score the sources; what the run says of its model, and whether it rejected too many rows."""
+def _score(config: EvaluateConfig) -> tuple[RejectedRowsError | None, RunSummary]:
+    """Score the sources; what became of the run, and whether it rejected too many rows."""
     values = config.model_dump(include=set(ScoreConfig.model_fields))
     values |= {
         "config": None,
@@ -169,15 +180,14 @@ def _score(config: EvaluateConfig) -> tuple[RejectedRowsError | None, dict[str, 
     if config.fit_calibration:
         values["calibration"] = "none"
     summary = score(ScoreConfig(**values))
-    model = {**summary.run["model"], "precision": summary.run["precision"]}
     rejected = sum(summary.rejected.values())
     if rejected <= config.max_rejected * summary.ledger.expected:
-        return None, model
+        return None, summary
     problem = RejectedRowsError(
         f"{rejected:,} of {summary.ledger.expected:,} rows were rejected (--max-rejected is "
         f"{config.max_rejected:.2%}); the figures are about the others"
     )
-    return problem, model
+    return problem, summary
 
 
 def _parity(

@@ -20,8 +20,10 @@ _PATHS = {"data_notice", "config", "train", "validation", "test", "output", "ray
 
 def labels_json(config: FinetuneConfig, labels: Sequence[str]) -> dict[str, Any]:
     """What `sentiment score` needs to know to ask the model as it was trained."""
+    meanings = [config.meanings.get(label, label) for label in labels]
     return {
         "labels": list(labels),
+        **({"meanings": meanings} if meanings != list(labels) else {}),
         "template": config.template,
         "max_source_tokens": config.max_source_tokens,
         "long_text": config.long_text,

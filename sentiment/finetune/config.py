@@ -5,8 +5,11 @@ Knows no file format, no model and no cluster.
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from functools import cache
+from importlib import resources
+from typing import Annotated, Any, ClassVar, Literal, Self
 
+import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from sentiment.config import LongText, no_half
@@ -50,6 +53,9 @@ class FinetuneConfig(JobConfig):
 
     command: ClassVar[str] = "finetune"
 
+    preset: Literal["t5-base-imdb", "flan-t5-base-imdb"] | None = Field(
+        None, description="Recipe of a published model; every setting given here wins over it."
+    )
     train: list[str] = Field(min_length=1, description="Labelled files, folders or globs.")
     validation: list[str] = Field([], description="Held-out labelled files; default: a split.")
     test: list[str] = Field([], description="Labelled files reported on once, at the end.")
@@ -68,6 +74,9 @@ class FinetuneConfig(JobConfig):
     label_texts: dict[str, str] = Field(
         {"negative": "negative", "positive": "positive"},
         description="Target text for each value of the label column.",
+    )
+    meanings: dict[str, str] = Field(
+        {}, description="What the output calls each target text; default: the text itself."
     )
     template: str = Field("{text}", description="Prompt around the review, with `{text}` in it.")
     max_source_tokens: int = Field(512, ge=2, description="Source limit in tokens, with `</s>`.")
@@ -107,6 +116,18 @@ class FinetuneConfig(JobConfig):
     )
     ray_address: str | None = Field(None, description="As for `sentiment score`.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _follow_recipe(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not isinstance(values.get("preset"), str):
+            return values
+        recipe = dict(_recipes().get(values["preset"], {}))
+        if values.get("architecture") is not None:
+            recipe.pop("model", None)
+        if "label_texts" in values:
+            recipe.pop("meanings", None)
+        return {**recipe, **values}
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.model is None) == (self.architecture is None):
@@ -115,4 +136,15 @@ class FinetuneConfig(JobConfig):
             raise ValueError(f"--template must hold {{text}} exactly once, got {self.template!r}")
         if len(set(self.label_texts.values())) < 2:
             raise ValueError("--label-texts needs two or more different target texts")
+        unknown = sorted(set(self.meanings) - set(self.label_texts.values()))
+        if unknown:
+            raise ValueError(f"--meanings {unknown[0]}: is no target text of --label-texts")
         return self
+
+
+@cache
+def _recipes() -> dict[str, dict[str, Any]]:
+    """Settings of each preset."""
+    text = resources.files("sentiment.finetune").joinpath("recipes.yaml").read_text("utf-8")
+    found: dict[str, dict[str, Any]] = yaml.safe_load(text)
+    return found

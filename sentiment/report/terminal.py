@@ -13,6 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from sentiment.report.job import REPORT_FILE
 from sentiment.report.summary import RunSummary
 from sentiment.schema import REASONS, REJECTED_FOLDER, RUNS_FOLDER
 
@@ -139,5 +140,5 @@ def _where(summary: RunSummary) -> Text:
     text = Text(f"labelled  {output}")
     if summary.rejected:
         text.append(f"\nrejected  {output}/{REJECTED_FOLDER}")
-    text.append(f"\nthis run  {output}/{RUNS_FOLDER}/{summary.run_id}")
+    text.append(f"\nreport    {output}/{RUNS_FOLDER}/{summary.run_id}/{REPORT_FILE}")
     return text

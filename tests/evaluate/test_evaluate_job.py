@@ -51,7 +51,7 @@ def test_labels_that_are_there_need_no_model(tmp_path: Path, name: str) -> None:
     else:
         path.write_text("".join(json.dumps(row) + "\n" for row in GIVEN.to_pylist()))
     found = given(tmp_path / "lake", tmp_path / "out", label_map=STARS)
-    assert found.model is None
+    assert found.model is found.page is None
     assert found.figures["rows_with_truth"] == 4
     assert found.accuracy == 0.75
     assert found.figures["ranking"]["roc_auc"] == 1.0
@@ -130,6 +130,8 @@ def test_a_source_is_scored_fitted_and_scored_again_with_the_fit(
     )
     assert fitted.figures["rows_with_truth"] == 64
     assert fitted.figures["report"]["weighted avg"]["support"] == 64
+    assert fitted.page is not None
+    assert Path(fitted.page).read_text().startswith("<!DOCTYPE html>")
     assert fitted.model is not None
     assert fitted.calibration is not None
     assert fitted.model["digest"] == fitted.calibration.model_digest

@@ -150,7 +150,7 @@ def test_the_terminal_shows_the_ledger_labels_rejects_and_places() -> None:
     assert "the text is null" in shown
     assert "labelled  out\n" in shown
     assert "rejected  out/_sentiment/rejected\n" in shown
-    assert "this run  out/_sentiment/runs/run-1\n" in shown
+    assert "report    out/_sentiment/runs/run-1/report.html\n" in shown
 
 
 def test_the_terminal_says_where_the_time_went() -> None:
