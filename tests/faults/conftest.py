@@ -29,7 +29,8 @@ def undisturbed(
 ) -> harness.Contents:
     """What a run that nobody disturbs makes of the corpus."""
     output = tmp_path_factory.mktemp("undisturbed") / "out"
-    harness.Job(lake, output, tiny_model, scratch).finish()
+    rows = harness.UNDISTURBED_UNIT_ROWS
+    harness.Job(lake, output, tiny_model, scratch, unit_rows=rows).finish()
     return harness.read_output(output)
 
 

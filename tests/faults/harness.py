@@ -35,6 +35,9 @@ Kind = Literal["driver", "actor", "worker", "raylet"]
 # Change it to meet other moments; the seed of a run is printed with its kills.
 SEED = int(os.environ.get("SENTIMENT_TEST_SEED", "20261122"))
 
+# The run that all are compared with has fewer, larger units: its rows do not depend on that.
+UNDISTURBED_UNIT_ROWS = 160
+
 # A run of these tests takes half a minute, and some seconds more a kill; this long, it hangs.
 RUN_SEC = 600
 _MARK = "SENTIMENT_TEST_MARK"

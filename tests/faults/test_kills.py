@@ -57,7 +57,8 @@ def compare(output: Path, undisturbed: Contents, tally: Tally, done: Sequence[st
     for key, [expected] in undisturbed.labelled.items():
         [row] = found.labelled[key]
         for name in ("sentiment_score", "sentiment_off_label"):
-            assert row.pop(name) == pytest.approx(expected[name], abs=1e-6), (key, done)
+            # Units of another size make other batches, which round in another way.
+            assert row.pop(name) == pytest.approx(expected[name], abs=1e-5), (key, done)
         assert row == {name: expected[name] for name in row}, (key, done)
     assert found.rejected == undisturbed.rejected, done
 
@@ -84,8 +85,9 @@ def cluster(scratch: Path) -> Iterator[Cluster]:
     nodes.stop()
 
 
-@pytest.mark.timeout(900)  # about 80 seconds on two idle cores
+@pytest.mark.timeout(900)  # about 50 seconds on two idle cores
 def test_a_killed_driver_and_a_killed_actor_cost_no_row(job: Job, undisturbed: Contents) -> None:
+    job.unit_rows = harness.UNDISTURBED_UNIT_ROWS  # a few units are enough for two kills
     tally = TALLIES["both"] = Tally("both", outputs=1)
     started = time.monotonic()
     check = partial(check_success, job, undisturbed)

@@ -149,6 +149,7 @@ def test_a_small_t5_is_trained_from_nothing_and_scores(
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_an_existing_t5_learns_labels_it_did_not_know(
     labelled: Path, tiny_flan: Path, tmp_path: Path, local_ray: None
 ) -> None:
