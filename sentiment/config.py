@@ -12,7 +12,7 @@ from pydantic_settings import CliPositionalArg
 
 from sentiment.settings import JobConfig
 
-LongText = Literal["head", "head_tail"]
+LongText = Literal["head", "head_tail", "windows"]
 Decode = Literal["labels", "generate"]
 
 
@@ -77,7 +77,8 @@ class ScoreConfig(JobConfig):
         None, ge=2, description="Tokens read of each review, `</s>` included; default: the model's."
     )
     long_text: LongText | None = Field(
-        None, description="What to keep of a longer review: its `head`, or `head_tail`."
+        None,
+        description="What to read of a longer review: its head, both ends, or all of it.",
     )
     decode: Decode | None = Field(
         None,

@@ -15,7 +15,7 @@ A model file:
       "1": positive
     template: "{text}"
     max_source_tokens: 512
-    long_text: head            # or head_tail
+    long_text: head            # or head_tail, windows
     decode: labels             # or generate, with num_beams and max_new_tokens
 
 All but `model` may be missing. `presets.yaml` holds such entries by name.

@@ -11,6 +11,8 @@ run reports the same totals as an uninterrupted one:
      "length_histogram": [16 counts, of 1, 2 to 3, 4 to 7, … tokens],
      "stage_sec": {STAGE: seconds},
      "groups": {GROUP: {"labels", "rejected", "confusion"}},
+  with windows also
+     "split_rows": rows whose windows disagree,
   with true labels also
      "confusion": {TRUE: {PREDICTED: rows}},
      "truth_histogram", "right_histogram": [20 counts by score: rows, and rows that are right]}
@@ -48,6 +50,7 @@ def count_unit(
     truth: Sequence[str | None] | None = None,
     groups: Sequence[str] | None = None,
     rejected_groups: Sequence[tuple[str, str, int]] = (),
+    split_rows: int | None = None,
 ) -> Counts:
     """Count one unit.
 
@@ -62,6 +65,7 @@ def count_unit(
         truth: True label of each labelled row, if known; None where a row has none.
         groups: Group of each labelled row, if rows are grouped.
         rejected_groups: Group, reason and rows of each reject.
+        split_rows: Rows whose windows disagree, where texts are read in windows.
     """
     rows = pd.DataFrame(
         {
@@ -85,6 +89,8 @@ def count_unit(
         right = known[known["truth"] == known["label"]]
         for name, some in (("truth_histogram", known), ("right_histogram", right)):
             counts[name] = np.bincount(some["bin"], minlength=HISTOGRAM_BINS).tolist()
+    if split_rows is not None:
+        counts["split_rows"] = split_rows
     if groups is not None:
         counts["groups"] = _by_group(rows, groups, rejected_groups)
     return counts

@@ -48,6 +48,7 @@ TRUNCATED: Final = "_sentiment_truncated"  # bool: the text was longer than the 
 LABEL: Final = "_sentiment_label"  # string
 SCORE: Final = "_sentiment_score"  # float32
 OFF_LABEL: Final = "_sentiment_off_label"  # float32
+SPLIT: Final = "_sentiment_split"  # bool, only with windows: they disagree; null once rejected
 # int32, only where processes died over rows of the block: how many did over a rejected row
 ATTEMPTS: Final = "_sentiment_attempts"
 SCORER: Final = "_sentiment_scorer"  # dictionary<string>: an `ActorNote` as JSON, as UNIT is

@@ -45,11 +45,13 @@ from sentiment.schema import (
     SCORE,
     SCORE_SEC,
     SCORER,
+    SPLIT,
     STAGE,
 )
 from sentiment.t5.linear import ResolvedPrecision
 from sentiment.tokenise import Tokeniser
 from sentiment.weights import ModelCard, folder_digest, load_network, load_t5
+from sentiment.windows import score_windows
 
 _log = logging.getLogger(__name__)
 
@@ -181,12 +183,19 @@ class _Model:
         back = np.array([first_of.setdefault(row.tobytes(), len(first_of)) for row in ids], np.intp)
         distinct = [np.frombuffer(key, dtype=np.int32) for key in first_of]
         if self._generator is None:
-            once = self._best_labels(self._engine.score(distinct))
+            once = self._label(distinct)
         else:
             once = self._generate(distinct, self._generator)
         if self._plan.calibration is not None:
             once = replace(once, score=self._plan.calibration.apply(once.score))
         return once.take(back)
+
+    def _label(self, ids: list[Ids]) -> Answers:
+        card = self._plan.card
+        if card.long_text != "windows":
+            return self._best_labels(self._engine.score(ids))
+        pooled = score_windows(self._engine.score, ids, card.max_source_tokens)
+        return replace(self._best_labels(pooled.scores), split=pooled.split_N)
 
     def _best_labels(self, scores: LabelScores) -> Answers:
         rows = len(scores.log_probs_NK)
@@ -256,6 +265,7 @@ class Answers:
     off_label: NDArray[np.float32]
     reason: NDArray[np.object_]
     detail: NDArray[np.object_]
+    split: NDArray[np.bool_] | None = None  # windows disagree
 
     def reject(self, details: dict[int, str], reason: str) -> None:
         """Mark rows as rejected."""
@@ -265,10 +275,12 @@ class Answers:
     def take(self, rows: NDArray[np.intp]) -> Answers:
         """The answers of these rows, repeated as they are."""
         return Answers(
-            *(
-                getattr(self, name)[rows]
-                for name in ("label", "score", "off_label", "reason", "detail")
-            )
+            label=self.label[rows],
+            score=self.score[rows],
+            off_label=self.off_label[rows],
+            reason=self.reason[rows],
+            detail=self.detail[rows],
+            split=None if self.split is None else self.split[rows],
         )
 
 
@@ -302,6 +314,8 @@ def _with_answers(
     block = block.append_column(LABEL, spread(answers.label, pa.string()))
     block = block.append_column(SCORE, spread(answers.score, pa.float32()))
     block = block.append_column(OFF_LABEL, spread(answers.off_label, pa.float32()))
+    if answers.split is not None:
+        block = block.append_column(SPLIT, spread(answers.split, pa.bool_()))
     block = block.append_column(SCORE_SEC, pa.array(np.full(rows, seconds, dtype=np.float32)))
     if len(rejected):
         for name, values in (

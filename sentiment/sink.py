@@ -41,6 +41,7 @@ from sentiment.schema import (
     ROW_END,
     SCORE,
     SCORE_SEC,
+    SPLIT,
     STAGE,
     TOKENISE_SEC,
     TOKENS,
@@ -129,6 +130,9 @@ def commit_unit(output: Output, stamp: Stamp, unit: Unit, rows: pa.Table) -> Foo
         },
         truth=_truth(good, stamp),
         groups=_groups(good, stamp.group_by),
+        split_rows=int(pc.sum(good.column(SPLIT)).as_py() or 0)
+        if SPLIT in good.column_names
+        else None,
         rejected_groups=list(zip(_groups(bad, stamp.group_by) or (), reasons, lost, strict=False)),
     )
     return _write(output, stamp, unit, data, rejects, metrics, good.num_rows, sum(lost))

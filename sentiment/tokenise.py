@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _CHUNK_ROWS = 1024
 _CHUNK_CHARS = 4_000_000
 
+# What is read of a text in windows, in source limits.
+_MOST_WINDOWS = 32
+
 _NEEDED = "tokenizer.json or spiece.model"
 
 
@@ -38,7 +41,7 @@ class Encoded:
     """Token ids of one text.
 
     Attributes:
-        ids: int32, at most the source limit, ends with `</s>`.
+        ids: int32, ends with `</s>`; at most the source limit, unless it is to be cut in windows.
         tokens: Length before truncation, `</s>` included.
     """
 
@@ -50,11 +53,14 @@ def truncate(ids: Sequence[int], limit: int, long_text: LongText) -> list[int]:
     """Keep at most `limit` ids: the first ones, or the first and last halves.
 
     The head gets the odd one. Reviews open with their subject and close with their verdict, so a
-    small model with a short limit reads both ends.
+    small model with a short limit reads both ends. For windows 32 times as many are kept, so that a
+    whole book in one row costs no more than it is worth.
     """
+    if long_text == "windows":
+        limit *= _MOST_WINDOWS
     if len(ids) <= limit:
         return list(ids)
-    if long_text == "head":
+    if long_text != "head_tail":
         return list(ids[:limit])
     tail = limit // 2
     return [*ids[: limit - tail], *ids[len(ids) - tail :]]

@@ -131,6 +131,13 @@ def find_model(
         )
     if settled.decode == "labels" and settled.num_beams != 1:
         raise ModelError(f"--num-beams {settled.num_beams} needs --decode generate")
+    if settled.long_text == "windows" and settled.decode == "generate":
+        raise ModelError("--long-text windows needs --decode labels: answers cannot be averaged")
+    if settled.long_text == "windows" and settled.template != "{text}":
+        raise ModelError(
+            f"--long-text windows: only the first window would have the prompt "
+            f"{settled.template!r}; use head or head_tail"
+        )
     found = folder_digest(folder)
     if sha256 not in (None, found):
         raise ModelError(

@@ -39,7 +39,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("catalogue",),
     ("weights",),
     ("engine",),
-    ("generation",),
+    ("generation", "windows"),
     ("gate",),
     ("scorer",),
     ("report",),

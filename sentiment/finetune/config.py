@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from sentiment.config import LongText, no_half
+from sentiment.config import no_half
 from sentiment.settings import JobConfig
 
 TrainingPrecision = Annotated[Literal["auto", "fp32", "bf16"], BeforeValidator(no_half)]
@@ -80,7 +80,9 @@ class FinetuneConfig(JobConfig):
     )
     template: str = Field("{text}", description="Prompt around the review, with `{text}` in it.")
     max_source_tokens: int = Field(512, ge=2, description="Source limit in tokens, with `</s>`.")
-    long_text: LongText = Field("head", description="What to keep of a longer review.")
+    long_text: Literal["head", "head_tail"] = Field(
+        "head", description="What to keep of a longer review."
+    )
     validation_fraction: float = Field(
         0.1, gt=0, lt=1, description="Part of --train held out when --validation is not given."
     )

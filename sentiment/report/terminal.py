@@ -46,6 +46,8 @@ def _parts(summary: RunSummary) -> list[RenderableType]:
     parts.append("")
     if summary.labelled:
         parts += [_labels_table(summary), ""]
+    if summary.counts.get("split_rows"):
+        parts += [f"windows of {summary.counts['split_rows']:,} rows disagree", ""]
     if summary.quality:
         parts += [_quality_table(summary.quality), ""]
     if summary.rejected:

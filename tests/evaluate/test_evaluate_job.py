@@ -208,13 +208,15 @@ def test_groups_have_rows_of_their_own_in_the_metrics(
     texts = [*tiny_models.example_texts()[:9], ""]
     table = pa.table({"text": texts, "lang": ["en"] * 6 + ["de"] * 4, "label": [1] * 10})
     pq.write_table(table, tmp_path / "a.parquet")
-    score(
+    summary = score(
         ScoreConfig(
             sources=[str(tmp_path / "a.parquet")], output=str(tmp_path / "out"),
-            model=str(tiny_model), group_by=["lang"], label_column="label", precision="fp32",
+            model=str(tiny_model), group_by=["lang"], long_text="windows", max_source_tokens=16, label_column="label", precision="fp32",
             max_rejected=0.2, quiet=True,
         )
     )  # fmt: skip
+    assert 0 <= summary.counts["split_rows"] <= 9
+    assert sum(one["truncated"] for one in summary.counts["labels"].values()) == 0
     [path] = (tmp_path / "out").glob("_sentiment/runs/*/metrics.parquet")
     rows = pq.read_table(path).to_pylist()
     by_group: dict[Any, int] = {}

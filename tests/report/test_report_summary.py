@@ -165,6 +165,13 @@ def test_the_terminal_says_where_the_time_went() -> None:
     assert "score 1.4 s, finish" in unseen
 
 
+def test_the_terminal_tells_of_windows_that_disagree() -> None:
+    one = footer(["a", "b"])
+    assert "windows of" not in printed(summary(one))
+    one.metrics["split_rows"] = 2
+    assert "windows of 4 rows disagree" in printed(summary(one, one))
+
+
 def test_the_terminal_shows_quality_where_labels_are_known() -> None:
     shown = printed(summary(footer(["a", "b", "b"], truth=["a", "a", "b"])))
     assert "said a" in shown
