@@ -211,7 +211,8 @@ def test_groups_have_rows_of_their_own_in_the_metrics(
     summary = score(
         ScoreConfig(
             sources=[str(tmp_path / "a.parquet")], output=str(tmp_path / "out"),
-            model=str(tiny_model), group_by=["lang"], long_text="windows", max_source_tokens=16, label_column="label", precision="fp32",
+            model=str(tiny_model), group_by=["lang"], long_text="windows", max_source_tokens=16,
+            label_column="label", precision="fp32",
             max_rejected=0.2, quiet=True,
         )
     )  # fmt: skip
