@@ -517,7 +517,7 @@ def test_every_row_is_there_once_whatever_died_when(life: Life) -> None:
 
 @pytest.mark.faults
 @pytest.mark.timeout(1800)
-@_lives(int(os.environ.get("SENTIMENT_TEST_LIVES", "3000")))
+@_lives(int(os.environ.get("SENTIMENT_TEST_LIVES", "2000")))
 @given(lives())
 def test_every_row_is_there_once_in_thousands_of_lives(life: Life) -> None:
     live(life)
