@@ -41,6 +41,7 @@ print(len(set(processes)))
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_tasks_beside_the_actors_keep_their_process() -> None:
     """A process takes seconds of CPU to start, which scoring would miss, unit after unit."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}

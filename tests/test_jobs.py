@@ -65,7 +65,7 @@ def dashboard(
     finally:
         head.terminate()
         try:
-            head.wait(15)
+            head.wait(3)  # `ray start --block` waits for what it has started
         except subprocess.TimeoutExpired:
             os.killpg(head.pid, signal.SIGKILL)
             head.wait()

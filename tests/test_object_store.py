@@ -521,6 +521,7 @@ def rows_of(filesystem: fs.FileSystem, folder: str) -> list[tuple[Any, ...]]:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "faulty"])
 def test_a_run_in_a_store_gives_the_rows_of_a_local_run(runs: dict[str, Any], kind: str) -> None:
     assert runs["ledgers"][kind] == [326, 320, 6, 0]
@@ -532,11 +533,13 @@ def test_a_run_in_a_store_gives_the_rows_of_a_local_run(runs: dict[str, Any], ki
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["plain", "faulty"])
 def test_a_rerun_in_a_store_reuses_everything(runs: dict[str, Any], kind: str) -> None:
     assert runs["ledgers"][f"{kind} again"] == [326, 0, 0, 326]
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_the_unreliable_store_was_unreliable(runs: dict[str, Any]) -> None:
     assert runs["requests"] > 100

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,19 +20,27 @@ from sentiment.sink import serialise
 pytestmark = pytest.mark.ray
 
 
-@pytest.fixture
-def output(local_ray: None, tiny_model: Path, tmp_path: Path) -> Path:
-    """Two scored shards, one of them with a null."""
-    lake = tmp_path / "lake"
+@pytest.fixture(scope="module")
+def made(local_ray: None, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two shards, one of them with a null, in `lake`, scored into `out`."""
+    folder = tmp_path_factory.mktemp("replay")
+    lake = folder / "lake"
     lake.mkdir()
     pq.write_table(pa.table({"text": [f"fine {n}" for n in range(6)]}), lake / "a.parquet")
     pq.write_table(pa.table({"text": ["good", None, "bad"]}), lake / "b.parquet")
     score(
         ScoreConfig(
-            sources=[str(lake)], output=str(tmp_path / "out"), model=str(tiny_model),
+            sources=[str(lake)], output=str(folder / "out"), model=str(tiny_model),
             precision="fp32", unit_rows=3, max_rejected=0.5, quiet=True,
         )
     )  # fmt: skip
+    return folder
+
+
+@pytest.fixture
+def output(made: Path, tmp_path: Path) -> Path:
+    """A copy to replay in."""
+    shutil.copytree(made / "out", tmp_path / "out")
     return tmp_path / "out"
 
 
@@ -86,8 +95,9 @@ def test_an_output_without_runs_has_nothing_to_replay(tmp_path: Path) -> None:
         replay(ReplayConfig(output=str(tmp_path)))
 
 
-def test_sources_that_are_gone_cannot_be_replayed(output: Path, tmp_path: Path) -> None:
-    (tmp_path / "lake").rename(tmp_path / "elsewhere")
+def test_sources_that_are_gone_cannot_be_replayed(made: Path, output: Path) -> None:
+    [path] = output.glob("_sentiment/runs/*/run.json")
+    path.write_text(path.read_text().replace(f"{made}/lake", f"{made}/elsewhere"))
     with pytest.raises(SourceError, match="none of its 1 sources"):
         replay(ReplayConfig(output=str(output)))
 
