@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentiment.errors import ModelError
+from sentiment.metrics import bins_of
 from sentiment.schema import digest
 
 # File of a model folder that holds the model's own calibration.
@@ -33,7 +34,7 @@ _NEAREST = 2.0**-25
 # No model is off by more.
 _LOG_T_MOST = math.log(20.0)
 
-_BINS = 15  # of the expected calibration error, as in the paper
+RELIABILITY_BINS: Final = 15  # of the expected calibration error, as in the paper
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def fit_calibration(
     """
     order = np.random.default_rng(seed).permutation(len(score_N))
     fit, held_out = np.array_split(order, 2)
-    if len(score_N) < 2 * _BINS or right_N[fit].all() or not right_N[fit].any():
+    if len(score_N) < 2 * RELIABILITY_BINS or right_N[fit].all() or not right_N[fit].any():
         raise ModelError(
             f"--fit-calibration: {len(score_N)} rows with {int(right_N.sum())} right labels do not "
             "tell how sure to be; give more labelled rows"
@@ -140,8 +141,7 @@ def calibration_error(score_N: NDArray[np.floating[Any]], right_N: NDArray[np.bo
         15 bins of equal width, as Guo et al. use it.
     """
     score_N = np.asarray(score_N, dtype=np.float64)
-    bin_N = np.clip((score_N * _BINS).astype(np.intp), 0, _BINS - 1)
-    gap_B = np.bincount(bin_N, score_N - right_N, minlength=_BINS)
+    gap_B = np.bincount(bins_of(score_N, RELIABILITY_BINS), score_N - right_N)
     return float(np.abs(gap_B).sum() / max(1, len(score_N)))
 
 

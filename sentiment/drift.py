@@ -167,12 +167,16 @@ def _share_check(name: str, now: tuple[int, int], before: tuple[int, int], limit
 
 def _share(counts: Counts, label: str) -> tuple[int, int]:
     """Rows of a label, of all labelled rows."""
-    rows = {name: int(values["rows"]) for name, values in counts["labels"].items()}
-    return rows.get(label, 0), sum(rows.values())
+    rows = counts["labels"][label]["rows"] if label in counts["labels"] else 0
+    return int(rows), _labelled(counts)
 
 
 def _rows(counts: Counts) -> int:
-    return _share(counts, "")[1] + sum(map(int, counts["rejected"].values()))
+    return _labelled(counts) + sum(map(int, counts["rejected"].values()))
+
+
+def _labelled(counts: Counts) -> int:
+    return sum(int(values["rows"]) for values in counts["labels"].values())
 
 
 def _histograms(counts: Counts, same_scores: bool) -> dict[str, dict[str, list[int]]]:

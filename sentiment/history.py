@@ -14,27 +14,28 @@ from sentiment.config import ScoreConfig
 from sentiment.drift import Drift, compare
 from sentiment.metrics import Counts, merge
 from sentiment.output import Output
-from sentiment.schema import RUNS_FOLDER
+from sentiment.schema import RUN_FILE, RUNS_FOLDER, file_of_run
 
 _log = logging.getLogger(__name__)
 
 
-def run_files(output: Output) -> list[str]:
-    """Paths of every `run.json`, oldest first: run ids start with the time.
+def run_ids(output: Output) -> list[str]:
+    """Ids of all runs that left a `run.json`, oldest first: they start with the time.
 
     Raises:
         OutputError: The output cannot be listed.
     """
-    return sorted(path for path in output.list_tree(RUNS_FOLDER) if path.endswith("/run.json"))
+    paths = [path.split("/") for path in output.list_tree(RUNS_FOLDER)]
+    return sorted({path[-2] for path in paths if path[-1] == RUN_FILE and len(path) > 2})
 
 
-def read_run(output: Output, path: str) -> dict[str, Any]:
+def read_run(output: Output, run_id: str) -> dict[str, Any]:
     """One `run.json`.
 
     Raises:
         OSError, ValueError: It cannot be read or is damaged.
     """
-    with output.filesystem.open_input_file(output.path(path)) as file:
+    with output.filesystem.open_input_file(output.path(file_of_run(run_id, RUN_FILE))) as file:
         values = json.loads(file.read())
     if not isinstance(values, dict):
         raise ValueError("not the account of a run")
@@ -76,13 +77,15 @@ def compare_with_earlier(
 
 def _successful(output: Output) -> Iterator[dict[str, Any]]:
     """Runs that went well and scored something, newest first; damaged ones are passed over."""
-    for path in reversed(run_files(output)):
+    for run_id in reversed(run_ids(output)):
         try:
-            run = read_run(output, path)
+            run = read_run(output, run_id)
             usable = run.get("outcome") == "success" and bool(run["scored"]["labels"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             _log.warning(
-                "%s: left out of the drift check (%s)", output.path(path), type(error).__name__
+                "%s: left out of the drift check (%s)",
+                output.path(file_of_run(run_id, RUN_FILE)),
+                type(error).__name__,
             )
             continue
         if usable:

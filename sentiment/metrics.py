@@ -70,7 +70,7 @@ def count_unit(
     rows = pd.DataFrame(
         {
             "label": pd.Series(labels, dtype=object),
-            "bin": _bins(scores),
+            "bin": bins_of(scores),
             "tokens": tokens,
             "truncated": truncated,
         }
@@ -78,7 +78,7 @@ def count_unit(
     counts: Counts = {
         "labels": _by_label(rows),
         "rejected": dict(rejected),
-        "off_label_histogram": np.bincount(_bins(off_label), minlength=HISTOGRAM_BINS).tolist(),
+        "off_label_histogram": np.bincount(bins_of(off_label), minlength=HISTOGRAM_BINS).tolist(),
         "length_histogram": np.bincount(_length_bins(tokens), minlength=LENGTH_BINS).tolist(),
         "stage_sec": dict(stage_sec),
     }
@@ -225,9 +225,12 @@ def _length_bins(tokens: NDArray[np.int32]) -> NDArray[np.intp]:
     return np.clip(exponents - 1, 0, LENGTH_BINS - 1)
 
 
-def _bins(values: NDArray[np.float32]) -> NDArray[np.intp]:
+def bins_of(
+    probabilities: NDArray[np.floating[Any]], bins: int = HISTOGRAM_BINS
+) -> NDArray[np.intp]:
+    """Which of so many equal bins of [0, 1] each probability is in, from 0."""
     # Rounding may leave a probability a hair outside [0, 1].
-    return np.clip((values * HISTOGRAM_BINS).astype(np.intp), 0, HISTOGRAM_BINS - 1)
+    return np.clip((probabilities * bins).astype(np.intp), 0, bins - 1)
 
 
 def _add(left: Any, right: Any) -> Any:

@@ -54,6 +54,11 @@ class Receipt:
     write_sec: float = 0.0
     note: ActorNote | None = None
 
+    @property
+    def stage_sec(self) -> dict[str, float]:
+        """Worker seconds by stage; those of the write are the whole commit's."""
+        return {**self.footer.metrics.get("stage_sec", {}), "write": self.write_sec}
+
 
 @dataclass(frozen=True)
 class Sight:

@@ -12,10 +12,11 @@ from pydantic import ValidationError
 
 from sentiment.config import ReplayConfig, ScoreConfig
 from sentiment.errors import OutputError, SourceError
-from sentiment.history import read_run, run_files
+from sentiment.history import read_run, run_ids
 from sentiment.output import Output
 from sentiment.report.summary import RunSummary
 from sentiment.run import score
+from sentiment.schema import RUN_FILE, file_of_run
 from sentiment.source.listing import list_shards
 
 _log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ def replay(config: ReplayConfig) -> RunSummary:
         SentimentError: As `run.score` does.
     """
     output = Output.open(config.output)
-    runs = [_settings(output, path) for path in run_files(output)]
+    runs = [_settings(output, run_id) for run_id in run_ids(output)]
     if not runs:
         raise OutputError(
             f"{config.output}: no run has been here, so there is nothing to score again; "
@@ -58,13 +59,14 @@ def replay(config: ReplayConfig) -> RunSummary:
     return score(settings, replay=True)
 
 
-def _settings(output: Output, path: str) -> ScoreConfig:
-    """The settings of a run; run ids start with the time, so paths sort by it."""
+def _settings(output: Output, run_id: str) -> ScoreConfig:
+    """The settings of a run."""
     try:
-        return ScoreConfig(**read_run(output, path)["config"])
+        return ScoreConfig(**read_run(output, run_id)["config"])
     except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
+        path = output.path(file_of_run(run_id, RUN_FILE))
         raise OutputError(
-            f"{output.path(path)}: its settings cannot be read ({type(error).__name__}); "
+            f"{path}: its settings cannot be read ({type(error).__name__}); "
             "score again into another --output"
         ) from error
 

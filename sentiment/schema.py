@@ -27,6 +27,9 @@ SCORING_VERSION: Final = 3
 PRIVATE_FOLDER: Final = "_sentiment"
 REJECTED_FOLDER: Final = f"{PRIVATE_FOLDER}/rejected"
 RUNS_FOLDER: Final = f"{PRIVATE_FOLDER}/runs"
+RUN_FILE: Final = "run.json"  # these three are in a folder below it, named by the run's id
+METRICS_FILE: Final = "metrics.parquet"
+REPORT_FILE: Final = "report.html"
 LEASE_FILE: Final = f"{PRIVATE_FOLDER}/lease.json"
 ATTEMPTS_FOLDER: Final = f"{PRIVATE_FOLDER}/attempts"
 SUCCESS_FILE: Final = "_SUCCESS"
@@ -102,6 +105,11 @@ def digest(value: Any) -> str:
     """SHA-256 (hex) of a JSON-serialisable value, independent of key order."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def file_of_run(run_id: str, name: str) -> str:
+    """Path of RUN_FILE, METRICS_FILE or REPORT_FILE of a run, relative to OUTPUT."""
+    return f"{RUNS_FOLDER}/{run_id}/{name}"
 
 
 def added_columns(prefix: str) -> pa.Schema:

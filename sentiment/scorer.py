@@ -26,7 +26,6 @@ from sentiment.engine import (
     Engine,
     Ids,
     LabelScores,
-    TokenIds,
     default_device,
     limit_threads,
     resolve_precision,
@@ -215,14 +214,14 @@ class _Model:
         scores = self._engine.score(ids)
         answers = self._best_labels(scores)
         said, errors = generator.generate(ids)
-        known = {self._tokeniser.decode(label): k for k, label in enumerate(self._label_ids)}
         answers.reject(errors, "scoring_error")
-        for row, tokens in enumerate(said):
+        labels = self._tokeniser.labels_said(said, self._label_ids)
+        for row, k in enumerate(labels):
             if answers.reason[row] is not None:
                 continue
-            k = known.get(self._tokeniser.decode(_without_eos(tokens, self._tokeniser.eos_id)))
             if k is None:
-                detail = f"answer of {len(tokens)} tokens is none of the {len(known)} labels"
+                known = len(self._label_ids)
+                detail = f"answer of {len(said[row])} tokens is none of the {known} labels"
                 answers.reject({row: detail}, "off_label_text")
                 continue
             answers.label[row] = self._plan.card.meanings[k]
@@ -288,10 +287,6 @@ def _rows_of(chunk: pa.ListArray, good: NDArray[np.intp]) -> list[Ids]:
     values = chunk.values.to_numpy()
     offsets = chunk.offsets.to_numpy()
     return [values[offsets[row] : offsets[row + 1]] for row in good]
-
-
-def _without_eos(tokens: TokenIds, eos_id: int) -> TokenIds:
-    return tokens[: tokens.index(eos_id)] if eos_id in tokens else tokens
 
 
 def _probability(log_probs_K: NDArray[np.float32], k: int) -> np.float32:

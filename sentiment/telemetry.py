@@ -112,8 +112,7 @@ class Meters:
             self._add("sentiment_labelled_rows_total", values["rows"], label=label)
         for reason, rows in footer.metrics.get("rejected", {}).items():
             self._add("sentiment_rejected_rows_total", rows, reason=reason)
-        spent = {**footer.metrics.get("stage_sec", {}), "write": receipt.write_sec}
-        for stage, sec in spent.items():
+        for stage, sec in receipt.stage_sec.items():
             self._add("sentiment_stage_seconds_total", sec, stage=stage)
         if note is None:
             return

@@ -199,8 +199,7 @@ class Account:
             sums.rows += footer.rows
             sums.rejected += footer.rejected
             sums.tokens += tokens_of(footer)
-            spent = {**footer.metrics.get("stage_sec", {}), "write": receipt.write_sec}
-            for stage, sec in spent.items():
+            for stage, sec in receipt.stage_sec.items():
                 sums.stage_sec[stage] = sums.stage_sec.get(stage, 0.0) + sec
             if note is not None:
                 sums.load_sec[note.actor] = note.load_sec

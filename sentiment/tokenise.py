@@ -122,9 +122,25 @@ class Tokeniser:
         """Ids a label is spelt with, without `</s>`."""
         return tuple(self._backend.encode(label, add_special_tokens=False).ids)
 
+    def labels_said(
+        self, answers: Sequence[Sequence[int]], labels: Sequence[Sequence[int]]
+    ) -> list[int | None]:
+        """Which label's text each generated answer is, up to its `</s>`; None if it is none.
+
+        Args:
+            answers: Generated ids.
+            labels: Ids that each label is spelt with.
+        """
+        known = {self.decode(label): k for k, label in enumerate(labels)}
+        return [known.get(self.decode(_until(answer, self.eos_id))) for answer in answers]
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of generated ids, special tokens left out, outer blanks stripped."""
         return str(self._backend.decode(list(ids), skip_special_tokens=True)).strip()
+
+
+def _until(ids: Sequence[int], end: int) -> Sequence[int]:
+    return ids[: ids.index(end)] if end in ids else ids
 
 
 def _chunks(texts: Sequence[str]) -> Iterator[Sequence[str]]:

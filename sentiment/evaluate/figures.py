@@ -16,10 +16,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn import metrics as sklearn_metrics
 
-from sentiment.calibration import calibration_error
-from sentiment.metrics import classification_report, confusion
+from sentiment.calibration import RELIABILITY_BINS, calibration_error
+from sentiment.metrics import bins_of, classification_report, confusion
 
-_RELIABILITY_BINS: Final = 15
 _CONFIDENCE: Final = 0.95
 
 # Upper ends of the length buckets, in tokens; 512 is the source limit of the published models.
@@ -126,16 +125,16 @@ def _ranking(rows: pd.DataFrame, positive: str) -> dict[str, Any] | None:
 def _calibration(rows: pd.DataFrame) -> dict[str, Any]:
     score_N = rows["score"].to_numpy(np.float64)
     right_N = (rows["truth"] == rows["label"]).to_numpy()
-    bin_N = np.clip((score_N * _RELIABILITY_BINS).astype(int), 0, _RELIABILITY_BINS - 1)
+    bin_N = bins_of(score_N, RELIABILITY_BINS)
     bins = [
         {
-            "from": bin_ / _RELIABILITY_BINS,
-            "to": (bin_ + 1) / _RELIABILITY_BINS,
+            "from": bin_ / RELIABILITY_BINS,
+            "to": (bin_ + 1) / RELIABILITY_BINS,
             "rows": int(some.sum()),
             "mean_score": float(score_N[some].mean()),
             "accuracy": float(right_N[some].mean()),
         }
-        for bin_ in range(_RELIABILITY_BINS)
+        for bin_ in range(RELIABILITY_BINS)
         if (some := bin_N == bin_).any()
     ]
     gaps = [abs(one["mean_score"] - one["accuracy"]) for one in bins]

@@ -27,11 +27,9 @@ from sentiment.evaluate.parity import compare_decoding
 from sentiment.evaluate.rows import given_rows, scored_rows
 from sentiment.labels import truth_map
 from sentiment.output import Output
-from sentiment.report.job import REPORT_FILE
 from sentiment.report.summary import RunSummary
 from sentiment.resolve import find_card
 from sentiment.run import score
-from sentiment.schema import RUNS_FOLDER
 
 _SCORED_FOLDER = "scored"
 
@@ -90,7 +88,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     if config.prediction_column is None:
         problem, summary = _score(config)
         model = {**summary.run["model"], "precision": summary.run["precision"]}
-        page = f"{summary.output}/{RUNS_FOLDER}/{summary.run_id}/{REPORT_FILE}"
+        page = summary.page
         scored = Output.open(f"{config.output.rstrip('/')}/{_SCORED_FOLDER}")
         rows = scored_rows(scored, config, truth_map(model["meanings"], config.label_map))
     else:

@@ -27,7 +27,6 @@ from sentiment.engine import (
 )
 from sentiment.generation import Generator
 from sentiment.t5.linear import ResolvedPrecision
-from sentiment.tokenise import Tokeniser
 from sentiment.weights import ModelCard, load_network, load_t5
 
 _BEAMS: Final = 4
@@ -69,9 +68,10 @@ def compare_decoding(
         "loss": _loss(ended.score(ids).log_probs_NK, card.meanings, truth, label_ids),
         "labels": {"accuracy": _share(scored, truth)},
     }
+    free = load_network(card.folder, device=device)
     for name, beams in (("greedy", 1), ("beams", _BEAMS)):
         generator = Generator(
-            load_network(card.folder, device=device),
+            free,
             precision=precision,
             batch_tokens=batch_tokens,
             max_new_tokens=_MAX_NEW_TOKENS,
@@ -80,7 +80,10 @@ def compare_decoding(
         answers, _ = generator.generate(ids)
         if name == "greedy":
             found["gen_len"] = float(np.mean([len(answer) for answer in answers]))
-        said = _labels_of(answers, card.meanings, label_ids, tokeniser)
+        said = [
+            None if k is None else card.meanings[k]
+            for k in tokeniser.labels_said(answers, label_ids)
+        ]
         found[name] = {
             "accuracy": _share(said, truth),
             "agreement": _share(said, scored),
@@ -100,17 +103,6 @@ def _loss(
     rows = [(n, place[label]) for n, label in enumerate(truth) if label in place]
     tokens = sum(len(label_ids[k]) + 1 for _, k in rows)
     return -float(sum(log_probs_NK[n, k] for n, k in rows)) / tokens if tokens else None
-
-
-def _labels_of(
-    answers: Sequence[TokenIds],
-    labels: Sequence[str],
-    label_ids: Sequence[TokenIds],
-    tokeniser: Tokeniser,
-) -> list[str | None]:
-    """The label whose text an answer is, or None."""
-    known = {tokeniser.decode(ids): label for ids, label in zip(label_ids, labels, strict=True)}
-    return [known.get(tokeniser.decode(answer)) for answer in answers]
 
 
 def _share(said: Sequence[str | None], expected: Sequence[str]) -> float:

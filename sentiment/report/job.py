@@ -17,10 +17,9 @@ from sentiment.output import Output
 from sentiment.report.page import render
 from sentiment.report.record import Run
 from sentiment.report.runs import read_partitions, read_runs
-from sentiment.schema import RUNS_FOLDER
+from sentiment.schema import REPORT_FILE, RUNS_FOLDER, file_of_run
 from sentiment.source.storage import descendant_uri, is_uri
 
-REPORT_FILE = "report.html"
 NIGHTS = 365  # as `ReportConfig.nights` has it; the run itself does not ask
 
 _log = logging.getLogger(__name__)
@@ -86,7 +85,7 @@ def _page(output: Output, run_id: str | None, nights: int) -> tuple[Run, bytes]:
 
 
 def _write(output: Output, run_id: str, html: bytes) -> str:
-    relative = f"{RUNS_FOLDER}/{run_id}/{REPORT_FILE}"
+    relative = file_of_run(run_id, REPORT_FILE)
     output.write(relative, html)
     return descendant_uri(output.location, relative)
 

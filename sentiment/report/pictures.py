@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from sentiment.metrics import merge
 from sentiment.report.bars import (
     MOST_SERIES,
     Series,
@@ -94,22 +95,14 @@ def _partitions(partitions: Sequence[Partition], series: Series) -> Chart | None
     rows = [(one.name or TOP_FOLDER, one.labels) for one in order[:MOST_PARTITIONS]]
     rest = order[MOST_PARTITIONS:]
     if rest:
-        rows.append((f"{len(rest):,} other partitions", _sum([one.labels for one in rest])))
-    total = _sum([one.labels for one in partitions])
+        rows.append((f"{len(rest):,} other partitions", merge(one.labels for one in rest)))
+    total = merge(one.labels for one in partitions)
     chart = share_bars("partitions", rows, series, f"All together: {shares(total, series)}.")
     note = (
         f"The {MOST_PARTITIONS} partitions with the most rows are shown; the other {len(rest):,} "
         "are summed up in the last bar."
     )
     return replace(chart, note=note) if rest else chart
-
-
-def _sum(parts: Sequence[Mapping[str, int]]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for part in parts:
-        for label, rows in part.items():
-            total[label] = total.get(label, 0) + rows
-    return total
 
 
 def _nights(runs: Sequence[Run], series: Series) -> Chart | None:

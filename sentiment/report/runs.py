@@ -19,15 +19,13 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from sentiment.errors import OutputError
+from sentiment.history import run_ids
 from sentiment.output import Output
 from sentiment.report.record import Run, parse_run
-from sentiment.schema import RUNS_FOLDER
+from sentiment.schema import METRICS_FILE, RUN_FILE, file_of_run
 from sentiment.source.storage import STORAGE_ERRORS
 
 _READ_THREADS = 16
-
-RUN_FILE = "run.json"
-METRICS_FILE = "metrics.parquet"
 
 _SCORE_FIRST = "score into it first"
 
@@ -70,7 +68,7 @@ def read_runs(output: Output, most: int, run_id: str | None = None) -> Runs:
     Raises:
         OutputError: The output cannot be listed, or there is no such run.
     """
-    ids = sorted(run_ids(output), reverse=True)
+    ids = run_ids(output)[::-1]
     if run_id is not None and run_id not in ids:
         there = f"--run takes one of its {len(ids)}, the last is {ids[0]}" if ids else _SCORE_FIRST
         raise OutputError(f"{output.location}: has no run {run_id!r}; {there}")
@@ -94,20 +92,10 @@ def read_runs(output: Output, most: int, run_id: str | None = None) -> Runs:
     return Runs(tuple(latest), len(ids), damaged)
 
 
-def run_ids(output: Output) -> list[str]:
-    """Ids of all runs that left a `run.json`.
-
-    Raises:
-        OutputError: The output cannot be listed.
-    """
-    paths = [path.split("/") for path in output.list_tree(RUNS_FOLDER)]
-    return sorted({path[-2] for path in paths if path[-1] == RUN_FILE and len(path) > 2})
-
-
 def _read(output: Output, run_id: str) -> Run | str:
     """A run, or what is wrong with it."""
     try:
-        return parse_run(run_id, _bytes(output, f"{RUNS_FOLDER}/{run_id}/{RUN_FILE}"))
+        return parse_run(run_id, _bytes(output, file_of_run(run_id, RUN_FILE)))
     except ValidationError as error:
         what = error.errors(include_url=False, include_input=False)[0]
         return f"{'.'.join(map(str, what['loc']))}: {what['msg']}"
@@ -122,7 +110,7 @@ def read_partitions(output: Output, run_id: str) -> list[Partition] | None:
         Partitions in the order of their names.
     """
     try:
-        raw = _bytes(output, f"{RUNS_FOLDER}/{run_id}/{METRICS_FILE}")
+        raw = _bytes(output, file_of_run(run_id, METRICS_FILE))
         table = pq.read_table(pa.BufferReader(raw))
         if "group" in table.column_names:  # these count the same rows once more
             table = table.filter(pc.is_null(table["group"]))

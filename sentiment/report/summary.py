@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from sentiment.drift import Drift
 from sentiment.metrics import Counts, classification_report, merge, partition_table
 from sentiment.output import Output
-from sentiment.schema import RUNS_FOLDER, Footer
+from sentiment.schema import METRICS_FILE, REPORT_FILE, RUN_FILE, Footer, file_of_run
 
 Outcome = Literal["success", "rejected", "unbalanced", "drift"]
 
@@ -110,6 +110,11 @@ class RunSummary:
         """Rows by reject reason, reused ones included."""
         return dict(self.counts["rejected"])
 
+    @property
+    def page(self) -> str:
+        """Location of the page about the run."""
+        return f"{self.output.rstrip('/')}/{file_of_run(self.run_id, REPORT_FILE)}"
+
     def to_json(self) -> str:
         """The content of `run.json`."""
         values = asdict(self)
@@ -167,6 +172,5 @@ def write_run(output: Output, summary: RunSummary, footers: Iterable[Footer]) ->
     buffer = io.BytesIO()
     rows = pa.Table.from_pandas(table, schema=_METRICS_SCHEMA, preserve_index=False)
     pq.write_table(rows.replace_schema_metadata(None), buffer, compression="zstd")
-    folder = f"{RUNS_FOLDER}/{summary.run_id}"
-    output.write(f"{folder}/metrics.parquet", buffer.getbuffer())
-    output.write(f"{folder}/run.json", summary.to_json().encode())
+    output.write(file_of_run(summary.run_id, METRICS_FILE), buffer.getbuffer())
+    output.write(file_of_run(summary.run_id, RUN_FILE), summary.to_json().encode())

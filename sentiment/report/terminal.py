@@ -13,9 +13,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sentiment.report.job import REPORT_FILE
 from sentiment.report.summary import RunSummary
-from sentiment.schema import REASONS, REJECTED_FOLDER, RUNS_FOLDER
+from sentiment.schema import REASONS, REJECTED_FOLDER
 
 _BAR_CHARS = 24
 
@@ -142,5 +141,5 @@ def _where(summary: RunSummary) -> Text:
     text = Text(f"labelled  {output}")
     if summary.rejected:
         text.append(f"\nrejected  {output}/{REJECTED_FOLDER}")
-    text.append(f"\nreport    {output}/{RUNS_FOLDER}/{summary.run_id}/{REPORT_FILE}")
+    text.append(f"\nreport    {summary.page}")
     return text

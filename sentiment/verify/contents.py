@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sentiment.errors import OutputError
 from sentiment.output import Output
-from sentiment.schema import REJECTED_FOLDER, RUNS_FOLDER, SUCCESS_FILE
+from sentiment.schema import METRICS_FILE, REJECTED_FOLDER, RUNS_FOLDER, SUCCESS_FILE
 from sentiment.source.storage import STORAGE_ERRORS
 
 # What `Output.write` leaves on a local disk when its process is killed: a dot, the end of the
@@ -74,7 +74,7 @@ def list_contents(output: Output) -> Contents:
             unit_id = path.removeprefix(f"{REJECTED_FOLDER}/")
             if not _hidden(unit_id):
                 rejects.add(unit_id)
-        elif path.startswith(f"{RUNS_FOLDER}/") and name == "metrics.parquet":
+        elif path.startswith(f"{RUNS_FOLDER}/") and name == METRICS_FILE:
             records.append(path)
     if not data:
         raise OutputError(
