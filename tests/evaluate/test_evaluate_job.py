@@ -73,6 +73,20 @@ def test_labels_of_two_spellings_meet(tmp_path: Path) -> None:
     assert found.figures["report"]["labels"] == ["0", "1"]
 
 
+def test_text_and_the_ranked_label_are_settings(tmp_path: Path) -> None:
+    texts = pa.array([f"review {n}" for n in range(len(GIVEN))])
+    pq.write_table(GIVEN.append_column("text", texts), tmp_path / "a.parquet")
+    found = given(
+        tmp_path / "a.parquet", tmp_path / "out",
+        label_map=STARS, show_text=True, positive_label="negative", mistakes=5,
+    )  # fmt: skip
+    assert [one["text"] for one in found.mistakes] == ["review 1"]
+    assert found.figures["ranking"]["positive"] == "negative"
+    none = given(tmp_path / "a.parquet", tmp_path / "out", label_map=STARS, mistakes=0)
+    assert none.mistakes == []
+    assert none.figures["ranking"]["positive"] == "positive"
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
