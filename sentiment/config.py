@@ -222,6 +222,9 @@ class EvaluateConfig(ScoreConfig):
         description="Rows, drawn at random, to generate for as model cards do, greedily and with "
         "beams; adds loss and generated length. 0 for none.",
     )
+    update_card: bool = Field(
+        False, description="Put the figures into the README of the model's folder too."
+    )
     mistakes: int = Field(20, ge=0, description="Most confident mistakes to list, by file and row.")
     show_text: bool = Field(False, description="Write the text of those mistakes to the report.")
     seed: int = Field(42, description="Seeds the resampling.")
@@ -232,14 +235,13 @@ class EvaluateConfig(ScoreConfig):
             raise ValueError("--label-column: is required; name the column with true labels")
         if self.score_column and not self.prediction_column:
             raise ValueError("--score-column needs --prediction-column")
-        if self.parity_rows and self.prediction_column:
-            raise ValueError(
-                "--parity-rows needs the model; labels of --prediction-column name none"
-            )
-        if self.fit_calibration and self.prediction_column:
-            raise ValueError(
-                "--fit-calibration needs the model; labels of --prediction-column name none"
-            )
+        needing = ("parity_rows", "fit_calibration", "update_card")
+        for name in needing:
+            if getattr(self, name) and self.prediction_column:
+                flag = name.replace("_", "-")
+                raise ValueError(
+                    f"--{flag} needs the model; labels of --prediction-column name none"
+                )
         return self
 
 

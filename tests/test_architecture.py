@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("config",),
     ("receipt",),
     ("timing",),
-    ("source", "tokenise", "t5", "batching", "metrics", "cluster", "pool"),
+    ("source", "tokenise", "t5", "batching", "metrics", "modelcard", "cluster", "pool"),
     ("labels", "calibration", "drift", "progress", "watch", "telemetry", "logs"),
     ("live",),
     ("output",),

@@ -21,11 +21,12 @@ from rich.text import Text
 
 from sentiment.calibration import Calibration, fit_calibration
 from sentiment.config import EvaluateConfig, ScoreConfig
-from sentiment.errors import OutputError, RejectedRowsError
+from sentiment.errors import ConfigError, OutputError, RejectedRowsError
 from sentiment.evaluate.figures import figures, mistakes, report_text
 from sentiment.evaluate.parity import compare_decoding
 from sentiment.evaluate.rows import given_rows, scored_rows
 from sentiment.labels import truth_map
+from sentiment.modelcard import write_evaluation
 from sentiment.output import Output
 from sentiment.report.summary import RunSummary
 from sentiment.resolve import find_card
@@ -77,10 +78,13 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         SourceError: Nothing to read, a column is missing, or no row has a true label.
         ModelError: The model cannot be used, or the rows do not tell a temperature.
         OutputError: A file cannot be written.
+        ConfigError: `update_card` for a model that is no folder.
         RejectedRowsError: More rows were rejected than `max_rejected` allows; the others are
             evaluated.
         SentimentError: As `run.score` does.
     """
+    if config.update_card and not Path(config.model).expanduser().is_dir():
+        raise ConfigError(f"--update-card: needs a model in a folder; {config.model!r} is none")
     output = Output.open(config.output)
     model: dict[str, Any] | None = None
     problem: RejectedRowsError | None = None
@@ -108,6 +112,8 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
     )
     output.write("evaluation.json", evaluation.to_json().encode())
     output.write("evaluation.txt", report_text(evaluation.figures["report"]).encode())
+    if config.update_card:
+        _update_card(config, evaluation)
     if not config.quiet:
         print_evaluation(evaluation)
     if problem is not None:
@@ -199,6 +205,22 @@ def _parity(
     return compare_decoding(
         find_card(config), some["text"].tolist(), some["truth"].tolist(), model["precision"]
     )
+
+
+def _update_card(config: EvaluateConfig, evaluation: Evaluation) -> None:
+    folder = Path(config.model).expanduser()
+    try:
+        write_evaluation(
+            folder,
+            sources=config.sources,
+            date=evaluation.finished_at[:10],
+            report=evaluation.figures["report"],
+        )
+    except (OSError, ValueError) as error:
+        raise OutputError(
+            f"--update-card: {folder / 'README.md'} cannot be updated ({type(error).__name__}); "
+            "the figures are in evaluation.json"
+        ) from error
 
 
 def _fitted(

@@ -71,6 +71,11 @@ class FinetuneConfig(JobConfig):
     )
     text_column: str = Field("text", description="Column that holds the review.")
     label_column: str = Field("label", description="Column that holds the true label.")
+    confidence_column: str | None = Field(
+        None,
+        description="Column of --train with the probability that the label is right, as a teacher "
+        "gives it; what is missing to 1 goes to the other labels.",
+    )
     label_texts: dict[str, str] = Field(
         {"negative": "negative", "positive": "positive"},
         description="Target text for each value of the label column.",
@@ -92,6 +97,18 @@ class FinetuneConfig(JobConfig):
     batch_tokens: int | None = Field(
         None, ge=16, description="Padded tokens per step and worker; replaces --batch-rows."
     )
+    length_grouped: bool = Field(
+        True, description="Batches of reviews of similar length; without, plain shuffled ones."
+    )
+    gradient_accumulation_steps: int = Field(
+        1,
+        ge=1,
+        description="Pieces that a batch is computed in, one after another: less memory and "
+        "padding, the same gradient.",
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Compute activations twice instead of keeping them: less memory, slower."
+    )
     learning_rate: float = Field(3e-4, gt=0, description="Peak; falls linearly to 0.")
     embedding_learning_rate: float | None = Field(
         None, gt=0, description="Peak for the embedding; default: --learning-rate."
@@ -108,6 +125,9 @@ class FinetuneConfig(JobConfig):
         "auto", description="bf16 means autocast over fp32 weights."
     )
     save_precision: Literal["fp32", "bf16"] = Field("fp32", description="Of the saved weights.")
+    license: str | None = Field(
+        None, description="Licence of the weights, for the model card: a hub identifier."
+    )
     data_notice: str | None = Field(
         None, description="Origin and terms of the training data, for the model card."
     )
@@ -115,6 +135,12 @@ class FinetuneConfig(JobConfig):
     cpus_per_worker: float | None = Field(None, gt=0, description="Default: shares the machine.")
     checkpoint_steps: int = Field(
         500, ge=1, description="Steps between validations, each with a checkpoint."
+    )
+    early_stopping_patience: int | None = Field(
+        None,
+        ge=1,
+        description="Stop after so many validations without a better accuracy, and keep the best "
+        "weights instead of the last.",
     )
     ray_address: str | None = Field(None, description="As for `sentiment score`.")
 

@@ -1,4 +1,4 @@
-"""Labelled files to token ids, and token ids to the batches of an epoch.
+"""Labelled files to token ids.
 
 Takes sources, gives `TokenRows`: ragged id arrays that map from disk, so that training workers
 share them. Knows no network.
@@ -6,8 +6,9 @@ share them. Knows no network.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import repeat
 from pathlib import Path
 
 import datasets
@@ -15,16 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentiment.errors import SourceError
-from sentiment.finetune.config import FinetuneConfig
 from sentiment.schema import Shard
 from sentiment.source.listing import list_shards
 from sentiment.tokenise import Tokeniser
 
 _BUILDERS = {"parquet": "parquet", "csv": "csv", "tsv": "csv", "jsonl": "json"}
-
-# Rows that are sorted by length together: wide enough for batches without much padding, narrow
-# enough that an epoch is still shuffled.
-_SORT_WINDOW_ROWS = 4096
 
 
 @dataclass(frozen=True)
@@ -32,11 +28,13 @@ class LabelledTexts:
     """Texts with the index of their label among the sorted target texts.
 
     Attributes:
+        confidence: Probability that each label is the right one.
         dropped: Rows left out because text or label was null or blank.
     """
 
     texts: list[str]
     labels: list[int]
+    confidence: list[float]
     dropped: int
 
 
@@ -48,11 +46,13 @@ class TokenRows:
         ids: All sequences after one another, int32.
         offsets: Where each starts; N + 1 numbers.
         labels: Index of the label of each row, int64.
+        confidence: Probability that it is the right one, float32.
     """
 
     ids: NDArray[np.int32]
     offsets: NDArray[np.int64]
     labels: NDArray[np.int64]
+    confidence: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -74,20 +74,19 @@ class TokenRows:
             ids=np.concatenate(encoded) if encoded else np.zeros(0, dtype=np.int32),
             offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
             labels=np.array(rows.labels, dtype=np.int64),
+            confidence=np.array(rows.confidence, dtype=np.float32),
         )
 
     def save(self, folder: Path) -> None:
-        """Write three `.npy` files that `load` maps."""
+        """Write one `.npy` file per array, which `load` maps."""
         folder.mkdir(parents=True, exist_ok=True)
-        for name in ("ids", "offsets", "labels"):
-            np.save(folder / f"{name}.npy", getattr(self, name))
+        for array in fields(self):
+            np.save(folder / f"{array.name}.npy", getattr(self, array.name))
 
     @classmethod
     def load(cls, folder: Path) -> TokenRows:
         """Inverse of `save`; pages come from disk as they are touched."""
-        return cls(
-            *(np.load(folder / f"{n}.npy", mmap_mode="r") for n in ("ids", "offsets", "labels"))
-        )
+        return cls(*(np.load(folder / f"{a.name}.npy", mmap_mode="r") for a in fields(cls)))
 
 
 def read_labelled(
@@ -95,28 +94,33 @@ def read_labelled(
     *,
     text_column: str,
     label_column: str,
+    confidence_column: str | None,
     label_texts: Mapping[str, str],
     cache_folder: Path,
 ) -> LabelledTexts:
     """Read texts and labels from Parquet, CSV, TSV or JSON Lines.
 
+    Args:
+        confidence_column: Column with the probability of each label; none in it means 1. Without
+            such a column all labels are taken as certain.
+
     Raises:
-        SourceError: Nothing found, a file or column is missing or damaged, or a label has no target
-            text.
+        SourceError: Nothing found, a file or column is missing or damaged, a label has no target
+            text, or a confidence is no probability.
     """
     targets = target_texts(label_texts)
-    texts: list[str] = []
-    labels: list[int] = []
+    found = LabelledTexts([], [], [], dropped=0)
     dropped = 0
     for shard in list_shards(sources).shards:
         table = _load(shard, cache_folder)
-        for column in (text_column, label_column):
+        for column in filter(None, (text_column, label_column, confidence_column)):
             if column not in table.column_names:
                 raise SourceError(
                     f"{shard.uri}: no column {column!r}; it has {', '.join(table.column_names)}"
                 )
-        for row, (text, value) in enumerate(
-            zip(table[text_column], table[label_column], strict=True)
+        sure = table[confidence_column] if confidence_column else repeat(None, len(table))
+        for row, (text, value, confidence) in enumerate(
+            zip(table[text_column], table[label_column], sure, strict=True)
         ):
             label = _spelt(value)
             if not isinstance(text, str) or not text.strip() or label is None:
@@ -127,9 +131,18 @@ def read_labelled(
                     f"{shard.uri}, row {row}: label {label!r} has no target text; "
                     f"--label-texts knows {', '.join(label_texts)}"
                 )
-            texts.append(text)
-            labels.append(targets.index(label_texts[label]))
-    return LabelledTexts(texts, labels, dropped)
+            found.texts.append(text)
+            found.labels.append(targets.index(label_texts[label]))
+            found.confidence.append(_probability(confidence, f"{shard.uri}, row {row}"))
+    return replace(found, dropped=dropped)
+
+
+def _probability(value: object, place: str) -> float:
+    if value is None or value != value:
+        return 1.0
+    if not isinstance(value, int | float) or not 0 < value <= 1:
+        raise SourceError(f"{place}: confidence {value!r} is no number above 0 and up to 1")
+    return float(value)
 
 
 def _load(shard: Shard, cache_folder: Path) -> datasets.Dataset:
@@ -168,41 +181,10 @@ def split_off(
 
     def take(picked: NDArray[np.int64]) -> LabelledTexts:
         return LabelledTexts(
-            [rows.texts[i] for i in picked], [rows.labels[i] for i in picked], dropped=0
+            [rows.texts[i] for i in picked],
+            [rows.labels[i] for i in picked],
+            [rows.confidence[i] for i in picked],
+            dropped=0,
         )
 
     return take(order[held:]), take(order[:held])
-
-
-def epoch_batches(
-    lengths: NDArray[np.int64], config: FinetuneConfig, epoch: int
-) -> Iterator[NDArray[np.int64]]:
-    """Row numbers of each batch of one epoch, in an order fixed by seed and epoch.
-
-    With a row budget the batches are plain shuffled rows, as in the published recipe. With a token
-    budget, rows are sorted by length inside a window and batches are shuffled again.
-    """
-    random = np.random.default_rng((config.seed, epoch))
-    order = random.permutation(len(lengths))
-    if config.batch_tokens is None:
-        rows = config.batch_rows or 1
-        for start in range(0, len(order), rows):
-            yield order[start : start + rows]
-        return
-    for start in range(0, len(order), _SORT_WINDOW_ROWS):
-        window = order[start : start + _SORT_WINDOW_ROWS]
-        window = window[np.argsort(lengths[window], kind="stable")]
-        batches = list(_cut_by_tokens(window, lengths, config.batch_tokens))
-        for number in random.permutation(len(batches)):
-            yield batches[number]
-
-
-def _cut_by_tokens(
-    rows: NDArray[np.int64], lengths: NDArray[np.int64], budget: int
-) -> Iterator[NDArray[np.int64]]:
-    """Cut rows sorted by ascending length so that rows × longest stays within the budget."""
-    start = 0
-    for end in range(1, len(rows) + 1):
-        if end == len(rows) or (end - start + 1) * lengths[rows[end]] > budget:
-            yield rows[start:end]
-            start = end

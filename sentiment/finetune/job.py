@@ -159,9 +159,11 @@ def _claim(work: Path, config: FinetuneConfig) -> None:
         "ray_address",
         "allow_pickle_weights",
         "cpus_per_worker",
-        "checkpoint_steps",
         "data_notice",
+        "license",
     }
+    if config.early_stopping_patience is None:
+        free.add("checkpoint_steps")
     settings = config.model_dump(mode="json", exclude=free)
     if not (work / "data").exists():
         marker.write_text(json.dumps(settings, indent=1))
@@ -225,11 +227,12 @@ def _base(config: FinetuneConfig, labels: list[str]) -> ModelCard | None:
 
 
 def _read_parts(config: FinetuneConfig, cache: Path) -> dict[str, LabelledTexts]:
-    def read(sources: list[str]) -> LabelledTexts:
+    def read(sources: list[str], confidence_column: str | None = None) -> LabelledTexts:
         rows = read_labelled(
             sources,
             text_column=config.text_column,
             label_column=config.label_column,
+            confidence_column=confidence_column,
             label_texts=config.label_texts,
             cache_folder=cache,
         )
@@ -237,7 +240,7 @@ def _read_parts(config: FinetuneConfig, cache: Path) -> dict[str, LabelledTexts]
             raise SourceError(f"{', '.join(sources)}: no labelled texts")
         return rows
 
-    train = read(config.train)
+    train = read(config.train, config.confidence_column)
     if config.validation:
         validation = read(config.validation)
     else:
@@ -268,5 +271,5 @@ def _finish(
         shutil.copy2(path, output / path.name)
     (output / "labels.json").write_text(json.dumps(labels_json(config, labels), indent=1) + "\n")
     versions = {name: version(name) for name in _PACKAGES}
-    (output / "README.md").write_text(model_card(config, record, versions))
+    (output / "README.md").write_text(model_card(config, record, versions, output.name))
     return FinetuneSummary(output, record["validation"], record["test"])

@@ -2,16 +2,15 @@
 
 Takes a `LoopPlan`, reports metrics to Ray Train, and on the first worker writes the model folder.
 Knows files of token ids only, no text.
-
-The label is generated text and is trained as such: cross-entropy on the label's tokens and `</s>`
-after the start token, over the full vocabulary.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import resource
 import tempfile
+import time
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,25 +18,29 @@ from typing import Any, cast
 
 import numpy as np
 import ray.train
+import ray.train.collective
 import ray.train.torch
 import torch
-from numpy.typing import NDArray
 from transformers import T5ForConditionalGeneration, T5Tokenizer
 
 from sentiment.engine import Engine, default_batch_tokens, limit_threads, resolve_precision
+from sentiment.finetune.batches import phase_batches
 from sentiment.finetune.config import FinetuneConfig
-from sentiment.finetune.dataset import TokenRows, epoch_batches
+from sentiment.finetune.dataset import TokenRows
 from sentiment.finetune.history import write_history
 from sentiment.finetune.network import (
+    bypassed_blocks,
     for_scoring,
     new_network,
+    recompute_activations,
     set_dropout,
     set_uniform_attention,
 )
+from sentiment.finetune.step import LabelLoss, Trainer
+from sentiment.finetune.stopping import EarlyStopping
 from sentiment.metrics import classification_report, confusion
 from sentiment.weights import load_network
 
-_IGNORED = -100  # target id that the loss skips
 _STATE_FILE = "state.pt"
 
 
@@ -128,13 +131,10 @@ class Worker:
         self.precision = resolve_precision(self.config.precision, self.device.type)
         self.train = TokenRows.load(plan.data / "train")
         self.eos_id = int(T5Tokenizer.from_pretrained(str(plan.tokenizer)).eos_token_id)
-        longest = max(len(ids) for ids in plan.label_ids) + 1
-        targets = [[*ids, self.eos_id] for ids in plan.label_ids]
-        self.targets_KT = torch.tensor(
-            [row + [_IGNORED] * (longest - len(row)) for row in targets], device=self.device
-        )
         self.network = self._initial_network()
+        self.stopping = EarlyStopping(self.config.early_stopping_patience)
         self.history: list[dict[str, Any]] = []
+        self.cost = {"steps": 0, "tokens": 0, "seconds": 0.0}
 
     def run(self) -> None:
         """Train all phases, resuming where the last checkpoint stands, then save."""
@@ -145,124 +145,77 @@ class Worker:
             resumed = state if state is not None and number == state["phase"] else None
             self._run_phase(number, phase, resumed)
         if self.rank == 0:
+            self.stopping.use_best(self.network)
             self._save_finished()
 
     def _run_phase(self, number: int, phase: Phase, state: dict[str, Any] | None) -> None:
-        batches, ends = self._batches_of(phase)
+        batches, ends = phase_batches(self.train.lengths, self.config, phase.epochs)
         total = len(batches) // self.world
-        blocks = self.network.encoder.block
+        epoch_ends = {math.ceil(end / self.world) for end in ends} | {total}
         if phase.pooling:
-            self.network.encoder.block = torch.nn.ModuleList()
+            assert self.config.architecture is not None
+            self.network.encoder.block.requires_grad_(False)
             set_uniform_attention(self.network)
-            set_dropout(self.network, self._pooling_dropout, attention=0.0)
-        try:
-            model = (
-                ray.train.torch.prepare_model(self.network, move_to_device=False)
-                if self.world > 1
-                else self.network
-            )
-            optimiser = self._optimiser(phase)
-            schedule = torch.optim.lr_scheduler.LambdaLR(
-                optimiser, lambda step: _linear(step, self.config.warmup_steps, total)
-            )
-            first = 0
-            if state is not None:
-                optimiser.load_state_dict(state["optimiser"])
-                schedule.load_state_dict(state["schedule"])
-                first = state["step"]
-            losses: list[float] = []
-            self.network.train()
-            for step in range(first, total):
-                losses.append(
-                    self._step(model, optimiser, schedule, batches[step * self.world + self.rank])
-                )
-                done = step + 1
-                epoch_end = (
-                    any(math.ceil(end / self.world) == done for end in ends) or done == total
-                )
-                if epoch_end or done % self.config.checkpoint_steps == 0:
-                    metrics = {
-                        "phase": phase.name,
-                        "step": done,
-                        "steps": total,
-                        "epoch": round(done * phase.epochs / total, 3),
-                        "train_loss": float(np.mean(losses)),
-                    }
-                    losses = []
-                    position = {"phase": number, "step": done}
-                    self._report(metrics, position, optimiser, schedule, blocks)
-        finally:
-            if phase.pooling:
-                self.network.encoder.block = blocks
-                self.network.requires_grad_(True)
-                set_dropout(self.network, self.config.dropout, attention=0.0)
+            set_dropout(self.network, self.config.architecture.pooling_dropout, attention=0.0)
+        trainer = self._trainer(number, phase, total)
+        step = 0
+        if state is not None:
+            trainer.optimiser.load_state_dict(state["optimiser"])
+            trainer.schedule.load_state_dict(state["schedule"])
+            step = state["step"]
+        losses: list[float] = []
+        self.network.train()
+        while step < total and not self._stops():
+            batch = batches[step * self.world + self.rank]
+            started = time.perf_counter()
+            losses.append(trainer.step(step, batch))
+            self.cost["seconds"] += time.perf_counter() - started
+            self.cost["tokens"] += int(self.train.lengths[batch].sum()) * self.world
+            self.cost["steps"] += 1
+            step += 1
+            if step in epoch_ends or step % self.config.checkpoint_steps == 0:
+                metrics = {
+                    "phase": phase.name,
+                    "step": step,
+                    "steps": total,
+                    "epoch": round(step * phase.epochs / total, 3),
+                    "train_loss": float(np.mean(losses)),
+                }
+                losses = []
+                self._report(metrics, {"phase": number, "step": step}, phase, trainer)
+        if phase.pooling:
+            self.network.requires_grad_(True)
+            set_dropout(self.network, self.config.dropout, attention=0.0)
 
-    @property
-    def _pooling_dropout(self) -> float:
-        shape = self.config.architecture
-        assert shape is not None
-        return shape.pooling_dropout
-
-    def _batches_of(self, phase: Phase) -> tuple[list[NDArray[np.int64]], list[int]]:
-        """All batches of a phase, and the batch counts at which its epochs end."""
-        batches: list[NDArray[np.int64]] = []
-        ends: list[int] = []
-        lengths = self.train.lengths
-        for epoch in range(math.ceil(phase.epochs)):
-            one = list(epoch_batches(lengths, self.config, epoch))
-            share = min(1.0, phase.epochs - epoch)
-            batches += one[: max(1, round(len(one) * share))]
-            ends.append(len(batches))
-        return batches, ends
-
-    def _step(
-        self,
-        model: torch.nn.Module,
-        optimiser: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LRScheduler,
-        rows: NDArray[np.int64],
-    ) -> float:
-        ids_BS = torch.nn.utils.rnn.pad_sequence(
-            [torch.from_numpy(self.train[row].astype(np.int64)) for row in rows],
-            batch_first=True,
-            padding_value=float(self.network.config.pad_token_id or 0),
-        )
-        lengths_B = torch.from_numpy(self.train.lengths[rows])
-        mask_BS = (torch.arange(ids_BS.shape[1]) < lengths_B[:, None]).long()
-        labels_B = torch.from_numpy(self.train.labels[rows]).to(self.device)
-        with self._autocast():
-            loss = model(
-                input_ids=ids_BS.to(self.device),
-                attention_mask=mask_BS.to(self.device),
-                labels=self.targets_KT[labels_B],
-            ).loss
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), self.config.max_grad_norm)
-        optimiser.step()
-        schedule.step()
-        return float(loss.detach())
-
-    def _optimiser(self, phase: Phase) -> torch.optim.Optimizer:
-        embedding = self.network.shared.weight
-        others = [p for p in self.network.parameters() if p is not embedding and p.requires_grad]
-        return torch.optim.AdamW(
-            [
-                {"params": [embedding], "lr": phase.embedding_learning_rate},
-                {"params": others, "lr": phase.learning_rate},
-            ],
-            betas=(self.config.adam_beta1, self.config.adam_beta2),
-            eps=self.config.adam_epsilon,
-            weight_decay=self.config.weight_decay,
+    def _trainer(self, number: int, phase: Phase, total: int) -> Trainer:
+        loss = LabelLoss(self.network, self.plan.label_ids, self.eos_id, pooling=phase.pooling)
+        return Trainer(
+            ray.train.torch.prepare_model(loss, move_to_device=False) if self.world > 1 else loss,
+            loss,
+            self.train,
+            self.config,
+            total=total,
+            learning_rates=(phase.embedding_learning_rate, phase.learning_rate),
+            autocast=self.precision == "bf16",
+            draws=(self.config.seed, number, self.rank),
         )
 
-    def evaluate(self, part: str) -> dict[str, Any]:
+    def _stops(self) -> bool:
+        """Whether training is over before its last step; the first worker decides for all."""
+        if self.config.early_stopping_patience is None:
+            return False
+        over: bool = self.stopping.over
+        if self.world > 1:
+            over = ray.train.collective.broadcast_from_rank_zero(over)
+        return over
+
+    def evaluate(self, part: str, *, pooling: bool = False) -> dict[str, Any]:
         """Classification report of `validation` or `test` by scoring the label texts."""
         rows = TokenRows.load(self.plan.data / part)
+        with bypassed_blocks(self.network) if pooling else nullcontext():
+            network = for_scoring(self.network, self.precision, self.device)
         engine = Engine(
-            for_scoring(self.network, self.precision, self.device),
-            self.plan.label_ids,
-            batch_tokens=default_batch_tokens(self.device.type),
+            network, self.plan.label_ids, batch_tokens=default_batch_tokens(self.device.type)
         )
         best_N = engine.score([rows[row] for row in range(len(rows))]).best_N
         labels = self.plan.labels
@@ -270,31 +223,28 @@ class Worker:
         return classification_report(cells)
 
     def _report(
-        self,
-        metrics: dict[str, Any],
-        position: dict[str, int],
-        optimiser: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LRScheduler,
-        blocks: torch.nn.ModuleList,
+        self, metrics: dict[str, Any], position: dict[str, int], phase: Phase, trainer: Trainer
     ) -> None:
         if self.rank != 0:
             ray.train.report(metrics)
             return
-        metrics["validation_accuracy"] = self.evaluate("validation")["accuracy"]
+        accuracy = self.evaluate("validation", pooling=phase.pooling)["accuracy"]
+        metrics["validation_accuracy"] = accuracy
+        if not phase.pooling:
+            self.stopping.see(accuracy, self.network)
         self.history.append(metrics)
         write_history(self.plan.history, self.history)
-        # The whole network goes into the checkpoint, bypassed blocks included.
-        bypassed, self.network.encoder.block = self.network.encoder.block, blocks
         state = {
             **position,
             "network": self.network.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            "schedule": schedule.state_dict(),
+            "optimiser": trainer.optimiser.state_dict(),
+            "schedule": trainer.schedule.state_dict(),
+            "stopping": self.stopping.state_dict(),
             "history": self.history,
+            "cost": self.cost,
         }
         with tempfile.TemporaryDirectory() as folder:
             torch.save(state, Path(folder) / _STATE_FILE)
-            self.network.encoder.block = bypassed
             ray.train.report(metrics, checkpoint=ray.train.Checkpoint.from_directory(folder))
 
     def _restore(self) -> dict[str, Any] | None:
@@ -306,7 +256,8 @@ class Worker:
                 Path(folder) / _STATE_FILE, map_location=self.device, weights_only=True
             )
         self.network.load_state_dict(state["network"])
-        self.history = list(state["history"])
+        self.stopping.load_state_dict(state["stopping"])
+        self.history, self.cost = list(state["history"]), dict(state["cost"])
         return state
 
     def _initial_network(self) -> T5ForConditionalGeneration:
@@ -318,12 +269,9 @@ class Worker:
             assert self.plan.base is not None
             network = load_network(self.plan.base, device=self.device)
             set_dropout(network, self.config.dropout, attention=self.config.dropout)
+        if self.config.gradient_checkpointing:
+            recompute_activations(network)
         return cast(T5ForConditionalGeneration, network)
-
-    def _autocast(self) -> Any:
-        if self.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def _save_finished(self) -> None:
         finished = self.plan.finished
@@ -336,6 +284,12 @@ class Worker:
             "parameters": sum(p.numel() for p in self.network.parameters()),
             "phases": [asdict(phase) for phase in phases(self.config)],
             "training_precision": self.precision,
+            "cost": {
+                **self.cost,
+                "workers": self.world,
+                "device": _device_name(self.device, self.plan.threads),
+                "peak_memory_mib": _peak_memory_mib(self.device),
+            },
         }
         if self.config.save_precision == "bf16":
             self.network.to(torch.bfloat16)  # type: ignore[arg-type]
@@ -343,8 +297,14 @@ class Worker:
         (finished / "training.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
-def _linear(step: int, warmup: int, total: int) -> float:
-    """Rise to 1 over `warmup` steps, then fall to 0 at `total`."""
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    return max(0.0, (total - step) / max(1, total - warmup))
+def _device_name(device: torch.device, threads: int) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {threads} threads" if threads > 1 else "CPU, one thread"
+
+
+def _peak_memory_mib(device: torch.device) -> int:
+    """Highest memory of this worker since it started: the GPU's, or of the whole process."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device) / 2**20)
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)  # Linux counts KiB

@@ -6,6 +6,8 @@ Takes an architecture or a network, gives a network. Knows no data and no traini
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import torch
@@ -76,6 +78,17 @@ def _look_at_neighbours(network: T5ForConditionalGeneration) -> None:
         block.layer[0].SelfAttention.q.weight.mul_(_LOCAL_QUERY_SCALE)
 
 
+@contextmanager
+def bypassed_blocks(network: T5ForConditionalGeneration) -> Iterator[None]:
+    """Inside, the encoder gives its embeddings, normed."""
+    blocks = network.encoder.block
+    network.encoder.block = torch.nn.ModuleList()
+    try:
+        yield
+    finally:
+        network.encoder.block = blocks
+
+
 def set_uniform_attention(network: T5ForConditionalGeneration) -> None:
     """Zero and freeze the cross-attention queries: every source token weighs the same.
 
@@ -100,13 +113,20 @@ def set_dropout(network: torch.nn.Module, rate: float, *, attention: float) -> N
             module.dropout = attention  # type: ignore[assignment]
 
 
+def recompute_activations(network: T5ForConditionalGeneration) -> None:
+    """Keep no activations inside the blocks: the backward pass computes them again."""
+    # transformers 5 renamed it on the way.
+    new_name = getattr(network, "activation_checkpointing_enable", None)
+    (new_name or network.gradient_checkpointing_enable)({"use_reentrant": False})
+
+
 def for_scoring(
     network: T5ForConditionalGeneration, precision: ResolvedPrecision, device: torch.device
 ) -> T5:
     """The same weights as they are now, in the engine that will score with them."""
     shape = T5Shape.from_config(network.config.to_dict())
     return T5(
-        # The pooling phase takes the encoder's blocks out.
+        # While its blocks are bypassed, the encoder has fewer than its configuration says.
         dataclasses.replace(shape, encoder_layers=len(_blocks(network.encoder))),
         network.state_dict(),
         precision=precision,

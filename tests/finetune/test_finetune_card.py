@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from huggingface_hub import ModelCard
 
-from sentiment.finetune.card import labels_json, model_card, report_table
+from sentiment.finetune.card import labels_json, model_card
 from sentiment.finetune.config import ArchitectureConfig, FinetuneConfig
+from sentiment.modelcard import report_table
 
 
 def numbers(support: int) -> dict[str, float]:
@@ -37,6 +39,15 @@ RECORD: dict[str, Any] = {
     "parameters": 4_300_000,
     "validation": REPORT,
     "test": None,
+    "training_precision": "bf16",
+    "cost": {
+        "steps": 1234,
+        "tokens": 9_876_543,
+        "seconds": 654.3,
+        "workers": 1,
+        "device": "CPU, 2 threads",
+        "peak_memory_mib": 1900,
+    },
 }
 
 
@@ -53,14 +64,6 @@ def config_of(tmp_path: Path, **changes: Any) -> FinetuneConfig:
     return FinetuneConfig(**values)
 
 
-def test_the_report_is_a_table() -> None:
-    lines = report_table(REPORT).splitlines()
-    assert lines[0] == "| | precision | recall | f1-score | support |"
-    assert lines[2] == "| negative | 0.9123 | 0.5000 | 0.6400 | 1,200 |"
-    assert lines[4] == "| accuracy | | | 0.8765 | 2,500 |"
-    assert {line.count("|") for line in lines} == {6}
-
-
 def test_labels_json_holds_what_scoring_needs(tmp_path: Path) -> None:
     assert labels_json(config_of(tmp_path), ["negative", "positive"]) == {
         "labels": ["negative", "positive"],
@@ -71,28 +74,44 @@ def test_labels_json_holds_what_scoring_needs(tmp_path: Path) -> None:
 
 
 def test_the_card_has_report_history_and_settings(tmp_path: Path) -> None:
-    card = model_card(config_of(tmp_path), RECORD, {"torch": "2.13"})
+    card = model_card(config_of(tmp_path), RECORD, {"torch": "2.13"}, "mine")
     assert "4,300,000 parameters" in card
     assert "`negative`, `positive`" in card
     assert report_table(REPORT) in card
     assert "| pooling | 0.5 | 1,234 | 0.2500 | 0.8000 |" in card
     assert "test files" not in card
-    assert "torch 2.13" in card
+    assert "- torch 2.13" in card
+    assert "- learning_rate: 0.0001" in card
+    assert "1,234 steps over 9,876,543 tokens took 654 s" in card
     settings = yaml.safe_load(card.split("```yaml\n")[1].split("```")[0])
     assert settings == {
         "architecture": {"d_model": 128},
         "learning_rate": 1e-4,
         "long_text": "head_tail",
     }
-    tested = model_card(config_of(tmp_path), {**RECORD, "test": REPORT}, {})
+    tested = model_card(config_of(tmp_path), {**RECORD, "test": REPORT}, {}, "mine")
     assert tested.count(report_table(REPORT)) == 2
+    assert "test.parquet" in tested
+
+
+def test_the_hub_can_read_the_card(tmp_path: Path) -> None:
+    config = config_of(tmp_path, license="mit", data_notice="Reviews of our own.")
+    front = ModelCard(model_card(config, {**RECORD, "test": REPORT}, {}, "mine")).data
+    assert (front.license, front.model_name, front.base_model) == ("mit", "mine", None)
+    assert {result.dataset_name for result in front.eval_results} == {"test.parquet"}
+    config = config_of(tmp_path, architecture=None, model="google-t5/t5-base", test=[])
+    front = ModelCard(model_card(config, RECORD, {}, "mine")).data
+    assert front.base_model == "google-t5/t5-base"
+    assert {result.dataset_name for result in front.eval_results} == {
+        "rows held out of the training files"
+    }
 
 
 def test_no_path_of_the_training_machine_is_told(tmp_path: Path) -> None:
     base = tmp_path / "secret" / "my-base"
     base.mkdir(parents=True)
     config = config_of(tmp_path, architecture=None, model=str(base))
-    card = model_card(config, RECORD, {})
+    card = model_card(config, RECORD, {}, "mine")
     assert "Trained from my-base" in card
     assert "model: my-base" in card
     assert "secret" not in card
@@ -101,6 +120,6 @@ def test_no_path_of_the_training_machine_is_told(tmp_path: Path) -> None:
 
 def test_a_hub_model_keeps_its_name(tmp_path: Path) -> None:
     config = config_of(tmp_path, architecture=None, model="google-t5/t5-base", revision="main")
-    card = model_card(config, RECORD, {})
+    card = model_card(config, RECORD, {}, "mine")
     assert "Trained from google-t5/t5-base" in card
     assert "model: google-t5/t5-base\nrevision: main" in card

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import tiny_models
@@ -13,11 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentiment.errors import SourceError
-from sentiment.finetune.config import FinetuneConfig
 from sentiment.finetune.dataset import (
     LabelledTexts,
     TokenRows,
-    epoch_batches,
     read_labelled,
     split_off,
     target_texts,
@@ -33,12 +30,17 @@ ROWS = [
 
 
 def read(
-    tmp_path: Path, *sources: Path, label_texts: dict[str, str] = TEXTS, label_column: str = "label"
+    tmp_path: Path,
+    *sources: Path,
+    label_texts: dict[str, str] = TEXTS,
+    label_column: str = "label",
+    confidence_column: str | None = None,
 ) -> LabelledTexts:
     return read_labelled(
         [str(source) for source in sources],
         text_column="text",
         label_column=label_column,
+        confidence_column=confidence_column,
         label_texts=label_texts,
         cache_folder=tmp_path / "cache",
     )
@@ -105,6 +107,28 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
         read(tmp_path, write(tmp_path / "a.csv"), label_column="stars")
 
 
+def taught(folder: Path, *confidence: object) -> Path:
+    path = folder / "a.jsonl"
+    frame = pd.DataFrame(ROWS, columns=["text", "label"])
+    frame.assign(sure=list(confidence)).to_json(path, orient="records", lines=True)
+    return path
+
+
+def test_a_teacher_says_how_sure_it_is(tmp_path: Path) -> None:
+    path = taught(tmp_path, 0.9, 1, None)
+    assert read(tmp_path, path, confidence_column="sure").confidence == [0.9, 1.0, 1.0]
+    assert read(tmp_path, path).confidence == [1.0, 1.0, 1.0]
+    with pytest.raises(SourceError, match="no column 'surely'"):
+        read(tmp_path, path, confidence_column="surely")
+
+
+@pytest.mark.parametrize("value", [0, 1.01, -0.5])
+def test_a_confidence_is_a_probability(tmp_path: Path, value: float) -> None:
+    path = taught(tmp_path, 1.0, value, 0.5)
+    with pytest.raises(SourceError, match=r"a\.jsonl, row 1: confidence"):
+        read(tmp_path, path, confidence_column="sure")
+
+
 def test_an_unreadable_file_is_a_source_error(tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_bytes(b"PAR1 no PAR1")
     with pytest.raises(SourceError, match=r"a\.parquet"):
@@ -113,56 +137,27 @@ def test_an_unreadable_file_is_a_source_error(tmp_path: Path) -> None:
 
 @given(rows=st.integers(2, 200), fraction=st.floats(0.01, 0.5), seed=st.integers(0, 5))
 def test_the_split_is_fixed_disjoint_and_whole(rows: int, fraction: float, seed: int) -> None:
-    whole = LabelledTexts([str(n) for n in range(rows)], [n % 2 for n in range(rows)], 0)
+    whole = LabelledTexts(
+        [str(n) for n in range(rows)],
+        [n % 2 for n in range(rows)],
+        [1 - n / 1000 for n in range(rows)],
+        dropped=0,
+    )
     rest, held = split_off(whole, fraction, seed)
     assert sorted(rest.texts + held.texts, key=int) == whole.texts
     assert len(held.texts) == max(1, round(rows * fraction))
     assert all(int(text) % 2 == label for text, label in zip(held.texts, held.labels, strict=True))
+    for part in (rest, held):
+        assert part.confidence == [1 - int(text) / 1000 for text in part.texts]
     assert (rest, held) == split_off(whole, fraction, seed)
     if rows > 20:
         assert held.texts != split_off(whole, fraction, seed + 1)[1].texts
 
 
-def config_of(**changes: Any) -> FinetuneConfig:
-    return FinetuneConfig(train=["t"], output="o", model="m", **changes)
-
-
-@given(
-    lengths=st.lists(st.integers(1, 300), min_size=1, max_size=200),
-    budget=st.one_of(st.none(), st.integers(16, 2000)),
-    epoch=st.integers(0, 3),
-)
-def test_an_epoch_has_every_row_once_within_the_budget(
-    lengths: list[int], budget: int | None, epoch: int
-) -> None:
-    config, tokens = config_of(batch_tokens=budget, batch_rows=7), np.array(lengths)
-    batches = list(epoch_batches(tokens, config, epoch))
-    assert sorted(np.concatenate(batches).tolist()) == list(range(len(lengths)))
-    for batch in batches:
-        if budget is None:
-            assert len(batch) <= 7
-        else:
-            assert len(batch) == 1 or len(batch) * tokens[batch].max() <= budget
-    again = list(epoch_batches(tokens, config, epoch))
-    assert [batch.tolist() for batch in again] == [batch.tolist() for batch in batches]
-
-
-@pytest.mark.parametrize("budget", [None, 500])
-def test_epochs_and_seeds_differ(budget: int | None) -> None:
-    lengths = np.random.default_rng(0).integers(1, 100, 400)
-
-    def order(epoch: int, seed: int) -> list[int]:
-        config = config_of(batch_tokens=budget, seed=seed)
-        return [int(row) for batch in epoch_batches(lengths, config, epoch) for row in batch]
-
-    assert order(0, 1) != order(1, 1) != order(1, 2)
-    assert order(0, 1) != list(range(400))
-
-
 def test_token_rows_survive_the_disk(vocabulary: Path, tmp_path: Path) -> None:
     texts = tiny_models.example_texts()[:9]
     tokeniser = Tokeniser(vocabulary, "{text}", 12, "head_tail")
-    rows = TokenRows.encode(LabelledTexts(texts, [0, 1, 0] * 3, 0), tokeniser)
+    rows = TokenRows.encode(LabelledTexts(texts, [0, 1, 0] * 3, [1.0, 0.5, 0.25] * 3, 0), tokeniser)
     rows.save(tmp_path / "rows")
     loaded = TokenRows.load(tmp_path / "rows")
     assert len(loaded) == 9
@@ -170,4 +165,5 @@ def test_token_rows_survive_the_disk(vocabulary: Path, tmp_path: Path) -> None:
     assert [loaded[row].tolist() for row in range(9)] == expected
     assert loaded.lengths.tolist() == [len(ids) for ids in expected]
     assert loaded.labels.tolist() == [0, 1, 0] * 3
-    assert len(TokenRows.encode(LabelledTexts([], [], 0), tokeniser)) == 0
+    assert loaded.confidence.tolist() == [1.0, 0.5, 0.25] * 3
+    assert len(TokenRows.encode(LabelledTexts([], [], [], 0), tokeniser)) == 0

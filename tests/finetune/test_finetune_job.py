@@ -20,8 +20,9 @@ from transformers import AutoTokenizer, T5ForConditionalGeneration
 from sentiment.errors import ConfigError, ModelError, SentimentError, SourceError
 from sentiment.finetune import job
 from sentiment.finetune.config import ArchitectureConfig, FinetuneConfig
+from sentiment.finetune.dataset import TokenRows
 from sentiment.finetune.job import finetune
-from sentiment.finetune.loop import _linear, phases
+from sentiment.finetune.loop import phases
 from sentiment.schema import DETAIL, LABEL, REASON, SCORE, STAGE
 from sentiment.scorer import Scorer, ScorerPlan
 from sentiment.tokenise import tokenise_block
@@ -181,6 +182,71 @@ def test_an_existing_t5_learns_labels_it_did_not_know(
     assert str(tiny_flan.parent) not in (summary.folder / "README.md").read_text()
 
 
+@pytest.mark.ray
+@pytest.mark.slow
+def test_two_workers_stop_together_and_keep_the_best_weights(
+    labelled: Path, tmp_path: Path, local_ray: None
+) -> None:
+    """Each step's gradient is the mean over workers; the first one decides when to stop."""
+    config = config_of(
+        labelled,
+        tmp_path / "model",
+        workers=2,
+        cpus_per_worker=0.5,
+        epochs=30,
+        checkpoint_steps=5,
+        early_stopping_patience=2,
+        gradient_accumulation_steps=2,
+        gradient_checkpointing=True,
+    )
+    summary = finetune(config)
+    record = json.loads((summary.folder / "training.json").read_text())
+    accuracies = [
+        line["validation_accuracy"] for line in record["history"] if line["phase"] == "finetune"
+    ]
+    last = record["history"][-1]
+    assert last["step"] < last["steps"]
+    assert accuracies[-3] == max(accuracies)
+    assert accuracies[-3] not in accuracies[:-3]
+    assert summary.validation["accuracy"] == accuracies[-3] > 0.8
+    assert record["cost"]["workers"] == 2
+
+
+def test_a_teachers_confidence_reaches_the_training_rows_alone(
+    labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_training(monkeypatch)
+    frame = pd.read_parquet(labelled)
+    taught = tmp_path / "taught.parquet"
+    frame.assign(sure=0.75).to_parquet(taught)
+    config = config_of(taught, tmp_path / "o", validation=[str(labelled)], confidence_column="sure")
+    with pytest.raises(AssertionError, match="reached the cluster"):
+        finetune(config)
+    data = tmp_path / "o" / "_training" / "data"
+    assert set(TokenRows.load(data / "train").confidence) == {0.75}
+    assert set(TokenRows.load(data / "validation").confidence) == {1.0}
+
+
+@pytest.mark.parametrize("patience", [None, 3])
+def test_validations_may_move_unless_they_decide_the_end(
+    labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int | None
+) -> None:
+    without_training(monkeypatch)
+
+    def start(steps: int) -> None:
+        finetune(
+            config_of(
+                labelled, tmp_path / "o", early_stopping_patience=patience, checkpoint_steps=steps
+            )
+        )
+
+    with pytest.raises(AssertionError, match="reached the cluster"):
+        start(10)
+    moved = AssertionError if patience is None else ConfigError
+    with pytest.raises(moved, match="cluster" if patience is None else "checkpoint_steps"):
+        start(20)
+
+
 def test_a_broken_base_stops_before_any_work(
     labelled: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,12 +325,3 @@ def test_phases_follow_the_architecture(labelled: Path, tmp_path: Path) -> None:
     assert main.embedding_learning_rate == main.learning_rate == 1e-2
     (only,) = phases(config_of(labelled, tmp_path, architecture=None, model="m"))
     assert not only.pooling
-
-
-def test_the_learning_rate_rises_and_falls() -> None:
-    rates = [_linear(step, 4, 20) for step in range(21)]
-    assert rates[0] == 0.2
-    assert max(rates) == rates[4] == 1.0
-    assert rates[:5] == sorted(rates[:5])
-    assert rates[4:] == sorted(rates[4:], reverse=True)
-    assert rates[20] == 0.0

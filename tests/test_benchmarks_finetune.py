@@ -1,0 +1,37 @@
+"""The training benchmark: it runs, its last line is JSON, and its rows are the job's own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_training_benchmark_prints_two_tables_and_ends_with_json() -> None:
+    names = ["padded-512", "grouped"]
+    done = subprocess.run(
+        [
+            *(sys.executable, "benchmarks/finetune.py", "--variants", ",".join(names)),
+            *("--rows", "8", "--rounds", "1", "--threads", "1", "--model", "builtin"),
+            *("--loss-steps", "2", "--reviews-file", "examples/reviews.jsonl"),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout.splitlines()[-1])
+    assert list(report["cost"]) == names
+    for found in report["cost"].values():
+        assert found["sec_per_step"] > 0
+        assert found["peak_mib"] > 0
+        assert found["ratio"] > 0
+    assert report["cost"]["padded-512"]["ratio"] == 1.0
+    assert {name: len(runs) for name, runs in report["learned"].items()} == dict.fromkeys(names, 3)
+    rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert len(rows) == 2 * (1 + len(names))
