@@ -6,6 +6,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 DEMO_OUTPUT ?= demo-output
+BUILTIN_OUTPUT ?= builtin-output
+IMDB ?= imdb
 ARGS ?=
 
 BIN := $(VENV)/bin
@@ -19,10 +21,10 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup check format test test-faults demo bench wheel clean
+.PHONY: help setup check format test test-faults demo bench builtin-model wheel clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup: $(INSTALLED)  ## create .venv and install the project with pinned versions
 
@@ -62,6 +64,20 @@ bench: $(BENCH_INSTALLED)  ## run every benchmark
 	@set -e; for script in $(wildcard benchmarks/*.py); do \
 	    echo "== $$script"; $(BIN)/python $$script $(ARGS); \
 	done
+
+# Every step is kept: started again, it goes on where it stopped.
+builtin-model: $(BUILTIN_OUTPUT)/prepared/train.parquet  ## train the built-in model again, from IMDB=folder
+	$(BIN)/sentiment finetune --config examples/builtin-model/builtin.yaml \
+	    --train $< --confidence-column confidence --validation $(<D)/validation.parquet \
+	    --test $(IMDB)/test.parquet --output $(BUILTIN_OUTPUT)/model
+	$(BIN)/sentiment evaluate $(<D)/validation.parquet --model $(BUILTIN_OUTPUT)/model \
+	    --output $(BUILTIN_OUTPUT)/evaluation --fit-calibration $(BUILTIN_OUTPUT)/model/calibration.json
+	@echo
+	@echo "The model is in $(abspath $(BUILTIN_OUTPUT))/model; without _training it belongs in sentiment/builtin"
+
+$(BUILTIN_OUTPUT)/prepared/train.parquet: $(INSTALLED)
+	$(BIN)/python examples/builtin-model/prepare.py --train $(IMDB)/train.parquet \
+	    --unlabelled $(IMDB)/unsup.parquet --output $(@D)
 
 wheel: $(INSTALLED)  ## build dist/, which cluster.yaml installs on every node
 	rm -rf build dist

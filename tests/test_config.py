@@ -185,7 +185,7 @@ def test_the_shipped_training_settings_load() -> None:
     path = ROOT / "examples" / "builtin-model" / "builtin.yaml"
     config = FinetuneConfig.load(["--config", str(path), "--train", "t.parquet", "--output", "o"])
     assert config.architecture is not None
-    assert config.architecture.vocab_size == 8000
+    assert config.architecture.vocab_size == 12000
 
 
 @pytest.mark.parametrize(

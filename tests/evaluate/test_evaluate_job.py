@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from sentiment.cli import main
 from sentiment.config import EvaluateConfig, ScoreConfig
 from sentiment.errors import ConfigError, ModelError, SourceError
 from sentiment.evaluate.job import Evaluation, evaluate
+from sentiment.modelcard import report_table
 from sentiment.resolve import find_calibration
 from sentiment.run import score
 from sentiment.weights import find_model
@@ -111,11 +113,20 @@ def test_what_cannot_be_evaluated_is_named(
             ["--prediction-column", "p", "--fit-calibration", "c"],
             "--fit-calibration needs the model",
         ),
+        (["--prediction-column", "p", "--update-card"], "--update-card needs the model"),
+        (["--prediction-column", "p", "--parity-rows", "3"], "--parity-rows needs the model"),
     ],
 )
 def test_settings_that_contradict(words: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         EvaluateConfig.load(["reviews", "--output", "out", *words])
+
+
+def test_a_card_needs_a_folder_before_anything_is_scored(tmp_path: Path) -> None:
+    config = EvaluateConfig(sources=["a"], output=str(tmp_path / "out"), update_card=True)
+    with pytest.raises(ConfigError, match="--update-card: needs a model in a folder; 'builtin'"):
+        evaluate(config)
+    assert not (tmp_path / "out").exists()
 
 
 # --- with a model ---------------------------------------------------------------------------------
@@ -135,13 +146,17 @@ def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_source_is_scored_fitted_and_scored_again_with_the_fit(
     local_ray: None, reviews: Path, tiny_model: Path, tmp_path: Path
 ) -> None:
+    model = tmp_path / "my-model"
+    shutil.copytree(tiny_model, model)
     values = {
-        "sources": [str(reviews)], "output": str(tmp_path / "out"), "model": str(tiny_model),
+        "sources": [str(reviews)], "output": str(tmp_path / "out"), "model": str(model),
         "precision": "fp32", "max_rejected": 0.05, "bootstrap": 20, "parity_rows": 4,
+        "update_card": True, "fit_calibration": str(tmp_path / "c.json"), "quiet": True,
     }  # fmt: skip
-    fitted = evaluate(
-        EvaluateConfig(**values, fit_calibration=str(tmp_path / "c.json"), quiet=True)
-    )
+    fitted = evaluate(EvaluateConfig(**values))
+    card = (model / "README.md").read_text()
+    assert f"## Evaluation on {reviews.name}" in card
+    assert report_table(fitted.figures["report"]) in card
     assert fitted.figures["rows_with_truth"] == 64
     assert fitted.figures["report"]["weighted avg"]["support"] == 64
     assert fitted.page is not None
@@ -155,7 +170,7 @@ def test_a_source_is_scored_fitted_and_scored_again_with_the_fit(
     assert not any("text" in one for one in fitted.mistakes)
 
     words = ["evaluate", str(reviews), "--output", str(tmp_path / "out"), "--model"]
-    words += [str(tiny_model), "--precision", "fp32", "--bootstrap", "0", "--quiet"]
+    words += [str(model), "--precision", "fp32", "--bootstrap", "0", "--quiet"]
     words += ["--calibration", str(tmp_path / "c.json")]
     assert main(words) == 4, "1 of 65 has no text; that is told after the figures are written"
     again = json.loads((tmp_path / "out" / "evaluation.json").read_text())
