@@ -54,7 +54,7 @@ def locate(name: str, revision: str | None, *, allow_pickle: bool) -> tuple[Path
         allow_pickle: Accept weights that are in `.bin` files only.
 
     Raises:
-        ModelError: There is no such model, or its weights are pickled.
+        ModelError: There is no such model, it has no revisions, or its weights are pickled.
     """
     folder, known = _find(name, revision, allow_pickle)
     if is_pickled(folder) and not allow_pickle:
@@ -81,7 +81,9 @@ def _find_named(
 ) -> tuple[Path, Declaration]:
     """As `locate`, for what is no model file; folders are relative to `base`."""
     if name == BUILTIN:
+        _refuse_revision(revision, asked)
         return BUILTIN_FOLDER, Declaration()
+    asked_revision = revision
     known, preset = Declaration(), find_preset(name)
     if preset is not None:
         known, revision = preset.declaration, revision or preset.revision
@@ -89,6 +91,7 @@ def _find_named(
             return _from_hub(preset.model, revision, allow_pickle, asked), known
     path = base / Path(name).expanduser()
     if path.is_dir():
+        _refuse_revision(asked_revision, asked)
         return path.resolve(), known
     if path.exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise ModelError(
@@ -96,6 +99,14 @@ def _find_named(
             f"`sentiment models` lists; give {FOLDER_LAYOUT}"
         )
     return _from_hub(name, revision, allow_pickle, asked), known
+
+
+def _refuse_revision(revision: str | None, asked: str) -> None:
+    if revision is not None:
+        raise ModelError(
+            f"{asked}: is a folder on this machine, which has no revision {revision!r}; leave the "
+            "revision out, or pin the folder's content with --model-sha256"
+        )
 
 
 def _from_hub(name: str, revision: str | None, allow_pickle: bool, asked: str) -> Path:

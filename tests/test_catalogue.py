@@ -137,3 +137,12 @@ def test_a_model_file_does_not_stand_on_another(tmp_path: Path) -> None:
 def test_a_mistyped_name_says_what_there_is(cache: Path) -> None:
     with pytest.raises(ModelError, match=r"--model t5-base: not a folder.*`sentiment models`"):
         find_model("t5-base")
+
+
+def test_a_folder_has_no_revisions(unlabelled: Path) -> None:
+    for name in (str(unlabelled), "builtin"):
+        with pytest.raises(ModelError, match="has no revision 'v2'.*--model-sha256"):
+            find_model(name, revision="v2")
+    file = model_file(unlabelled.parent, model=str(unlabelled), revision="v2", labels=["a", "b"])
+    with pytest.raises(ModelError, match="has no revision 'v2'"):
+        find_model(file)
