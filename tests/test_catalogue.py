@@ -141,7 +141,7 @@ def test_a_mistyped_name_says_what_there_is(cache: Path) -> None:
 
 def test_a_folder_has_no_revisions(unlabelled: Path) -> None:
     for name in (str(unlabelled), "builtin"):
-        with pytest.raises(ModelError, match="has no revision 'v2'.*--model-sha256"):
+        with pytest.raises(ModelError, match=r"has no revision 'v2'.*--model-sha256"):
             find_model(name, revision="v2")
     file = model_file(unlabelled.parent, model=str(unlabelled), revision="v2", labels=["a", "b"])
     with pytest.raises(ModelError, match="has no revision 'v2'"):
