@@ -69,11 +69,11 @@ bench: $(BENCH_INSTALLED)  ## run every benchmark
 builtin-model: $(BUILTIN_OUTPUT)/prepared/train.parquet  ## train the built-in model again, from IMDB=folder
 	$(BIN)/sentiment finetune --config examples/builtin-model/builtin.yaml \
 	    --train $< --confidence-column confidence --validation $(<D)/validation.parquet \
-	    --test $(IMDB)/test.parquet --output $(BUILTIN_OUTPUT)/model
-	$(BIN)/sentiment evaluate $(<D)/validation.parquet --model $(BUILTIN_OUTPUT)/model \
-	    --output $(BUILTIN_OUTPUT)/evaluation --fit-calibration $(BUILTIN_OUTPUT)/model/calibration.json
+	    --test $(IMDB)/test.parquet --output $(BUILTIN_OUTPUT)/sentiment-builtin
+	$(BIN)/sentiment evaluate $(<D)/validation.parquet --model $(BUILTIN_OUTPUT)/sentiment-builtin \
+	    --output $(BUILTIN_OUTPUT)/evaluation --fit-calibration $(BUILTIN_OUTPUT)/sentiment-builtin/calibration.json
 	@echo
-	@echo "The model is in $(abspath $(BUILTIN_OUTPUT))/model; without _training it belongs in sentiment/builtin"
+	@echo "The model is in $(abspath $(BUILTIN_OUTPUT))/sentiment-builtin; without _training it belongs in sentiment/builtin"
 
 $(BUILTIN_OUTPUT)/prepared/train.parquet: $(INSTALLED)
 	$(BIN)/python examples/builtin-model/prepare.py --train $(IMDB)/train.parquet \

@@ -105,4 +105,4 @@ def test_one_command_prepares_trains_and_calibrates() -> None:
         )
     ]
     assert order == sorted(order)
-    assert "--test lake/test.parquet --output out/model" in joined[order[1]]
+    assert "--test lake/test.parquet --output out/sentiment-builtin" in joined[order[1]]

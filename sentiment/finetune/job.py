@@ -268,7 +268,8 @@ def _finish(
         for path in tokenizer.glob(pattern):
             shutil.copy2(path, output / path.name)
     for path in finished.iterdir():
-        shutil.copy2(path, output / path.name)
+        # Not the mode with it: the weights are written for their owner alone.
+        shutil.copyfile(path, output / path.name)
     (output / "labels.json").write_text(json.dumps(labels_json(config, labels), indent=1) + "\n")
     versions = {name: version(name) for name in _PACKAGES}
     (output / "README.md").write_text(model_card(config, record, versions, output.name))
