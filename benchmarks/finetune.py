@@ -116,6 +116,7 @@ def in_a_process(name: str) -> dict[str, Any]:
         check=True,
     )
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print(name, done.stdout.splitlines()[-1], file=sys.stderr, flush=True)  # minutes lie between
     return found
 
 

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.mark.slow
 def test_training_benchmark_prints_two_tables_and_ends_with_json() -> None:
     names = ["padded-512", "grouped"]
     done = subprocess.run(
