@@ -208,7 +208,7 @@ def test_two_workers_stop_together_and_keep_the_best_weights(
     assert last["step"] < last["steps"]
     assert accuracies[-3] == max(accuracies)
     assert accuracies[-3] not in accuracies[:-3]
-    assert summary.validation["accuracy"] == accuracies[-3] > 0.8
+    assert summary.validation["accuracy"] == accuracies[-3]
     assert record["cost"]["workers"] == 2
 
 
