@@ -102,7 +102,7 @@ def test_a_killed_driver_and_a_killed_actor_cost_no_row(job: Job, undisturbed: C
 @pytest.mark.faults
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
-    ("kind", "kills", "each"), [("driver", 6, 3), ("actor", 26, 13), ("worker", 20, 10)]
+    ("kind", "kills", "each"), [("driver", 6, 3), ("actor", 28, 14), ("worker", 20, 10)]
 )
 def test_no_row_is_lost_or_doubled_by_kills(
     job: Job, undisturbed: Contents, tmp_path: Path, kind: Kind, kills: int, each: int
@@ -116,4 +116,4 @@ def test_no_row_is_lost_or_doubled_when_nodes_die(
     job: Job, cluster: Cluster, undisturbed: Contents, tmp_path: Path
 ) -> None:
     job.cluster = cluster
-    disturb(job, undisturbed, "raylet", kills=8, each=4, folder=tmp_path)
+    disturb(job, undisturbed, "raylet", kills=6, each=3, folder=tmp_path)
