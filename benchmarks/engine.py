@@ -26,7 +26,6 @@ import argparse
 import importlib
 import importlib.util
 import json
-import os
 import statistics
 import sys
 import tempfile
@@ -38,15 +37,10 @@ import numpy as np
 import torch
 from peers.batching import BatchedPeer, by_tokens
 from peers.first_step import FirstStep
-from peers.machine import machine
+from peers.machine import described, machine
 from peers.protocol import Ids, Peer, Unavailable, Workload, relative_error
-from peers.workload import make_workload, seeded_model
+from peers.workload import add_options, default_model, make_workload
 from transformers.utils import logging as transformers_logging
-
-ROOT = Path(__file__).resolve().parent.parent
-EXAMPLES = ROOT / "examples" / "reviews.jsonl"
-IMDB = ROOT.parent / "shared" / "data" / "imdb" / "test.parquet"
-TOKENIZER = ROOT.parent / "shared" / "data" / "t5-tokenizer"
 
 BASELINE = "transformers-bf16-sorted"
 FLOOR = "linears-bf16"
@@ -111,12 +105,9 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", help="folder or hub id; default: T5-base from a seed")
-    parser.add_argument("--tokenizer", type=Path, default=TOKENIZER, help="for T5-base from a seed")
-    parser.add_argument("--reviews-file", type=Path, default=IMDB if IMDB.exists() else EXAMPLES)
+    add_options(parser, "test.parquet")
     parser.add_argument("--reviews", type=int, default=96, help="reviews to score")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument(
         "--variants",
         type=lambda text: text.split(","),
@@ -127,14 +118,6 @@ def parse() -> argparse.Namespace:
     if unknown:
         parser.error(f"--variants: unknown {', '.join(sorted(unknown))}, see --help")
     return options
-
-
-def default_model(tokenizer: Path) -> str:
-    """T5-base from a seed where there is a tokenizer for it, else the model of the package."""
-    if tokenizer.is_dir():
-        return str(seeded_model(tokenizer))
-    print(f"No tokenizer in {tokenizer}: the built-in model stands in for T5-base.")
-    return "builtin"
 
 
 def build(names: list[str] | None, work: Workload) -> dict[str, Peer]:
@@ -223,12 +206,9 @@ def speed_ratio(results: dict[str, dict[str, Any]], name: str, other: str) -> fl
 
 def print_table(report: dict[str, Any]) -> None:
     """The report as Markdown."""
-    where = report["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
     print(
         f"{report['reviews']} reviews of mean {report['mean_tokens']} tokens, {report['rounds']} "
-        f"rounds, {where['threads']} of {where['cores']} cores, {where['processor']} "
-        f"({' '.join(where['matrix_flags'])}), {where['date']}, {versions}\n"
+        f"rounds, {described(report['machine'])}\n"
     )
     print(f"| variant | reviews/s (range) | × {BASELINE} | logits error | labels agree | batches |")
     print("|---|---|---|---|---|---|")

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import statistics
 import subprocess
@@ -30,10 +29,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from peers.machine import machine
-from peers.workload import seeded_model, spread
+from peers.machine import described, machine
+from peers.workload import add_options, default_model, read_table, spread
 from transformers import T5ForConditionalGeneration
 from transformers.utils import logging as transformers_logging
 
@@ -45,11 +43,6 @@ from sentiment.finetune.network import for_scoring, recompute_activations, set_d
 from sentiment.finetune.step import LabelLoss, Trainer
 from sentiment.tokenise import Tokeniser
 from sentiment.weights import find_model
-
-ROOT = Path(__file__).resolve().parent.parent
-EXAMPLES = ROOT / "examples" / "reviews.jsonl"
-IMDB = ROOT.parent / "shared" / "data" / "imdb" / "train.parquet"
-TOKENIZER = ROOT.parent / "shared" / "data" / "t5-tokenizer"
 
 BASELINE = "padded-512"
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -91,13 +84,10 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", help="folder or hub id; default: T5-base from a seed")
-    parser.add_argument("--tokenizer", type=Path, default=TOKENIZER, help="for T5-base from a seed")
-    parser.add_argument("--reviews-file", type=Path, default=IMDB if IMDB.exists() else EXAMPLES)
+    add_options(parser, "train.parquet")
     parser.add_argument("--rows", type=int, default=64, help="reviews of a round, 8 a step")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--loss-steps", type=int, default=400, help="of the second table; 0: none")
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--variants", type=lambda text: text.split(","), default=list(VARIANTS))
     parser.add_argument("--child", choices=VARIANTS, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -124,7 +114,7 @@ def cost(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Seconds, tokens and peak memory of one pass over the rows, after a step to warm up."""
     model = options.model or default_model(options.tokenizer)
     card = find_model(model)
-    rows, texts = read(options.reviews_file, card.tokeniser(), options.rows)
+    rows = read(options.reviews_file, card.tokeniser(), options.rows)
     labels = [card.tokeniser().label_ids(label) for label in card.labels[:2]]
     network = T5ForConditionalGeneration.from_pretrained(str(card.folder), dtype=torch.float32)
     config = config_of(name)
@@ -138,18 +128,10 @@ def cost(name: str, options: argparse.Namespace) -> dict[str, Any]:
     return {
         "seconds": time.perf_counter() - started,
         "steps": len(batches),
-        "rows": len(texts),
+        "rows": len(rows),
         "tokens": int(rows.lengths.sum()),
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
     }
-
-
-def default_model(tokenizer: Path) -> str:
-    """T5-base from a seed where there is a tokenizer for it, else the model of the package."""
-    if tokenizer.is_dir():
-        return str(seeded_model(tokenizer))
-    print(f"No tokenizer in {tokenizer}: the built-in model stands in for T5-base.")
-    return "builtin"
 
 
 def config_of(name: str, **changes: Any) -> FinetuneConfig:
@@ -158,17 +140,15 @@ def config_of(name: str, **changes: Any) -> FinetuneConfig:
     return FinetuneConfig(train=["rows"], output="nowhere", **settings)
 
 
-def read(path: Path, tokeniser: Tokeniser, count: int) -> tuple[TokenRows, list[str]]:
+def read(path: Path, tokeniser: Tokeniser, count: int) -> TokenRows:
     """Rows spread evenly over a file with the columns `text` and `label`."""
-    table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_json(path, lines=True)
+    table = read_table(path)
     table = table[table["label"].isin(["negative", "positive"])]
     chosen, _ = spread(len(table), count)
     table = table.iloc[chosen]
     texts = table["text"].tolist()
     labels = (table["label"] == "positive").astype(int).tolist()
-    return TokenRows.encode(
-        LabelledTexts(texts, labels, [1.0] * len(texts), dropped=0), tokeniser
-    ), texts
+    return TokenRows.encode(LabelledTexts(texts, labels, [1.0] * len(texts), dropped=0), tokeniser)
 
 
 def step_of(
@@ -189,7 +169,6 @@ def step_of(
         recompute_activations(network)
     loss = LabelLoss(network, labels, eos_id=1)
     trainer = Trainer(
-        loss,
         loss,
         rows,
         config,
@@ -243,7 +222,7 @@ def learned(options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
     card = find_model("builtin")
     tokeniser = Tokeniser(card.folder, "{text}", PADDED_TOKENS, "head")
     steps = options.loss_steps
-    rows, _ = read(options.reviews_file, tokeniser, 8 * steps + HELD_OUT)
+    rows = read(options.reviews_file, tokeniser, 8 * steps + HELD_OUT)
     held = max(1, min(HELD_OUT, len(rows) // 4))
     order = np.random.default_rng(0).permutation(len(rows))
     test, train = order[:held], part(rows, order[held:])
@@ -305,12 +284,9 @@ def summarised(name: str, rounds: list[dict[str, dict[str, Any]]]) -> dict[str, 
 
 def print_tables(report: dict[str, Any]) -> None:
     """The report as Markdown."""
-    where = report["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
     print(
-        f"{report['rows']} reviews in batches of 8, {report['rounds']} rounds, {where['threads']} "
-        f"of {where['cores']} cores, {where['processor']} ({' '.join(where['matrix_flags'])}), "
-        f"{where['date']}, {versions}\n"
+        f"{report['rows']} reviews in batches of 8, {report['rounds']} rounds, "
+        f"{described(report['machine'])}\n"
     )
     print(f"| variant | s/step | reviews/s | × {BASELINE} | peak memory, MiB |")
     print("|---|---|---|---|---|")

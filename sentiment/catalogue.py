@@ -83,22 +83,21 @@ def _find_named(
     if name == BUILTIN:
         _refuse_revision(revision, asked)
         return BUILTIN_FOLDER, Declaration()
-    asked_revision = revision
-    known, preset = Declaration(), find_preset(name)
+    known, pinned, preset = Declaration(), revision, find_preset(name)
     if preset is not None:
-        known, revision = preset.declaration, revision or preset.revision
+        known, pinned = preset.declaration, revision or preset.revision
         if name != preset.model:  # its short name; a folder of that name is ./NAME
-            return _from_hub(preset.model, revision, allow_pickle, asked), known
+            return _from_hub(preset.model, pinned, allow_pickle, asked), known
     path = base / Path(name).expanduser()
     if path.is_dir():
-        _refuse_revision(asked_revision, asked)
+        _refuse_revision(revision, asked)
         return path.resolve(), known
     if path.exists() or name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise ModelError(
             f"{asked}: not a folder, not a hub id (owner/name), not a model file and no name that "
             f"`sentiment models` lists; give {FOLDER_LAYOUT}"
         )
-    return _from_hub(name, revision, allow_pickle, asked), known
+    return _from_hub(name, pinned, allow_pickle, asked), known
 
 
 def _refuse_revision(revision: str | None, asked: str) -> None:

@@ -235,8 +235,7 @@ class EvaluateConfig(ScoreConfig):
             raise ValueError("--label-column: is required; name the column with true labels")
         if self.score_column and not self.prediction_column:
             raise ValueError("--score-column needs --prediction-column")
-        needing = ("parity_rows", "fit_calibration", "update_card")
-        for name in needing:
+        for name in ("parity_rows", "fit_calibration", "update_card"):
             if getattr(self, name) and self.prediction_column:
                 flag = name.replace("_", "-")
                 raise ValueError(

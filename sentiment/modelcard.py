@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, Final, cast
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -131,22 +131,3 @@ def with_evaluation(
         else f"{before}\n\n{section}\n"
     )
     return str(card)
-
-
-def write_evaluation(
-    folder: Path, *, sources: Sequence[str], date: str, report: Mapping[str, Any]
-) -> Path:
-    """Put the figures of an evaluation into the README of a model folder.
-
-    Raises:
-        OSError: It cannot be read or written.
-        ValueError: Its front matter is no YAML mapping.
-    """
-    path = folder / "README.md"
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    name = folder.resolve().name
-    text = with_evaluation(text, name=name, sources=sources, date=date, report=report)
-    temporary = path.with_name("README.md.new")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-    return path

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from benchmark_scripts import ROOT, lines_of
 from hypothesis import given
 from hypothesis import strategies as st
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -50,20 +47,8 @@ def workload() -> ModuleType:
 
 def test_engine_benchmark_prints_a_table_and_ends_with_json() -> None:
     names = ["engine-fp32", "transformers-fp32-padded"]
-    done = subprocess.run(
-        [
-            *(sys.executable, "benchmarks/engine.py", "--variants", ",".join(names)),
-            *("--reviews", "4", "--rounds", "1", "--threads", "1", "--model", "builtin"),
-            *("--reviews-file", "examples/reviews.jsonl"),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
+    words = ["--variants", ",".join(names), "--reviews", "4", "--rounds", "1"]
+    lines = lines_of("engine.py", *words)
     rows = [line.split(" | ")[0].removeprefix("| ") for line in lines if line.startswith("| ")]
     assert rows == ["variant", *names]
     report = json.loads(lines[-1])

@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parent.parent
+from benchmark_scripts import lines_of
 
 
 @pytest.mark.slow
 def test_training_benchmark_prints_two_tables_and_ends_with_json() -> None:
     names = ["padded-512", "grouped"]
-    done = subprocess.run(
-        [
-            *(sys.executable, "benchmarks/finetune.py", "--variants", ",".join(names)),
-            *("--rows", "8", "--rounds", "1", "--threads", "1", "--model", "builtin"),
-            *("--loss-steps", "2", "--reviews-file", "examples/reviews.jsonl"),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout.splitlines()[-1])
+    words = ["--variants", ",".join(names), "--rows", "8", "--rounds", "1", "--loss-steps", "2"]
+    lines = lines_of("finetune.py", *words)
+    report = json.loads(lines[-1])
     assert list(report["cost"]) == names
     for found in report["cost"].values():
         assert found["sec_per_step"] > 0
@@ -36,5 +21,5 @@ def test_training_benchmark_prints_two_tables_and_ends_with_json() -> None:
         assert found["ratio"] > 0
     assert report["cost"]["padded-512"]["ratio"] == 1.0
     assert {name: len(runs) for name, runs in report["learned"].items()} == dict.fromkeys(names, 3)
-    rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]
+    rows = [line for line in lines if line.startswith("| ")]
     assert len(rows) == 2 * (1 + len(names))

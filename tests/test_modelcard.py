@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from huggingface_hub import ModelCard
+from made_up_report import REPORT
 
-from sentiment.modelcard import (
-    front_matter,
-    names_of,
-    report_table,
-    with_evaluation,
-    write_evaluation,
-)
+from sentiment.modelcard import front_matter, names_of, report_table, with_evaluation
 
-
-def numbers(support: int) -> dict[str, float]:
-    return {"precision": 0.91234, "recall": 0.5, "f1-score": 0.64, "support": float(support)}
-
-
-REPORT: dict[str, Any] = {
-    "labels": ["negative", "positive"],
-    "negative": numbers(1200),
-    "positive": numbers(1300),
-    "accuracy": 0.87654,
-    "macro avg": numbers(2500),
-    "weighted avg": numbers(2500),
-}
 BETTER = {**REPORT, "accuracy": 0.95}
 
 
@@ -108,11 +89,3 @@ def test_a_card_without_front_matter_gets_one(text: str) -> None:
 def test_front_matter_that_is_no_mapping_is_an_error() -> None:
     with pytest.raises(ValueError, match="dict"):
         evaluated("---\n- a list\n---\n# Theirs\n")
-
-
-def test_the_file_is_written_whole(tmp_path: Path) -> None:
-    folder = tmp_path / "my-model"
-    folder.mkdir()
-    path = write_evaluation(folder, sources=["t.csv"], date="2026-11-22", report=REPORT)
-    assert path.read_text().count("# my-model") == 1
-    assert [file.name for file in folder.iterdir()] == ["README.md"]

@@ -32,6 +32,15 @@ def machine(threads: int, packages: set[str]) -> dict[str, Any]:
     }
 
 
+def described(where: dict[str, Any]) -> str:
+    """What `machine` gives, on one line."""
+    versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
+    return (
+        f"{where['threads']} of {where['cores']} cores, {where['processor']} "
+        f"({' '.join(where['matrix_flags'])}), {where['date']}, {versions}"
+    )
+
+
 def read_cpuinfo(text: str) -> tuple[str, list[str]]:
     """Model name and those of MATRIX_FLAGS that the first processor has."""
     values: dict[str, str] = {}

@@ -6,7 +6,9 @@ reference; whether labels survive is a question for a trained model.
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -21,6 +23,11 @@ from sentiment.catalogue import TOKENIZER_FILES
 from sentiment.declaration import LABELS_FILE
 from sentiment.tokenise import Tokeniser
 from sentiment.weights import find_model
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples" / "reviews.jsonl"
+DATA = ROOT.parent / "shared" / "data"
+TOKENIZER = DATA / "t5-tokenizer"
 
 SEED = 0
 SEEDED_MODEL = {"labels": ["negative", "positive"], "max_source_tokens": 512, "long_text": "head"}
@@ -61,6 +68,34 @@ def seeded_model(tokenizer: Path) -> Path:
     (made / LABELS_FILE).write_text(json.dumps(SEEDED_MODEL), encoding="utf-8")
     made.rename(folder)
     return folder
+
+
+def default_model(tokenizer: Path) -> str:
+    """T5-base from a seed where there is a tokenizer for it, else the model of the package."""
+    if tokenizer.is_dir():
+        return str(seeded_model(tokenizer))
+    print(f"No tokenizer in {tokenizer}: the built-in model stands in for T5-base.")
+    return "builtin"
+
+
+def add_options(parser: argparse.ArgumentParser, part: str) -> None:
+    """Options for the model, its reviews and the threads.
+
+    Args:
+        part: File of IMDB to take reviews from where it is at hand.
+    """
+    reviews = DATA / "imdb" / part
+    parser.add_argument("--model", help="folder or hub id; default: T5-base from a seed")
+    parser.add_argument("--tokenizer", type=Path, default=TOKENIZER, help="for T5-base from a seed")
+    parser.add_argument(
+        "--reviews-file", type=Path, default=reviews if reviews.exists() else EXAMPLES
+    )
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A Parquet or JSON Lines file."""
+    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_json(path, lines=True)
 
 
 def make_workload(
@@ -106,8 +141,8 @@ def encode(tokeniser: Tokeniser, texts: list[str]) -> list[Ids]:
 
 def read_texts(path: Path) -> list[str]:
     """The column `text` of a Parquet or JSON Lines file."""
-    table = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_json(path, lines=True)
-    return table["text"].tolist()
+    texts: list[str] = read_table(path)["text"].tolist()
+    return texts
 
 
 def spread(rows: int, wanted: int) -> tuple[list[int], list[int]]:

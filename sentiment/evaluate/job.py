@@ -26,7 +26,7 @@ from sentiment.evaluate.figures import figures, mistakes, report_text
 from sentiment.evaluate.parity import compare_decoding
 from sentiment.evaluate.rows import given_rows, scored_rows
 from sentiment.labels import truth_map
-from sentiment.modelcard import write_evaluation
+from sentiment.modelcard import with_evaluation
 from sentiment.output import Output
 from sentiment.report.summary import RunSummary
 from sentiment.resolve import find_card
@@ -208,19 +208,22 @@ def _parity(
 
 
 def _update_card(config: EvaluateConfig, evaluation: Evaluation) -> None:
-    folder = Path(config.model).expanduser()
+    folder = Path(config.model).expanduser().resolve()
+    path = folder / "README.md"
     try:
-        write_evaluation(
-            folder,
+        card = with_evaluation(
+            path.read_text(encoding="utf-8") if path.exists() else "",
+            name=folder.name,
             sources=config.sources,
             date=evaluation.finished_at[:10],
             report=evaluation.figures["report"],
         )
     except (OSError, ValueError) as error:
         raise OutputError(
-            f"--update-card: {folder / 'README.md'} cannot be updated ({type(error).__name__}); "
+            f"--update-card: {path} cannot be updated ({type(error).__name__}); "
             "the figures are in evaluation.json"
         ) from error
+    Output.open(str(folder)).write(path.name, card.encode())
 
 
 def _fitted(

@@ -21,6 +21,7 @@ import ray.train
 import ray.train.collective
 import ray.train.torch
 import torch
+from torch.nn.parallel import DistributedDataParallel
 from transformers import T5ForConditionalGeneration, T5Tokenizer
 
 from sentiment.engine import Engine, default_batch_tokens, limit_threads, resolve_precision
@@ -165,7 +166,8 @@ class Worker:
             step = state["step"]
         losses: list[float] = []
         self.network.train()
-        while step < total and not self._stops():
+        stops = self._stops()
+        while step < total and not stops:
             batch = batches[step * self.world + self.rank]
             started = time.perf_counter()
             losses.append(trainer.step(step, batch))
@@ -183,15 +185,21 @@ class Worker:
                 }
                 losses = []
                 self._report(metrics, {"phase": number, "step": step}, phase, trainer)
+                stops = self._stops()
         if phase.pooling:
             self.network.requires_grad_(True)
             set_dropout(self.network, self.config.dropout, attention=0.0)
 
     def _trainer(self, number: int, phase: Phase, total: int) -> Trainer:
         loss = LabelLoss(self.network, self.plan.label_ids, self.eos_id, pooling=phase.pooling)
+        model: LabelLoss | DistributedDataParallel = loss
+        if self.world > 1:
+            model = cast(
+                DistributedDataParallel,
+                ray.train.torch.prepare_model(loss, move_to_device=False),
+            )
         return Trainer(
-            ray.train.torch.prepare_model(loss, move_to_device=False) if self.world > 1 else loss,
-            loss,
+            model,
             self.train,
             self.config,
             total=total,

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.parallel import DistributedDataParallel
 from transformers import T5ForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
@@ -84,7 +85,6 @@ class Trainer:
 
     Args:
         model: A `LabelLoss`, or one wrapped for several workers.
-        loss: The `LabelLoss` itself.
         rows: All training rows.
         total: Steps of the phase, at whose end the learning rate is 0.
         learning_rates: Peak for the embedding, and for all other weights.
@@ -94,8 +94,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: torch.nn.Module,
-        loss: LabelLoss,
+        model: LabelLoss | DistributedDataParallel,
         rows: TokenRows,
         config: FinetuneConfig,
         *,
@@ -104,6 +103,7 @@ class Trainer:
         autocast: bool,
         draws: Sequence[int],
     ) -> None:
+        loss: LabelLoss = model.module if isinstance(model, DistributedDataParallel) else model
         self._model, self._loss, self._rows, self._config = model, loss, rows, config
         self._device = loss.targets_KT.device
         self._pad_id = float(loss.network.config.pad_token_id or 0)
@@ -170,7 +170,7 @@ class Trainer:
 
     def _unsynchronised(self, *, last: bool) -> AbstractContextManager[None]:
         """Between several workers, gradients are averaged once a step."""
-        if last or not isinstance(self._model, torch.nn.parallel.DistributedDataParallel):
+        if last or not isinstance(self._model, DistributedDataParallel):
             return nullcontext()
         held: AbstractContextManager[None] = self._model.no_sync()
         return held

@@ -155,6 +155,9 @@ def test_a_source_is_scored_fitted_and_scored_again_with_the_fit(
     }  # fmt: skip
     fitted = evaluate(EvaluateConfig(**values))
     card = (model / "README.md").read_text()
+    assert card.count("# my-model") == 1
+    brought = {path.name for path in tiny_model.iterdir()}
+    assert {path.name for path in model.iterdir()} == brought | {"README.md"}
     assert f"## Evaluation on {reviews.name}" in card
     assert report_table(fitted.figures["report"]) in card
     assert fitted.figures["rows_with_truth"] == 64

@@ -105,6 +105,7 @@ def test_a_small_t5_is_trained_from_nothing_and_scores(
 
     assert summary.folder == output
     assert {path.name for path in output.iterdir()} == {*FINISHED, "_training"}
+    assert len({(output / name).stat().st_mode for name in ("README.md", "model.safetensors")}) == 1
     tokenizer = AutoTokenizer.from_pretrained(str(output))
     network = T5ForConditionalGeneration.from_pretrained(str(output))
     assert len(tokenizer) == network.config.vocab_size == 400

@@ -54,7 +54,6 @@ def trainer_of(
     config = config_of(**settings)
     return Trainer(
         loss,
-        loss,
         rows,
         config,
         total=total,

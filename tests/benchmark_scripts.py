@@ -1,0 +1,26 @@
+"""Benchmarks run as their users run them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def lines_of(script: str, *words: str) -> list[str]:
+    """What a script prints about the built-in model and the example reviews, on one thread."""
+    done = subprocess.run(
+        [
+            *(sys.executable, f"benchmarks/{script}", *words, "--threads", "1"),
+            *("--model", "builtin", "--reviews-file", "examples/reviews.jsonl"),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
