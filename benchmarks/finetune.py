@@ -3,10 +3,10 @@
     python benchmarks/finetune.py [--rows N] [--rounds N] [--variants NAME,...] [--loss-steps N]
                                   [--model FOLDER] [--tokenizer FOLDER] [--reviews-file FILE]
 
-First, cost: all variants train the same network on the same rows in batches of 8, under bf16
-autocast. Every variant is a process of its own, so that its peak memory is its own; they take turns
-round by round, and the first step of each is not counted. `padded-512` is a plain loop around
-transformers; the others are the fine-tune job's steps.
+Runs on a GPU where there is one. First, cost: all variants train the same network on the same rows
+in batches of 8, under bf16 autocast. Every variant is a process of its own, so that its peak memory
+is its own; they take turns round by round, and the first step of each is not counted. `padded-512`
+is a plain loop around transformers; the others are the fine-tune job's steps.
 
 Then, what was learned: the built-in model learns new label texts from the same rows with padding
 and with batches of similar length, for three seeds. Loss is the mean of the last quarter of the
@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -35,14 +34,15 @@ from peers.workload import add_options, default_model, read_table, spread
 from transformers import T5ForConditionalGeneration
 from transformers.utils import logging as transformers_logging
 
-from sentiment.engine import Engine
+from sentiment.engine import Engine, default_batch_tokens, default_device
 from sentiment.finetune.batches import Rows, epoch_batches
 from sentiment.finetune.config import FinetuneConfig
+from sentiment.finetune.cost import peak_memory_mib
 from sentiment.finetune.dataset import LabelledTexts, TokenRows
 from sentiment.finetune.network import for_scoring, recompute_activations, set_dropout
 from sentiment.finetune.step import LabelLoss, Trainer
 from sentiment.tokenise import Tokeniser
-from sentiment.weights import find_model
+from sentiment.weights import find_model, load_network
 
 BASELINE = "padded-512"
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -116,7 +116,8 @@ def cost(name: str, options: argparse.Namespace) -> dict[str, Any]:
     card = find_model(model)
     rows = read(options.reviews_file, card.tokeniser(), options.rows)
     labels = [card.tokeniser().label_ids(label) for label in card.labels[:2]]
-    network = T5ForConditionalGeneration.from_pretrained(str(card.folder), dtype=torch.float32)
+    device = default_device()
+    network = load_network(card.folder, device=device)
     config = config_of(name)
     step = step_of(name, network, rows, config, labels, total=1000)
     batches = list(epoch_batches(rows.lengths, config, 0))
@@ -124,13 +125,13 @@ def cost(name: str, options: argparse.Namespace) -> dict[str, Any]:
     step(0, longest)
     started = time.perf_counter()
     for number, batch in enumerate(batches, start=1):
-        step(number, batch)
+        step(number, batch)  # which reads the loss, and so waits for a GPU
     return {
         "seconds": time.perf_counter() - started,
         "steps": len(batches),
         "rows": len(rows),
         "tokens": int(rows.lengths.sum()),
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "peak_mib": peak_memory_mib(device),
     }
 
 
@@ -195,6 +196,7 @@ def padded_step(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: max(0.0, 1 - step / total))
     longest = max(map(len, labels)) + 1
     targets = torch.tensor([[*label, 1] + [-100] * (longest - len(label) - 1) for label in labels])
+    device = network.device
 
     def step(_: int, batch: Rows) -> float:
         ids = torch.zeros(len(batch), PADDED_TOKENS, dtype=torch.long)
@@ -203,9 +205,11 @@ def padded_step(
             tokens = torch.from_numpy(rows[row].astype(np.int64))
             ids[place, : len(tokens)] = tokens
             mask[place, : len(tokens)] = 1
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast(device.type, dtype=torch.bfloat16):
             loss = network(
-                input_ids=ids, attention_mask=mask, labels=targets[rows.labels[batch]]
+                input_ids=ids.to(device),
+                attention_mask=mask.to(device),
+                labels=targets[rows.labels[batch]].to(device),
             ).loss
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -219,7 +223,7 @@ def padded_step(
 
 def learned(options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
     """Loss and held-out accuracy of the built-in model on new label texts, for each seed."""
-    card = find_model("builtin")
+    card, device = find_model("builtin"), default_device()
     tokeniser = Tokeniser(card.folder, "{text}", PADDED_TOKENS, "head")
     steps = options.loss_steps
     rows = read(options.reviews_file, tokeniser, 8 * steps + HELD_OUT)
@@ -230,9 +234,7 @@ def learned(options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
     found: dict[str, list[dict[str, float]]] = {}
     for name in (BASELINE, "grouped"):
         for seed in SEEDS:
-            network = T5ForConditionalGeneration.from_pretrained(
-                str(card.folder), dtype=torch.float32
-            )
+            network = load_network(card.folder, device=device)
             config = config_of(name, seed=seed)
             step = step_of(name, network, train, config, labels, total=steps)
             losses: list[float] = []
@@ -244,7 +246,9 @@ def learned(options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
                         break
                 epoch += 1
             engine = Engine(
-                for_scoring(network, "fp32", torch.device("cpu")), labels, batch_tokens=4096
+                for_scoring(network, "fp32", device),
+                labels,
+                batch_tokens=default_batch_tokens(device.type),
             )
             best = engine.score([rows[row] for row in test]).best_N
             found.setdefault(name, []).append(

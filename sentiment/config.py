@@ -24,6 +24,7 @@ def no_half(value: Any) -> Any:
 
 
 Precision = Annotated[Literal["auto", "fp32", "bf16", "int8"], BeforeValidator(no_half)]
+DeviceType = Literal["cpu", "cuda"]
 
 
 class ScoreConfig(JobConfig):

@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from sentiment.batching import Fill, TokenBatcher
-from sentiment.config import Precision
+from sentiment.config import DeviceType, Precision
 from sentiment.errors import DeviceError, ModelError
 from sentiment.t5.decoder import LabelTrie
 from sentiment.t5.linear import ResolvedPrecision
@@ -73,6 +73,21 @@ class LabelScores:
 def default_device() -> torch.device:
     """The GPU this process was given, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def usable_device(device_type: DeviceType) -> torch.device:
+    """The device of this kind that this process was given.
+
+    Raises:
+        DeviceError: A GPU is promised that torch cannot use; the CPU in its place would be a
+            hundred times slower, and nobody would know why.
+    """
+    if device_type == "cuda" and not torch.cuda.is_available():
+        raise DeviceError(
+            f"the cluster promises a GPU that torch {torch.__version__} cannot use here; install a "
+            "torch built for it on every node, or score on CPUs with --gpus-per-actor 0"
+        )
+    return torch.device(device_type)
 
 
 def resolve_precision(precision: Precision, device_type: str) -> ResolvedPrecision:
@@ -206,10 +221,10 @@ def limit_threads(threads: int) -> None:
     torch.set_num_threads(max(1, min(threads, os.cpu_count() or 1)))
 
 
-def processor_name() -> str:
-    """What decides how products round here: the GPU, or the CPU's instruction sets."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+def processor_name(device: torch.device) -> str:
+    """What decides how products round there: the GPU, or the CPU's instruction sets."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     amx = torch.cpu._is_amx_tile_supported()
     return f"{torch.backends.cpu.get_cpu_capability()}{' AMX' if amx else ''}"
 

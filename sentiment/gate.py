@@ -18,7 +18,8 @@ from typing import Final
 
 import numpy as np
 
-from sentiment.engine import Engine, Ids, LabelScores, default_device, processor_name
+from sentiment.config import DeviceType
+from sentiment.engine import Engine, Ids, LabelScores, processor_name, usable_device
 from sentiment.errors import ModelError
 from sentiment.schema import SCORING_VERSION, digest
 from sentiment.t5.linear import ResolvedPrecision
@@ -56,7 +57,7 @@ class Drift:
 
 
 def measure_drift(
-    card: ModelCard, precision: ResolvedPrecision, *, batch_tokens: int, device_type: str
+    card: ModelCard, precision: ResolvedPrecision, *, batch_tokens: int, device_type: DeviceType
 ) -> Drift:
     """Compare a precision with float32 on this machine, or remember having done so.
 
@@ -64,7 +65,7 @@ def measure_drift(
         card: The model.
         precision: What is asked; float32 itself is scored once, to see that it gives numbers.
         batch_tokens: As in the run that follows, so that its batches are the ones tried.
-        device_type: `cuda` or `cpu`.
+        device_type: What the run will compute on.
 
     Raises:
         ModelError: The model cannot be loaded, cannot spell the labels, or gives no number.
@@ -74,7 +75,7 @@ def measure_drift(
         return Drift(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         pass
-    drift = _measured(card, precision, batch_tokens)
+    drift = _measured(card, precision, batch_tokens, device_type)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(f".{os.getpid()}")
@@ -85,13 +86,15 @@ def measure_drift(
     return drift
 
 
-def _measured(card: ModelCard, precision: ResolvedPrecision, batch_tokens: int) -> Drift:
+def _measured(
+    card: ModelCard, precision: ResolvedPrecision, batch_tokens: int, device_type: DeviceType
+) -> Drift:
     tokeniser = card.tokeniser()
     ids = [item.ids for item in tokeniser.encode(_golden_texts())]
     labels = [tokeniser.label_ids(label) for label in card.labels]
 
     def score(how: ResolvedPrecision) -> LabelScores:
-        return _score(card, ids, labels, how, batch_tokens)
+        return _score(card, ids, labels, how, batch_tokens, device_type)
 
     exact = score("fp32")
     rounded = exact if precision == "fp32" else score(precision)
@@ -109,8 +112,9 @@ def _score(
     labels: Sequence[tuple[int, ...]],
     precision: ResolvedPrecision,
     batch_tokens: int,
+    device_type: DeviceType,
 ) -> LabelScores:
-    network = load_t5(card.folder, device=default_device(), precision=precision)
+    network = load_t5(card.folder, device=usable_device(device_type), precision=precision)
     scores = Engine(network, labels, batch_tokens=batch_tokens).score(ids)
     if scores.errors:
         reason = next(iter(scores.errors.values()))
@@ -123,11 +127,13 @@ def _golden_texts() -> list[str]:
     return [*short, *(" ".join(short[n : n + _JOINED]) for n in range(0, len(short), _JOINED))]
 
 
-def _key(card: ModelCard, precision: ResolvedPrecision, batch_tokens: int, device_type: str) -> str:
+def _key(
+    card: ModelCard, precision: ResolvedPrecision, batch_tokens: int, device_type: DeviceType
+) -> str:
     return digest(
         [
             card.digest, card.labels, card.template, card.max_source_tokens, card.long_text,
-            precision, batch_tokens, device_type, processor_name(), version("torch"),
+            precision, batch_tokens, processor_name(usable_device(device_type)), version("torch"),
             SCORING_VERSION,
         ]
     )[:32]  # fmt: skip

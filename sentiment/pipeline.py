@@ -168,7 +168,7 @@ def probe_on_gpu(check: Callable[[], Any], gpus: float, timeout_sec: float) -> A
     Raises:
         SentimentError: The check failed there, or no GPU came in time.
     """
-    task = ray.remote(num_gpus=gpus, num_cpus=0)(check).remote()
+    task = _call.options(num_gpus=gpus, num_cpus=0).remote(check)
     try:
         return ray.get(task, timeout=timeout_sec)
     except GetTimeoutError as error:
@@ -179,6 +179,12 @@ def probe_on_gpu(check: Callable[[], Any], gpus: float, timeout_sec: float) -> A
         ) from error
     except RayError as error:
         raise _explained(error) from error
+
+
+@ray.remote
+def _call(check: Callable[[], Any]) -> Any:
+    """Ray takes functions only, and what we hand over is a partial."""
+    return check()
 
 
 def _dataset(work: Work) -> ray.data.Dataset:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
-from sentiment.config import ScoreConfig
+from sentiment.config import DeviceType, ScoreConfig
 from sentiment.errors import ConfigError
 
 # CPUs each read, tokenise or commit task asks for. Small, so that a machine with two cores can run
@@ -47,7 +46,7 @@ class Pool:
         unit_rows: Most rows of a unit.
     """
 
-    device_type: Literal["cpu", "cuda"]
+    device_type: DeviceType
     actors_min: int
     actors_max: int
     cpus: float
@@ -158,7 +157,7 @@ def _default_share(cpus: float, actors: int) -> float:
 
 def _pool(
     config: ScoreConfig,
-    device_type: Literal["cpu", "cuda"],
+    device_type: DeviceType,
     fitting: int,
     cpus: float,
     gpus: float,

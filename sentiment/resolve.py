@@ -78,6 +78,7 @@ def resolve(config: ScoreConfig, card: ModelCard, cluster: LazyCluster) -> Resol
         precision=config.precision,
         batch_tokens=config.batch_tokens or default_batch_tokens(pool.device_type),
         threads=pool.threads,
+        device_type=pool.device_type,
         decode=card.decode,
         num_beams=card.num_beams,
         max_new_tokens=card.max_new_tokens,

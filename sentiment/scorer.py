@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from sentiment.attempts import Attempts
 from sentiment.batching import Fill
 from sentiment.calibration import Calibration
-from sentiment.config import Precision
+from sentiment.config import DeviceType, Precision
 from sentiment.engine import (
     Engine,
     Ids,
     LabelScores,
-    default_device,
     limit_threads,
     resolve_precision,
+    usable_device,
 )
 from sentiment.errors import ModelError
 from sentiment.gate import LIMITS, measure_drift
@@ -65,6 +65,7 @@ class ScorerPlan:
         precision: `auto` is settled where the plan is used; the driver settles it for a run.
         batch_tokens: Tokens per batch.
         threads: CPU threads of the actor.
+        device_type: What the pool's actors compute on.
         calibration: What to make of the scores, if anything.
     """
 
@@ -73,6 +74,7 @@ class ScorerPlan:
     precision: Precision
     batch_tokens: int
     threads: int
+    device_type: DeviceType = "cpu"
     decode: Literal["labels", "generate"] = "labels"
     num_beams: int = 1
     max_new_tokens: int = 8
@@ -89,6 +91,7 @@ class Scorer:
 
     Raises:
         ModelError: The model cannot be loaded here, or differs from what the driver saw.
+        DeviceError: No GPU here, though the plan wants one.
     """
 
     def __init__(self, plan: ScorerPlan, output: str | None = None) -> None:
@@ -145,7 +148,7 @@ class _Model:
         self._plan = plan
         self._tokeniser = plan.tokeniser
         self._label_ids = [self._tokeniser.label_ids(label) for label in card.labels]
-        device = default_device()
+        device = usable_device(plan.device_type)
         precision = resolve_precision(plan.precision, device.type)
         self._engine = Engine(
             load_t5(card.folder, device=device, precision=precision),
@@ -238,11 +241,14 @@ def check_model(plan: ScorerPlan) -> ResolvedPrecision:
     Raises:
         ModelError: The model cannot be loaded, cannot spell the labels, gives no number, or gives
             other answers in the precision that was asked for.
+        DeviceError: No GPU here, though the plan wants one.
     """
     limit_threads(plan.threads)
-    device = default_device().type
-    precision = resolve_precision(plan.precision, device)
-    drift = measure_drift(plan.card, precision, batch_tokens=plan.batch_tokens, device_type=device)
+    usable_device(plan.device_type)
+    precision = resolve_precision(plan.precision, plan.device_type)
+    drift = measure_drift(
+        plan.card, precision, batch_tokens=plan.batch_tokens, device_type=plan.device_type
+    )
     if drift.passes(precision):
         return precision
     found = (

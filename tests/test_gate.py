@@ -84,7 +84,6 @@ def test_what_was_measured_is_remembered(
     [
         {"precision": "int8"},
         {"batch_tokens": 256},
-        {"device_type": "cuda"},
         {"card": {"digest": "another"}},
         {"card": {"labels": ("bad", "good")}},
         {"card": {"max_source_tokens": 32}},
@@ -97,6 +96,15 @@ def test_what_differs_is_measured_anew(
     drift_of(card)
     other = dataclasses.replace(card, **changes.pop("card", {}))
     drift_of(other, **changes)
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_another_processor_is_measured_anew(
+    card: ModelCard, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drift_of(card)
+    monkeypatch.setattr("sentiment.gate.processor_name", lambda device: f"another {device.type}")
+    drift_of(card)
     assert len(list(cache.iterdir())) == 2
 
 

@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import torch
+
 # Instructions that decide which precision is fast, as Linux spells them.
 MATRIX_FLAGS = ("avx512f", "avx512_vnni", "avx512_bf16", "amx_tile", "amx_bf16", "amx_int8")
 
@@ -25,6 +27,7 @@ def machine(threads: int, packages: set[str]) -> dict[str, Any]:
         "processor": model or platform.processor() or platform.machine(),
         "matrix_flags": flags,
         "cores": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "threads": threads,
         "python": platform.python_version(),
         "versions": {name: metadata.version(name) for name in sorted(packages)},
@@ -35,8 +38,9 @@ def machine(threads: int, packages: set[str]) -> dict[str, Any]:
 def described(where: dict[str, Any]) -> str:
     """What `machine` gives, on one line."""
     versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
+    gpu = f"{where['gpu']}, " if where["gpu"] else ""
     return (
-        f"{where['threads']} of {where['cores']} cores, {where['processor']} "
+        f"{gpu}{where['threads']} of {where['cores']} cores, {where['processor']} "
         f"({' '.join(where['matrix_flags'])}), {where['date']}, {versions}"
     )
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import resource
 import tempfile
 import time
 from contextlib import nullcontext
@@ -27,6 +26,7 @@ from transformers import T5ForConditionalGeneration, T5Tokenizer
 from sentiment.engine import Engine, default_batch_tokens, limit_threads, resolve_precision
 from sentiment.finetune.batches import phase_batches
 from sentiment.finetune.config import FinetuneConfig
+from sentiment.finetune.cost import device_name, peak_memory_mib
 from sentiment.finetune.dataset import TokenRows
 from sentiment.finetune.history import write_history
 from sentiment.finetune.network import (
@@ -295,24 +295,11 @@ class Worker:
             "cost": {
                 **self.cost,
                 "workers": self.world,
-                "device": _device_name(self.device, self.plan.threads),
-                "peak_memory_mib": _peak_memory_mib(self.device),
+                "device": device_name(self.device, self.plan.threads),
+                "peak_memory_mib": peak_memory_mib(self.device),
             },
         }
         if self.config.save_precision == "bf16":
             self.network.to(torch.bfloat16)  # type: ignore[arg-type]
         self.network.save_pretrained(finished)
         (finished / "training.json").write_text(json.dumps(record, indent=1) + "\n")
-
-
-def _device_name(device: torch.device, threads: int) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"CPU, {threads} threads" if threads > 1 else "CPU, one thread"
-
-
-def _peak_memory_mib(device: torch.device) -> int:
-    """Highest memory of this worker since it started: the GPU's, or of the whole process."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device) / 2**20)
-    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)  # Linux counts KiB
