@@ -18,7 +18,7 @@ and in bfloat16 the decoder would cause half of the whole error. A logit of 10 a
 three digits, moves a probability by 0.01.
 
 Shapes: B sequences, S tokens of the longest, M nodes of the trie, D model width, H heads, E head
-width, V vocabulary, K labels, N rows of B x M.
+width, V vocabulary, K labels, P tokens of labels to predict, N rows of B x M.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
-from sentiment.t5.encoder import FeedForward, Tensors, rms_norm
+from sentiment.t5.layers import FeedForward, Tensors, rms_norm
+from sentiment.t5.lengths import sent, starts_of
 from sentiment.t5.linear import make_linear
 from sentiment.t5.shape import T5Shape, relative_buckets
 
@@ -112,6 +114,16 @@ class TrieDecoder:
         bias_MMH = weight_KH[relative_buckets(distances_MM, shape, both_ways=False)]
         hidden_MM1 = (distances_MM > 0)[:, :, None]
         self._bias_HMM = bias_MMH.masked_fill(hidden_MM1, float("-inf")).permute(2, 0, 1)
+        steps = sorted({step for label in trie.labels for step in label})
+        column = {step: n for n, step in enumerate(steps)}
+        # On the device once: an index that a batch brings along is waited for.
+        self._node_P, self._token_P = (
+            torch.tensor(steps, dtype=torch.int64, device=head_VD.device).view(len(steps), 2).T
+        )
+        self._steps = [
+            torch.tensor([column[step] for step in label], device=head_VD.device)
+            for label in trie.labels
+        ]
         start_MD = embedding_VD[torch.tensor(trie.tokens, device=head_VD.device)].float()
         self._first_MD = start_MD + self._attend_to_ancestors(self._layers[0], start_MD[None])[0]
 
@@ -126,23 +138,16 @@ class TrieDecoder:
             float32 (B, K).
         """
         hidden_BMD = self._decode(states_TD, lengths)
-        steps = sorted({step for label in self._trie.labels for step in label})
-        node_P, token_P = torch.tensor(steps, device=states_TD.device).T
         rows = max(1, _LOGITS_BYTES // (4 * len(self._head_VD) * hidden_BMD.shape[1]))
         parts = []
         for part_bMD in hidden_BMD.split(rows):
             logits_bMV = self._logits(part_bMD)
             normaliser_bM = logits_bMV.logsumexp(dim=-1)
-            parts.append(logits_bMV[:, node_P, token_P] - normaliser_bM[:, node_P])
+            parts.append(
+                logits_bMV[:, self._node_P, self._token_P] - normaliser_bM[:, self._node_P]
+            )
         log_probs_BP = torch.cat(parts)
-        column = {step: n for n, step in enumerate(steps)}
-        return torch.stack(
-            [
-                log_probs_BP[:, [column[step] for step in label]].sum(dim=1)
-                for label in self._trie.labels
-            ],
-            dim=1,
-        )
+        return torch.stack([log_probs_BP[:, step_L].sum(dim=1) for step_L in self._steps], dim=1)
 
     def logits(self, states_TD: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
         """Vocabulary logits at every node: float32 (B, M, V)."""
@@ -155,12 +160,14 @@ class TrieDecoder:
         """float32 states of all nodes after the last block, before its norm: (B, M, D)."""
         # Padding is cheap here: sequences of a batch are of like length, and states are read twice
         # a layer, not multiplied by a matrix.
-        states_BSD = torch.nn.utils.rnn.pad_sequence(
-            list(states_TD.split(list(lengths))), batch_first=True
-        )
-        length_B = torch.tensor(lengths, device=states_TD.device)
-        position_S = torch.arange(states_BSD.shape[1], device=states_TD.device)
-        padding_B1S = (position_S >= length_B[:, None])[:, None, :]
+        spans_2B = np.stack([starts_of(lengths), np.asarray(lengths, np.int64)])
+        start_B1, length_B1 = sent(spans_2B, states_TD.device)[:, :, None]
+        position_S = torch.arange(max(lengths), device=states_TD.device)
+        padding_BS = position_S >= length_B1
+        # Padding repeats the first state: a weight of 0 hides any number, but no NaN of others.
+        row_BS = start_B1 + position_S.masked_fill(padding_BS, 0)
+        states_BSD = states_TD.index_select(0, row_BS.flatten()).unflatten(0, row_BS.shape)
+        padding_B1S = padding_BS[:, None, :]
         x_BMD = self._first_MD.expand(len(lengths), -1, -1).clone()
         for n, layer in enumerate(self._layers):
             if n > 0:

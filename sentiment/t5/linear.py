@@ -62,6 +62,14 @@ def make_linear(
             pass  # torch built without oneDNN, or a oneDNN that lacks this product
         else:
             return packed
+    if weight_ND.device.type == "cuda" and activation == "relu":
+        try:
+            fused = ReluLinear(weight_ND)
+            fused(torch.zeros(2, weight_ND.shape[1], device=weight_ND.device))
+        except (AttributeError, RuntimeError):
+            pass  # a torch without this operator: it is none of the documented ones
+        else:
+            return fused
     return DenseLinear(weight_ND, activation)
 
 
@@ -87,6 +95,24 @@ class DenseLinear:
 
     def __call__(self, x_TD: torch.Tensor) -> torch.Tensor:
         return activate(F.linear(x_TD.to(self._weight_ND.dtype), self._weight_ND), self._activation)
+
+
+class ReluLinear:
+    """Product on a GPU with ReLU at its end, before the result is written.
+
+    On its own ReLU reads and writes a matrix four times as wide as the model: a tenth of the time
+    of a layer. The operator is the one that `torch.nn.TransformerEncoderLayer` ends its products
+    with; it wants a bias, which is zero here.
+    """
+
+    def __init__(self, weight_ND: torch.Tensor) -> None:
+        self._weight_DN = weight_ND.contiguous().T
+        self._zero_N = weight_ND.new_zeros(len(weight_ND))
+
+    def __call__(self, x_TD: torch.Tensor) -> torch.Tensor:
+        rows_RD = x_TD.to(self._weight_DN.dtype).flatten(0, -2)
+        y_RN = torch._addmm_activation(self._zero_N, rows_RD, self._weight_DN)
+        return y_RN.view(*x_TD.shape[:-1], -1)
 
 
 class PackedLinear:

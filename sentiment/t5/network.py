@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sentiment.errors import ModelError
 from sentiment.t5.decoder import LabelTrie, TrieDecoder
 from sentiment.t5.encoder import Encoder
+from sentiment.t5.lengths import sent
 from sentiment.t5.linear import ResolvedPrecision
 from sentiment.t5.shape import T5Shape
 
@@ -55,7 +56,7 @@ class T5:
         self._target_VD = tensors.get("decoder.embed_tokens.weight", shared_VD).to(device)
         self._head_VD = tensors.get(_HEAD, shared_VD).to(device, torch.float32)
         with torch.inference_mode():
-            self._encoder = Encoder(shape, floats, precision)
+            self._encoder = Encoder(shape, floats, precision, device)
         # The encoder has what it needs; decoders are made later, from the rest.
         self._decoder_tensors = _Floats(
             {name: tensor for name, tensor in tensors.items() if _is_read_by_decoder(name)}, device
@@ -79,9 +80,7 @@ class T5:
 
     def encode(self, batch: Sequence[NDArray[np.int32]]) -> tuple[torch.Tensor, list[int]]:
         """Encoder states of all sequences end to end, (T, D), and their lengths."""
-        ids_T = torch.from_numpy(np.concatenate(batch).astype(np.int64))
-        if self.device.type == "cuda":
-            ids_T = ids_T.pin_memory().to(self.device, non_blocking=True)
+        ids_T = sent(np.concatenate(batch).astype(np.int64), self.device)
         lengths = [len(ids) for ids in batch]
         # A copy, also of float32 weights: the encoder adds to it in place.
         embedded_TD = self._embedding_VD[ids_T].float()

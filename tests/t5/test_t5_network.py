@@ -21,12 +21,14 @@ from hypothesis import strategies as st
 from transformers import T5Config, T5ForConditionalGeneration
 
 from sentiment.errors import ModelError
-from sentiment.t5 import decoder, encoder
+from sentiment.t5 import decoder, encoder, padded, pieces
 from sentiment.t5.decoder import LabelTrie
-from sentiment.t5.encoder import Encoder
 from sentiment.t5.linear import ResolvedPrecision
 from sentiment.t5.network import T5
+from sentiment.t5.padded import PaddedOperations
+from sentiment.t5.pieces import InPieces
 from sentiment.t5.shape import T5Shape
+from sentiment.t5.whole import WholeBatch
 
 FAMILIES = ("tiny_v1_0", "tiny_v1_1", "tiny_mt5")
 # Relative errors of a batch's logits. A single row may have ten times that: transformers' own
@@ -281,18 +283,18 @@ def test_a_batch_in_pieces_equals_a_batch_in_one(
 ) -> None:
     rows = reference.random_ids((300, 120, 90, 90, 64, 40, 2, 1, 1), VOCABULARY)
     usual = ours[family].logits(rows)
-    attend, pieces = Encoder._attend_one_by_one, []
+    attend, sizes = InPieces._attend, []
 
-    def counted(self: Encoder, qkv_r3HE: torch.Tensor, lengths: Any) -> torch.Tensor:
-        pieces.append(len(lengths))
+    def counted(self: InPieces, qkv_r3HE: torch.Tensor, lengths: Any) -> torch.Tensor:
+        sizes.append(len(lengths))
         return attend(self, qkv_r3HE, lengths)
 
-    monkeypatch.setattr(Encoder, "_attend_one_by_one", counted)
-    monkeypatch.setattr(encoder, "_PIECE_ROWS", piece_rows)
+    monkeypatch.setattr(InPieces, "_attend", counted)
+    monkeypatch.setattr(pieces, "_PIECE_ROWS", piece_rows)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     assert_near(ours[family].logits(rows), usual, FP32_LOGITS)
     expected = {1: [1] * 9, 240: [1, 3, 5], 10_000: [9]}[piece_rows]
-    assert pieces == expected * ours[family].shape.encoder_layers
+    assert sizes == expected * ours[family].shape.encoder_layers
 
 
 @given(
@@ -302,27 +304,27 @@ def test_a_batch_in_pieces_equals_a_batch_in_one(
 def test_pieces_hold_every_sequence_once_and_enough_of_them(
     lengths: list[int], least_rows: int
 ) -> None:
-    rows = [encoder._rows(length) for length in lengths]
+    rows = [pieces._rows(length) for length in lengths]
     x_RD = torch.arange(sum(rows)).view(-1, 1)
-    pieces = list(encoder._pieces(x_RD, lengths, least_rows))
-    assert [length for _, piece in pieces for length in piece] == lengths
-    assert torch.equal(torch.cat([x_rD for x_rD, _ in pieces]), x_RD)
-    for x_rD, piece in pieces:
-        assert len(x_rD) == sum(map(encoder._rows, piece))
-        assert sum(map(encoder._rows, piece[:-1])) < 2 * least_rows, "a piece of two is two pieces"
-    assert all(len(x_rD) >= least_rows for x_rD, _ in pieces[:-1])
+    found = list(pieces._pieces(x_RD, lengths, least_rows))
+    assert [length for _, piece in found for length in piece] == lengths
+    assert torch.equal(torch.cat([x_rD for x_rD, _ in found]), x_RD)
+    for x_rD, piece in found:
+        assert len(x_rD) == sum(map(pieces._rows, piece))
+        assert sum(map(pieces._rows, piece[:-1])) < 2 * least_rows, "a piece of two is two pieces"
+    assert all(len(x_rD) >= least_rows for x_rD, _ in found[:-1])
     # Views: what a layer adds to a piece must reach the batch.
-    pieces[-1][0].fill_(-1)
+    found[-1][0].fill_(-1)
     assert int(x_RD[-1, 0]) == -1
 
 
 @given(sequences=st.integers(1, 3000), least_sequences=st.integers(1, 1000))
 def test_pieces_leave_no_small_rest(sequences: int, least_sequences: int) -> None:
-    rows = encoder._rows(1)
-    pieces = encoder._pieces(
+    rows = pieces._rows(1)
+    found = pieces._pieces(
         torch.zeros(rows * sequences, 1), [1] * sequences, rows * least_sequences
     )
-    sizes = [len(lengths) for _, lengths in pieces]
+    sizes = [len(lengths) for _, lengths in found]
     assert len(sizes) == max(1, sequences // least_sequences)
     assert max(sizes) - min(sizes) <= 1
 
@@ -334,8 +336,8 @@ def test_sequences_start_at_steps_and_keep_their_order(lengths: list[int]) -> No
     for length in lengths:
         assert start % 16 == 0
         expected += range(start, start + length)
-        start += encoder._rows(length)
-    assert encoder._real_rows(lengths).tolist() == expected
+        start += pieces._rows(length)
+    assert pieces._real_rows(lengths).tolist() == expected
 
 
 def test_rows_to_spare_change_nothing(
@@ -343,7 +345,7 @@ def test_rows_to_spare_change_nothing(
 ) -> None:
     rows = reference.random_ids((300, 120, 48, 17, 16, 15, 2, 1, 1), VOCABULARY)
     usual = ours[family].logits(rows)
-    monkeypatch.setattr(encoder, "_CPU_STEP", 1)
+    monkeypatch.setattr(pieces, "_STEP", 1)
     assert_near(ours[family].logits(rows), usual, FP32_LOGITS)
 
 
@@ -375,9 +377,8 @@ def test_attention_in_groups_equals_one_by_one(
     precision: ResolvedPrecision,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    network = reference.our_t5(networks[family], precision)
     rows = reference.random_ids((120, 90, 90, 64, 40, 2, 1, 1, 7), VOCABULARY)
-    one_by_one = network.logits(rows)
+    one_by_one = reference.our_t5(networks[family], precision).logits(rows)
     fused = torch.nn.functional.scaled_dot_product_attention
     groups: list[int] = []
 
@@ -385,12 +386,14 @@ def test_attention_in_groups_equals_one_by_one(
         groups.append(len(query_GHSE))
         return fused(query_GHSE, *passed, **named)
 
-    monkeypatch.setattr(Encoder, "_attend_one_by_one", Encoder._attend_in_groups)
-    monkeypatch.setattr(encoder, "_MASK_BYTES", mask_bytes)
-    # A GPU has no pieces and no rows to spare.
-    monkeypatch.setattr(encoder, "_PIECE_ROWS", 10_000)
-    monkeypatch.setattr(encoder, "_CPU_STEP", 1)
-    monkeypatch.setattr(encoder.F, "scaled_dot_product_attention", counted)
+    def as_on_a_gpu(shape: T5Shape, layers: Any, bias: Any) -> WholeBatch:
+        operations = PaddedOperations(shape, bias._weight_KH, bias.dtype)
+        return WholeBatch(shape, layers, bias.dtype, operations)
+
+    monkeypatch.setattr(encoder, "InPieces", as_on_a_gpu)
+    monkeypatch.setattr(padded, "_MASK_BYTES", mask_bytes)
+    monkeypatch.setattr(padded.F, "scaled_dot_product_attention", counted)
+    network = reference.our_t5(networks[family], precision)
     bound = FP32_LOGITS if precision == "fp32" else BF16_LOGITS
     assert_near(network.logits(rows), one_by_one, bound)
     of_a_layer = groups[: len(groups) // network.shape.encoder_layers]
@@ -412,8 +415,8 @@ def test_attention_in_groups_equals_one_by_one(
 def test_groups_hold_every_sequence_once_within_the_mask(
     lengths: list[int], heads: int, mask_bytes: int
 ) -> None:
-    with mock.patch.object(encoder, "_MASK_BYTES", mask_bytes):
-        groups = list(encoder._groups(lengths, heads, 2))
+    with mock.patch.object(padded, "_MASK_BYTES", mask_bytes):
+        groups = list(padded._groups(lengths, heads, 2))
     assert [length for _, group in groups for length in group] == lengths
     start = 0
     for first, group in groups:

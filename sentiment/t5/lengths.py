@@ -1,0 +1,34 @@
+"""Lengths as index arrays, made on the host once per batch and sent ahead of the work.
+
+Takes lengths in tokens, gives numpy arrays, and sends them. Knows no network.
+
+Shapes: B sequences, T tokens of all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+
+def sent(values: NDArray[np.integer], device: torch.device) -> torch.Tensor:
+    """An array on a device. A GPU is not waited for: it may be batches of work behind."""
+    tensor = torch.from_numpy(values)
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor
+
+
+def starts_of(lengths: Sequence[int]) -> NDArray[np.int64]:
+    """int64 (B,): the first token of each sequence."""
+    length_B = np.asarray(lengths, np.int64)
+    return np.cumsum(length_B) - length_B
+
+
+def padded_rows(lengths: Sequence[int]) -> NDArray[np.int64]:
+    """int64 (T,): the row of each token if every sequence had as many rows as the longest."""
+    ahead_B = np.arange(len(lengths)) * max(lengths) - starts_of(lengths)
+    return np.arange(sum(lengths)) + np.repeat(ahead_B, lengths)
