@@ -135,16 +135,21 @@ def _without_chatter() -> Iterator[None]:
         if isinstance(handler, logging.StreamHandler)
     ]
     levels = [handler.level for handler in consoles]
-    progress = logging.getLogger("ray.data._internal.progress")
-    before = progress.level
+    # They warn of what we asked for: no progress bars, and a share of CPUs beside a GPU.
+    asked = [
+        logging.getLogger(f"ray.data._internal.{name}")
+        for name in ("progress", "execution.operators.map_operator")
+    ]
+    before = [logger.level for logger in asked]
     for handler in consoles:
         handler.setLevel(logging.WARNING)
-    # It warns that there are no progress bars, which is what we asked for.
-    progress.setLevel(logging.ERROR)
+    for logger in asked:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        progress.setLevel(before)
+        for logger, level in zip(asked, before, strict=True):
+            logger.setLevel(level)
         for handler, level in zip(consoles, levels, strict=True):
             handler.setLevel(level)
 

@@ -39,7 +39,7 @@ LENGTHS = (512, 511, 300, 257, 256, 129, 128, 127, 65, 64, 63, 17, 16, 2, 1, 700
 LABELS: list[tuple[int, ...]] = [(223,), (185,)]
 FP32_LOGITS = 2e-5  # relative: float32, summed in another order
 BF16_PROBABILITY = 0.01  # the output contract
-TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 0.03}  # of attention over values of 1
+TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 0.015}  # absolute and relative, of a kernel
 
 SHAPES: dict[str, dict[str, Any]] = {
     "t5-small": {"d_model": 512, "d_kv": 64, "d_ff": 2048, "num_heads": 8, "num_layers": 6},
@@ -255,7 +255,9 @@ def test_attention_equals_float64(dtype: torch.dtype, width: int, direct: bool) 
     bias_HS = torch.randn(5, 2 * 768 - 1, device=CUDA)
     found_TA = attend(qkv_T3HE, Tiles.of(LENGTHS, blocks.queries, CUDA), bias_HS * LOG2_E, blocks)
     exact_TA = exact_attention(qkv_T3HE, LENGTHS, bias_HS)
-    torch.testing.assert_close(found_TA.double(), exact_TA, atol=TOLERANCE[dtype], rtol=0)
+    torch.testing.assert_close(
+        found_TA.double(), exact_TA, atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype]
+    )
 
 
 def test_attention_reaches_beyond_two_to_the_31_numbers() -> None:
@@ -287,7 +289,9 @@ def test_add_norm_equals_float64(dtype: torch.dtype, width: int, added: bool) ->
     exact_TD = sum_TD * torch.rsqrt(sum_TD.square().mean(1, keepdim=True) + 1e-6)
     found_TD = add_norm(x_TD, y_TD, dtype, 1e-6, NormBlocks())
     torch.testing.assert_close(x_TD.double(), sum_TD, atol=1e-5, rtol=1e-6)
-    torch.testing.assert_close(found_TD.double(), exact_TD, atol=TOLERANCE[dtype], rtol=0)
+    torch.testing.assert_close(
+        found_TD.double(), exact_TD, atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype]
+    )
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

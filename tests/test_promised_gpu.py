@@ -75,3 +75,4 @@ def test_a_run_on_a_promised_gpu(tiny_model: Path, tmp_path: Path) -> None:
     assert "--gpus-per-actor 0" in found["refused"]
     assert found["pool"] == ["cuda", 0.5, 2]
     assert found["labelled"] == 50
+    assert "num_gpus" not in done.stderr, "Ray warns of the share of CPUs beside a GPU"

@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import T5ForConditionalGeneration
 
-from peers.protocol import PAD_ID, START_ID, Ids, Workload
+from peers.protocol import Ids, Workload
+from peers.shapes import shape_of
 from sentiment.catalogue import TOKENIZER_FILES
 from sentiment.declaration import LABELS_FILE
 from sentiment.tokenise import Tokeniser
@@ -35,24 +36,6 @@ SEEDED_MODEL = {"labels": ["negative", "positive"], "max_source_tokens": 512, "l
 CALIBRATION_REVIEWS = 32
 
 
-def t5_base() -> T5Config:
-    """T5-base v1.0, whose initial weights transformers scales so that activations stay in range."""
-    return T5Config(
-        vocab_size=32128,
-        d_model=768,
-        d_kv=64,
-        d_ff=3072,
-        num_layers=12,
-        num_decoder_layers=12,
-        num_heads=12,
-        feed_forward_proj="relu",
-        tie_word_embeddings=True,
-        pad_token_id=PAD_ID,
-        eos_token_id=1,
-        decoder_start_token_id=START_ID,
-    )
-
-
 def seeded_model(tokenizer: Path) -> Path:
     """Folder of T5-base with weights from a seed, in the system's temporary folder, made once."""
     folder = Path(tempfile.gettempdir()) / f"sentiment-benchmark-t5-base-seed-{SEED}"
@@ -61,7 +44,7 @@ def seeded_model(tokenizer: Path) -> Path:
     # Under another name until it is whole, so that an interrupted run leaves nothing to trip over.
     made = Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
     torch.manual_seed(SEED)
-    T5ForConditionalGeneration(t5_base()).save_pretrained(made)
+    T5ForConditionalGeneration(shape_of("t5-base")).save_pretrained(made)
     for pattern in TOKENIZER_FILES:
         for file in tokenizer.glob(pattern):
             shutil.copyfile(file, made / file.name)
