@@ -73,6 +73,10 @@ def test_a_worker_type_has_a_gpu_and_cpus_to_feed_it(config: dict[str, Any]) -> 
         assert 1 <= worker["max_workers"] <= config["max_workers"]
 
 
+def test_gpu_workers_can_build_the_launchers_of_kernels(config: dict[str, Any]) -> None:
+    assert any("gcc" in command for command in config["worker_setup_commands"])
+
+
 def test_images_hold_the_ray_we_pin(config: dict[str, Any]) -> None:
     tag = f":{constrained_version('ray')}-py311"
     assert config["docker"]["head_image"].endswith(tag)
