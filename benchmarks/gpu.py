@@ -235,7 +235,7 @@ def engine(network: T5, label_ids: Sequence[int], batch_tokens: int) -> Answer:
 
         failed = TokenBatcher(batch_tokens).run(
             [len(row) for row in ids],
-            lambda picked: network.label_log_probs([ids[row] for row in picked], decoder),
+            lambda picked: network.label_log_probs([ids[row] for row in picked], decoder)[:, 0],
             keep,
         )
         if failed:

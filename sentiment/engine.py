@@ -5,9 +5,12 @@ Takes id arrays, gives arrays in the same order. Knows no text, no files and no 
 Shapes: B rows of a batch, V vocabulary, K labels, N all rows.
 
 A classifier that answers with one of K known texts needs no free generation. Every label is a token
-sequence; its probability is the product of its tokens' probabilities under the decoder. `</s>` is
-part of a label only when some label is a prefix of another, since only then does it decide
-anything.
+sequence; its probability is the product of its tokens' probabilities under the decoder. Which label
+it is, is decided as that decoder would if it could say nothing else: token by token, among those
+that go on to a label. Over the vocabulary the product falls with every token, and of labels with
+unlike numbers of tokens the shorter would win what the longer loses to texts that nobody asked for.
+`</s>` is part of a label only when some label is a prefix of another, since only then does it
+decide anything.
 """
 
 from __future__ import annotations
@@ -40,22 +43,24 @@ class LabelScores:
     Attributes:
         log_probs_NK: float32 natural log of P(label | text) over the full vocabulary. NaN marks a
             row the model failed on.
+        among_NK: The same among the labels: of a decoder that can say nothing else.
         errors: What happened to the failed rows: row number to exception name.
     """
 
     log_probs_NK: NDArray[np.float32]
+    among_NK: NDArray[np.float32]
     errors: dict[int, str]
 
     @property
     def best_N(self) -> NDArray[np.intp]:
         """Index of the most probable label (0 for failed rows)."""
-        return np.asarray(np.argmax(np.nan_to_num(self.log_probs_NK, nan=-np.inf), axis=1))
+        return np.asarray(np.argmax(np.nan_to_num(self.among_NK, nan=-np.inf), axis=1))
 
     @property
     def probabilities_NK(self) -> NDArray[np.float32]:
         """Probability of each label among the labels; rows add up to 1."""
-        top_N1 = self.log_probs_NK.max(axis=1, keepdims=True)
-        weight_NK = np.exp(self.log_probs_NK - top_N1)
+        # They do so already, but for rounding.
+        weight_NK = np.exp(self.among_NK)
         return np.asarray(weight_NK / weight_NK.sum(axis=1, keepdims=True), dtype=np.float32)
 
     @property
@@ -164,7 +169,7 @@ class Engine:
         Raises:
             DeviceError: The GPU failed in a way that no other batch would survive.
         """
-        log_probs_NK = np.full((len(ids), self._labels), np.nan, dtype=np.float32)
+        both_N2K = np.full((len(ids), 2, self._labels), np.nan, dtype=np.float32)
         errors = {
             row: OUTSIDE_VOCABULARY
             for row, values in enumerate(ids)
@@ -173,7 +178,7 @@ class Engine:
         good = [row for row in range(len(ids)) if row not in errors]
 
         def keep(picked: list[int], values: NDArray[np.float32]) -> None:
-            log_probs_NK[[good[n] for n in picked]] = values
+            both_N2K[[good[n] for n in picked]] = values
 
         failed = self._batcher.run(
             [len(ids[row]) for row in good],
@@ -181,10 +186,10 @@ class Engine:
             keep,
         )
         errors |= {good[n]: name for n, name in failed.items()}
-        for row in np.flatnonzero(~np.isfinite(log_probs_NK).all(axis=1)):
+        for row in np.flatnonzero(~np.isfinite(both_N2K).all(axis=(1, 2))):
             errors.setdefault(int(row), "non-finite probabilities")
-            log_probs_NK[row] = np.nan
-        return LabelScores(log_probs_NK, errors)
+            both_N2K[row] = np.nan
+        return LabelScores(both_N2K[:, 0], both_N2K[:, 1], errors)
 
     def _answer(self, batch: Sequence[Ids]) -> NDArray[np.float32]:
         try:

@@ -20,7 +20,7 @@ import pyarrow as pa
 ShardFormat = Literal["parquet", "csv", "tsv", "jsonl"]
 
 # Raised whenever labels, scores or files of the same inputs could change between versions.
-SCORING_VERSION: Final = 3
+SCORING_VERSION: Final = 4
 
 # Everything that is not labelled data lives below this folder of the output. The leading underscore
 # makes Spark, Hive, DuckDB and pyarrow datasets skip it.

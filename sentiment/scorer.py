@@ -228,7 +228,7 @@ class _Model:
                 answers.reject({row: detail}, "off_label_text")
                 continue
             answers.label[row] = self._plan.card.meanings[k]
-            answers.score[row] = _probability(scores.log_probs_NK[row], k)
+            answers.score[row] = np.exp(scores.among_NK[row, k])
         return answers
 
 
@@ -293,10 +293,6 @@ def _rows_of(chunk: pa.ListArray, good: NDArray[np.intp]) -> list[Ids]:
     values = chunk.values.to_numpy()
     offsets = chunk.offsets.to_numpy()
     return [values[offsets[row] : offsets[row + 1]] for row in good]
-
-
-def _probability(log_probs_K: NDArray[np.float32], k: int) -> np.float32:
-    return np.float32(np.exp(log_probs_K[k] - np.logaddexp.reduce(log_probs_K)))
 
 
 def _with_answers(

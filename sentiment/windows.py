@@ -25,7 +25,7 @@ class PooledScores:
     """Scores of N texts.
 
     Attributes:
-        scores: The mean of each label's probability over the windows of a text.
+        scores: The mean of each label's probability over the windows of a text; of both kinds.
         split_N: Whether some window alone would have another label.
     """
 
@@ -64,15 +64,18 @@ def score_windows(
     windows = [cut(text, limit) for text in ids]
     owner_W = np.repeat(np.arange(len(ids)), [len(some) for some in windows])
     found = score([window for some in windows for window in some])
-    labels = found.log_probs_NK.shape[1]
-    total_NK = np.full((len(ids), labels), -np.inf)
-    with np.errstate(invalid="ignore"):  # NaN where the model failed
-        np.logaddexp.at(total_NK, owner_W, found.log_probs_NK.astype(np.float64))
     windows_N1 = np.array([[len(some)] for some in windows], np.float64).reshape(-1, 1)
     errors = {int(owner_W[window]): name for window, name in sorted(found.errors.items())}
-    pooled_NK = (total_NK - np.log(windows_N1)).astype(np.float32)
-    pooled_NK[list(errors)] = np.nan
-    scores = LabelScores(pooled_NK, errors)
+
+    def pooled(log_probs_WK: NDArray[np.float32]) -> NDArray[np.float32]:
+        total_NK = np.full((len(ids), log_probs_WK.shape[1]), -np.inf)
+        with np.errstate(invalid="ignore"):  # NaN where the model failed
+            np.logaddexp.at(total_NK, owner_W, log_probs_WK.astype(np.float64))
+        pooled_NK = (total_NK - np.log(windows_N1)).astype(np.float32)
+        pooled_NK[list(errors)] = np.nan
+        return pooled_NK
+
+    scores = LabelScores(pooled(found.log_probs_NK), pooled(found.among_NK), errors)
     split_N = np.zeros(len(ids), dtype=bool)
     np.logical_or.at(split_N, owner_W, found.best_N != scores.best_N[owner_W])
     split_N[list(errors)] = False

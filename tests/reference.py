@@ -6,7 +6,7 @@ The yardstick of the network and the engine. Rows of one length share a pass, fo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from sentiment.t5.linear import ResolvedPrecision
 from sentiment.t5.network import T5
 from sentiment.t5.shape import T5Shape
+
+if TYPE_CHECKING:
+    from sentiment.engine import LabelScores
 
 Ids = NDArray[np.int32]
 CPU = torch.device("cpu")
@@ -45,6 +48,34 @@ def label_log_probs(
         log_p_RTV = torch.log_softmax(_decoded(network, rows, label).double(), dim=-1)
         columns.append(sum(log_p_RTV[:, step, token] for step, token in enumerate(label)))
     return torch.stack(columns, dim=1).numpy()
+
+
+def among_labels(
+    network: Any, rows: Sequence[Ids], labels: Sequence[tuple[int, ...]]
+) -> NDArray[np.float64]:
+    """Log-probability of each label if nothing else can be said, by teacher forcing.
+
+    At every step the logits of tokens that go on to no label are left out.
+    """
+    columns = []
+    for label in labels:
+        logits_RTV = _decoded(network, rows, label).double()
+        total_R = torch.zeros(len(rows), dtype=torch.float64)
+        for step, token in enumerate(label):
+            rivals = {one[step] for one in labels if one[:step] == label[:step]} - {token}
+            allowed_RC = logits_RTV[:, step, [token, *sorted(rivals)]]
+            total_R += allowed_RC.log_softmax(dim=1)[:, 0]
+        columns.append(total_R)
+    return torch.stack(columns, dim=1).numpy()
+
+
+def label_scores(log_probs_NK: NDArray[np.float32], errors: dict[int, str]) -> LabelScores:
+    """Scores of labels of one token each, made up from their log-probabilities."""
+    from sentiment.engine import LabelScores  # and with it pydantic, which a GPU machine may lack
+
+    with np.errstate(invalid="ignore"):  # NaN where the model failed
+        inside_N1 = np.logaddexp.reduce(log_probs_NK, axis=1, keepdims=True)
+    return LabelScores(log_probs_NK, log_probs_NK - inside_N1, errors)
 
 
 @torch.no_grad()

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from sentiment.engine import (
     OUTSIDE_VOCABULARY,
     Engine,
-    LabelScores,
     default_batch_tokens,
     default_device,
     device_faults,
@@ -127,12 +126,27 @@ def test_label_scores_equal_transformers(
     assert scores.errors == {}
     assert scores.log_probs_NK.dtype == np.float32
     np.testing.assert_allclose(scores.log_probs_NK, expected, atol=1e-5, rtol=1e-5)
-    inside = np.exp(expected)
-    np.testing.assert_allclose(
-        scores.score_N, inside.max(axis=1) / inside.sum(axis=1), atol=1e-5, rtol=0
-    )
-    np.testing.assert_allclose(scores.off_label_N, 1 - inside.sum(axis=1), atol=1e-5, rtol=0)
-    assert scores.best_N.tolist() == expected.argmax(axis=1).tolist()
+    among = reference.among_labels(published, ids, label_sequences(labels, EOS))
+    np.testing.assert_allclose(scores.among_NK, among, atol=1e-5, rtol=1e-5)
+    np.testing.assert_allclose(scores.probabilities_NK, np.exp(among), atol=1e-5, rtol=0)
+    np.testing.assert_allclose(scores.score_N, np.exp(among).max(axis=1), atol=1e-5, rtol=0)
+    np.testing.assert_allclose(scores.probabilities_NK.sum(axis=1), 1, atol=1e-6)
+    off_label = 1 - np.exp(expected).sum(axis=1)
+    np.testing.assert_allclose(scores.off_label_N, off_label, atol=1e-5, rtol=0)
+    assert scores.best_N.tolist() == among.argmax(axis=1).tolist()
+
+
+def test_a_label_loses_nothing_for_having_more_tokens(
+    plain: T5, plain_ids: list[np.ndarray]
+) -> None:
+    """Two labels that part at their first token, one of them three longer: that token decides."""
+    short, long = (223,), (185, 419, 40, 7)
+    scores = engine_of(plain, [short, long]).score(plain_ids)
+    first = engine_of(plain, [short, long[:1]]).score(plain_ids)
+    np.testing.assert_allclose(scores.probabilities_NK, first.probabilities_NK, atol=1e-5)
+    over_vocabulary = scores.log_probs_NK.argmax(axis=1)
+    assert (over_vocabulary == 0).all(), "these would all go to the shorter label"
+    assert set(first.best_N.tolist()) == {0, 1}
 
 
 def test_the_rows_of_the_parity_test_differ(network: T5, ids: list[np.ndarray]) -> None:
@@ -369,12 +383,13 @@ def test_a_row_without_numbers_fails_alone(vocabulary: Path, plain_ids: list[np.
     )
 
 
+@pytest.mark.parametrize("kind", [0, 1])
 def test_a_row_that_lacks_one_number_has_none(
-    plain: T5, plain_ids: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+    kind: int, plain: T5, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def answer(batch: Any, _decoder: Any) -> Any:
-        values = np.full((len(batch), 2), -1.0, np.float32)
-        values[[len(row) == 1 for row in batch], 1] = -np.inf
+        values = np.full((len(batch), 2, 2), -1.0, np.float32)
+        values[[len(row) == 1 for row in batch], kind, 1] = -np.inf
         return values
 
     monkeypatch.setattr(plain, "label_log_probs", answer)
@@ -386,7 +401,9 @@ def test_a_row_that_lacks_one_number_has_none(
 
 def test_score_and_off_label_by_hand() -> None:
     log_probs = np.log(np.array([[0.6, 0.2], [0.0001, 0.0003], [0.5, 0.5]], np.float32))
-    scores = LabelScores(np.vstack([log_probs, [np.nan, np.nan]]).astype(np.float32), {3: "x"})
+    scores = reference.label_scores(
+        np.vstack([log_probs, [np.nan, np.nan]]).astype(np.float32), {3: "x"}
+    )
     assert scores.best_N.tolist() == [0, 1, 0, 0]
     np.testing.assert_allclose(scores.score_N[:3], [0.75, 0.75, 0.5], rtol=1e-6)
     np.testing.assert_allclose(scores.off_label_N[:3], [0.2, 0.9996, 0.0], atol=1e-6)

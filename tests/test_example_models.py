@@ -67,10 +67,8 @@ def expected(card: ModelCard, block: pa.Table) -> tuple[list[str], np.ndarray]:
     network = T5ForConditionalGeneration.from_pretrained(str(card.folder))
     tokeniser = card.tokeniser()
     ids = [np.array(row, np.int32) for row in block.column(IDS).to_pylist()]
-    log_probs = reference.label_log_probs(
-        network, ids, [tokeniser.label_ids(label) for label in card.labels]
-    )
-    p = np.exp(log_probs) / np.exp(log_probs).sum(axis=1, keepdims=True)
+    labels = [tokeniser.label_ids(label) for label in card.labels]
+    p = np.exp(reference.among_labels(network, ids, labels))
     return [card.meanings[k] for k in p.argmax(axis=1)], p.max(axis=1)
 
 

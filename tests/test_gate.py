@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import reference
 
 from sentiment import gate
 from sentiment.engine import Engine, LabelScores
@@ -44,7 +45,7 @@ def shift_rounded_answers(monkeypatch: pytest.MonkeyPatch, by: float) -> list[st
         scores = score(self, ids)
         if self.network.precision == "fp32":
             return scores
-        return LabelScores(scores.log_probs_NK + np.array([by, 0], np.float32), {})
+        return reference.label_scores(scores.log_probs_NK + np.array([by, 0], np.float32), {})
 
     monkeypatch.setattr(Engine, "score", shifted)
     return asked
@@ -153,7 +154,7 @@ def test_a_model_that_gives_no_number_in_a_precision_is_an_error(
     monkeypatch.setattr(
         Engine,
         "score",
-        lambda self, ids: LabelScores(
+        lambda self, ids: reference.label_scores(
             np.zeros((len(ids), 2), np.float32),
             {} if self.network.precision == "fp32" else {3: "non-finite probabilities"},
         ),

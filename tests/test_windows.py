@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import reference
 import tiny_models
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,7 +56,7 @@ def scores_of(windows: Sequence[Ids]) -> LabelScores:
     errors = {n: "RuntimeError" for n, value in enumerate(first) if value == 7}
     log_probs = np.log(np.stack([0.9 * one, 0.9 * (1 - one)], axis=1)).astype(np.float32)
     log_probs[list(errors)] = np.nan
-    return LabelScores(log_probs, errors)
+    return reference.label_scores(log_probs, errors)
 
 
 def test_the_answer_is_the_mean_of_the_windows() -> None:
@@ -82,7 +83,7 @@ def test_a_text_fails_with_any_of_its_windows() -> None:
 
 
 def test_nothing_is_scored_as_nothing() -> None:
-    none = score_windows(lambda _: LabelScores(np.zeros((0, 2), np.float32), {}), [], 16)
+    none = score_windows(lambda _: reference.label_scores(np.zeros((0, 2), np.float32), {}), [], 16)
     assert none.scores.log_probs_NK.shape == (0, 2)
 
 

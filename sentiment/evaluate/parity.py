@@ -4,8 +4,8 @@ Takes texts with true labels and a model, gives loss, generated length, and how 
 agree with each other and with the truth. Knows no file but the model's.
 
 Model cards report a loss and a generated length, and generate in their own ways: greedily, or with
-four beams that stop early. Label scoring compares whole label texts instead, so where labels have
-unlike numbers of tokens the three can differ.
+four beams that stop early. Label scoring decides among the labels only, so where a model says
+something else the three can differ.
 
 Shapes: N rows, K labels.
 """

@@ -23,6 +23,7 @@ width, V vocabulary, K labels, P tokens of labels to predict, N rows of B x M.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -120,6 +121,8 @@ class TrieDecoder:
         self._node_P, self._token_P = (
             torch.tensor(steps, dtype=torch.int64, device=head_VD.device).view(len(steps), 2).T
         )
+        # Steps are sorted: those that choose at the same node stand together.
+        self._choices = list(Counter(node for node, _ in steps).values())
         self._steps = [
             torch.tensor([column[step] for step in label], device=head_VD.device)
             for label in trie.labels
@@ -128,14 +131,20 @@ class TrieDecoder:
         self._first_MD = start_MD + self._attend_to_ancestors(self._layers[0], start_MD[None])[0]
 
     def label_log_probs(self, states_TD: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
-        """Natural log of P(label | source) over the full vocabulary.
+        """How probable each label is, over the full vocabulary and among the labels.
+
+        The second is the probability of a decoder that at every node may only take a token of some
+        label: of each step it is the share among these tokens. A token without a rival there costs
+        a label nothing, so that long labels do not lose to short ones for the tokens they have
+        more.
 
         Args:
             states_TD: float32 encoder states of all sequences, end to end.
             lengths: Tokens of each sequence.
 
         Returns:
-            float32 (B, K).
+            float32 (B, 2, K), natural logarithms: over the vocabulary, and among the labels, whose
+            probabilities add up to 1.
         """
         hidden_BMD = self._decode(states_TD, lengths)
         rows = max(1, _LOGITS_BYTES // (4 * len(self._head_VD) * hidden_BMD.shape[1]))
@@ -147,7 +156,15 @@ class TrieDecoder:
                 logits_bMV[:, self._node_P, self._token_P] - normaliser_bM[:, self._node_P]
             )
         log_probs_BP = torch.cat(parts)
-        return torch.stack([log_probs_BP[:, step_L].sum(dim=1) for step_L in self._steps], dim=1)
+        among_BP = torch.cat(
+            [
+                choice_BC.log_softmax(dim=1)
+                for choice_BC in log_probs_BP.split(self._choices, dim=1)
+            ],
+            dim=1,
+        )
+        both_B2P = torch.stack([log_probs_BP, among_BP], dim=1)
+        return torch.stack([both_B2P[:, :, step_L].sum(dim=2) for step_L in self._steps], dim=2)
 
     def logits(self, states_TD: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
         """Vocabulary logits at every node: float32 (B, M, V)."""

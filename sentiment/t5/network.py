@@ -90,7 +90,7 @@ class T5:
     def label_log_probs(
         self, batch: Sequence[NDArray[np.int32]], decoder: TrieDecoder
     ) -> NDArray[np.float32]:
-        """Natural log of P(label | source) over the full vocabulary: (B, K)."""
+        """Natural log of P(label | source), over the vocabulary and among the labels: (B, 2, K)."""
         values: NDArray[np.float32] = decoder.label_log_probs(*self.encode(batch)).cpu().numpy()
         return values
 

@@ -93,7 +93,7 @@ def t5_of(shape: T5Shape, tensors: dict[str, torch.Tensor]) -> T5:
 
 def scorer_of(network: T5, labels: list[tuple[int, ...]]) -> Callable[[Any], Any]:
     made = network.decoder(LabelTrie.build(labels, network.shape.start_id))
-    return lambda rows: network.label_log_probs(rows, made)
+    return lambda rows: network.label_log_probs(rows, made)[:, 0]
 
 
 # --- logits ---------------------------------------------------------------------------------------
