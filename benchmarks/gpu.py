@@ -85,7 +85,6 @@ def main() -> None:
     network, label_ids, ids = workload(options)
     lengths = [len(row) for row in ids]
     report: dict[str, Any] = {
-        "gpu": torch.cuda.get_device_name(),
         "cuda": torch.version.cuda,
         "machine": machine(torch.get_num_threads(), packages()),
         "command": " ".join(sys.argv),
@@ -228,19 +227,19 @@ def engine(network: T5, label_ids: Sequence[int], batch_tokens: int) -> Answer:
     decoder = network.decoder(trie)
 
     def answer(ids: Sequence[Ids]) -> NDArray[np.float32]:
-        log_probs_NK = np.empty((len(ids), len(label_ids)), np.float32)
+        among_NK = np.empty((len(ids), len(label_ids)), np.float32)
 
         def keep(picked: list[int], values: Any) -> None:
-            log_probs_NK[picked] = values
+            among_NK[picked] = values[:, 1]
 
         failed = TokenBatcher(batch_tokens).run(
             [len(row) for row in ids],
-            lambda picked: network.label_log_probs([ids[row] for row in picked], decoder)[:, 0],
+            lambda picked: network.label_log_probs([ids[row] for row in picked], decoder),
             keep,
         )
         if failed:
             raise SystemExit(f"{len(failed)} reviews failed: {set(failed.values())}")
-        return among_labels(log_probs_NK)
+        return np.exp(among_NK)
 
     return answer
 
@@ -371,7 +370,7 @@ def headline(report: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {v}" for name, v in report["machine"]["versions"].items())
     return (
         f"{report['model']}, {report['reviews']} reviews of mean {report['mean_tokens']} tokens, "
-        f"{report['gpu']} (bf16 product {report['matmul_tflops']:.0f} TFLOP/s), CUDA "
+        f"{report['machine']['gpu']} (bf16 product {report['matmul_tflops']:.0f} TFLOP/s), CUDA "
         f"{report['cuda']}, {versions}, {report['machine']['date']}\n"
     )
 

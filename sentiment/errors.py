@@ -7,7 +7,7 @@ Takes nothing, gives exception classes; knows nothing of files, models or cluste
     ├── SourceError                exit 2   no shards, no text column, an unreadable listing
     ├── ModelError                 exit 2   the model cannot be loaded or cannot score these labels
     ├── OutputError                exit 2   the output cannot be written, or holds other work
-    ├── DeviceError                exit 1   a GPU failed while it scored
+    ├── DeviceError                exit 1   a GPU failed while it scored, or cannot be used
     ├── LedgerError                exit 3   rows in and rows out do not balance
     ├── VerificationError          exit 3   the output is not what its files say
     ├── RejectedRowsError          exit 4   all is written, but too many rows were rejected
@@ -50,7 +50,7 @@ class OutputError(SentimentError):
 
 
 class DeviceError(SentimentError):
-    """A GPU failed while it scored; no row is to blame, and other batches would fail with it."""
+    """A GPU failed while it scored, or torch cannot use it; no row is to blame, all would fail."""
 
 
 class LedgerError(SentimentError):

@@ -69,6 +69,7 @@ def measure_drift(
 
     Raises:
         ModelError: The model cannot be loaded, cannot spell the labels, or gives no number.
+        DeviceError: No GPU here, though the run wants one.
     """
     path = _cache_folder() / f"{_key(card, precision, batch_tokens, device_type)}.json"
     try:

@@ -78,6 +78,26 @@ def label_scores(log_probs_NK: NDArray[np.float32], errors: dict[int, str]) -> L
     return LabelScores(log_probs_NK, log_probs_NK - inside_N1, errors)
 
 
+def exact_attention(
+    qkv_T3HE: torch.Tensor, lengths: Sequence[int], bias_HS: torch.Tensor
+) -> torch.Tensor:
+    """Self-attention in float64, sequence by sequence; T tokens, H heads, S tokens of the longest.
+
+    Args:
+        qkv_T3HE: Queries, keys and values of all sequences, end to end.
+        bias_HS: By distance: that of key - query = n is in column n + S - 1 of 2S - 1.
+    """
+    parts = []
+    for part_L3HE in qkv_T3HE.double().split(list(lengths)):
+        query_LHE, key_LHE, value_LHE = part_L3HE.unbind(1)
+        position_L = torch.arange(len(part_L3HE), device=part_L3HE.device)
+        distance_LL = position_L[None, :] - position_L[:, None]
+        score_HLL = torch.einsum("qhe,khe->hqk", query_LHE, key_LHE)
+        score_HLL += bias_HS.double()[:, distance_LL + bias_HS.shape[1] // 2]
+        parts.append(torch.einsum("hqk,khe->qhe", score_HLL.softmax(-1), value_LHE).flatten(1))
+    return torch.cat(parts)
+
+
 @torch.no_grad()
 def _decoded(network: Any, rows: Sequence[Ids], target: tuple[int, ...]) -> torch.Tensor:
     """float32 logits after the start token and each target token."""

@@ -227,21 +227,6 @@ def test_the_gpu_sorts_distances_into_the_same_buckets(published: Any) -> None:
 # --- the kernels ----------------------------------------------------------------------------------
 
 
-def exact_attention(
-    qkv_T3HE: torch.Tensor, lengths: Sequence[int], bias_HS: torch.Tensor
-) -> torch.Tensor:
-    """In float64, sequence by sequence."""
-    parts = []
-    for part_L3HE in qkv_T3HE.double().split(list(lengths)):
-        query_LHE, key_LHE, value_LHE = part_L3HE.unbind(1)
-        position_L = torch.arange(len(part_L3HE), device=part_L3HE.device)
-        distance_LL = position_L[None, :] - position_L[:, None]
-        score_HLL = torch.einsum("qhe,khe->hqk", query_LHE, key_LHE)
-        score_HLL += bias_HS.double()[:, distance_LL + bias_HS.shape[1] // 2]
-        parts.append(torch.einsum("hqk,khe->qhe", score_HLL.softmax(-1), value_LHE).flatten(1))
-    return torch.cat(parts)
-
-
 @pytest.mark.parametrize("direct", [True, False])
 @pytest.mark.parametrize("width", [24, 32, 64, 128])
 @pytest.mark.parametrize("dtype", TOLERANCE.keys(), ids=str)
@@ -254,7 +239,7 @@ def test_attention_equals_float64(dtype: torch.dtype, width: int, direct: bool) 
     qkv_T3HE = qkv_T3HE.to(dtype)
     bias_HS = torch.randn(5, 2 * 768 - 1, device=CUDA)
     found_TA = attend(qkv_T3HE, Tiles.of(LENGTHS, blocks.queries, CUDA), bias_HS * LOG2_E, blocks)
-    exact_TA = exact_attention(qkv_T3HE, LENGTHS, bias_HS)
+    exact_TA = reference.exact_attention(qkv_T3HE, LENGTHS, bias_HS)
     torch.testing.assert_close(
         found_TA.double(), exact_TA, atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype]
     )
@@ -272,7 +257,7 @@ def test_attention_reaches_beyond_two_to_the_31_numbers() -> None:
     bias_HS = torch.randn(heads, 2 * 512 - 1, device=CUDA)
     blocks = AttentionBlocks.suited_to(torch.bfloat16)
     found_TA = attend(qkv_T3HE, Tiles.of(lengths, blocks.queries, CUDA), bias_HS * LOG2_E, blocks)
-    exact_TA = exact_attention(qkv_T3HE[-512:], [512], bias_HS)
+    exact_TA = reference.exact_attention(qkv_T3HE[-512:], [512], bias_HS)
     torch.testing.assert_close(found_TA[-512:].double(), exact_TA, atol=0.01, rtol=0)
     assert not found_TA[:-512].any()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 
+from sentiment.t5.lengths import rounded_up
 from sentiment.t5.shape import T5Shape, relative_buckets
 
 
@@ -32,7 +33,7 @@ class RelativeBias:
     def __call__(self, length: int) -> torch.Tensor:
         """Bias of shape (H, length, length): query position by key position."""
         if length > self._table_HSS.shape[1]:
-            position_S = torch.arange(-(-length // 64) * 64, device=self._weight_KH.device)
+            position_S = torch.arange(rounded_up(length, 64), device=self._weight_KH.device)
             buckets_SS = relative_buckets(
                 position_S[None, :] - position_S[:, None], self._shape, both_ways=True
             )
@@ -60,7 +61,7 @@ class DistanceBias:
     def __call__(self, length: int) -> torch.Tensor:
         """float32 (H, 2S - 1), S from `length` up: key - query = n is in column n + S - 1."""
         if 2 * length - 1 > self._table_HS.shape[1]:
-            reach = -(-length // self._step) * self._step
+            reach = rounded_up(length, self._step)
             distance_S = torch.arange(1 - reach, reach, device=self._weight_HK.device)
             buckets_S = relative_buckets(distance_S, self._shape, both_ways=True)
             self._table_HS = self._weight_HK[:, buckets_S].contiguous()

@@ -24,7 +24,7 @@ import torch
 import triton
 import triton.language as tl
 
-from sentiment.t5.lengths import sent, starts_of
+from sentiment.t5.lengths import rounded_up, sent, starts_of
 
 LOG2_E: Final = math.log2(math.e)
 
@@ -120,8 +120,8 @@ def attend(
     reach = bias_HS.shape[1] // 2
     # What lies outside the table would be read all the same: rows and keys past the end of a
     # sequence have a bias too, which comes to nothing.
-    assert reach + 1 >= -(-tiles.longest // blocks.queries) * blocks.queries
-    assert reach + 1 >= -(-tiles.longest // blocks.keys) * blocks.keys
+    assert reach + 1 >= rounded_up(tiles.longest, blocks.queries)
+    assert reach + 1 >= rounded_up(tiles.longest, blocks.keys)
     attended_TA = qkv_T3HE.new_empty(tokens, heads * width)
     _attend[(len(tiles.tile_P3) * heads,)](
         qkv_T3HE,

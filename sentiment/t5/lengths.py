@@ -28,7 +28,16 @@ def starts_of(lengths: Sequence[int]) -> NDArray[np.int64]:
     return np.cumsum(length_B) - length_B
 
 
-def padded_rows(lengths: Sequence[int]) -> NDArray[np.int64]:
-    """int64 (T,): the row of each token if every sequence had as many rows as the longest."""
-    ahead_B = np.arange(len(lengths)) * max(lengths) - starts_of(lengths)
-    return np.arange(sum(lengths)) + np.repeat(ahead_B, lengths)
+def rows_of_tokens(lengths: Sequence[int], rows: Sequence[int]) -> NDArray[np.int64]:
+    """int64 (T,): the row of each token where a sequence has more rows than tokens.
+
+    Args:
+        lengths: Tokens of each sequence.
+        rows: Rows of each sequence.
+    """
+    return np.arange(sum(lengths)) + np.repeat(starts_of(rows) - starts_of(lengths), lengths)
+
+
+def rounded_up(length: int, step: int) -> int:
+    """The next multiple of a step, or the length itself if it is one."""
+    return -(-length // step) * step

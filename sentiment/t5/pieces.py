@@ -15,6 +15,7 @@ import torch
 
 from sentiment.t5.bias import RelativeBias
 from sentiment.t5.layers import EncoderLayer, rms_norm
+from sentiment.t5.lengths import rounded_up, rows_of_tokens
 from sentiment.t5.shape import T5Shape
 
 Piece = tuple[torch.Tensor, Sequence[int]]  # rows of whole sequences, and their lengths in tokens
@@ -80,15 +81,12 @@ class InPieces:
 
 def _rows(length: int) -> int:
     """Rows a sequence has: its tokens, and some to spare."""
-    return -(-length // _STEP) * _STEP
+    return rounded_up(length, _STEP)
 
 
 def _real_rows(lengths: Sequence[int]) -> torch.Tensor:
     """int64 (T,): the row of every token."""
-    length_B = torch.tensor(lengths)
-    spare_B = torch.tensor([_rows(length) - length for length in lengths])
-    before_B = spare_B.cumsum(0) - spare_B
-    return torch.arange(sum(lengths)) + before_B.repeat_interleave(length_B)
+    return torch.from_numpy(rows_of_tokens(lengths, [_rows(length) for length in lengths]))
 
 
 def _pieces(x_RD: torch.Tensor, lengths: Sequence[int], least_rows: int) -> Iterator[Piece]:

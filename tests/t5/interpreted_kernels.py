@@ -64,21 +64,6 @@ def random_qkv(lengths: Sequence[int], width: int, dtype: torch.dtype) -> torch.
     return torch.randn(sum(lengths), 3, 2, width).to(dtype)
 
 
-def exact_attention(
-    qkv_T3HE: torch.Tensor, lengths: Sequence[int], bias_HS: torch.Tensor
-) -> torch.Tensor:
-    """In float64, sequence by sequence."""
-    parts = []
-    for part_L3HE in qkv_T3HE.double().split(list(lengths)):
-        query_LHE, key_LHE, value_LHE = part_L3HE.unbind(1)
-        position_L = torch.arange(len(part_L3HE))
-        distance_LL = position_L[None, :] - position_L[:, None]
-        score_HLL = torch.einsum("qhe,khe->hqk", query_LHE, key_LHE)
-        score_HLL += bias_HS.double()[:, distance_LL + bias_HS.shape[1] // 2]
-        parts.append(torch.einsum("hqk,khe->qhe", score_HLL.softmax(-1), value_LHE).flatten(1))
-    return torch.cat(parts)
-
-
 @pytest.mark.parametrize(
     ("width", "cut"), [(24, "more queries"), (32, "more keys"), (64, "more queries")]
 )
@@ -89,7 +74,7 @@ def test_attention_equals_float64(dtype: torch.dtype, width: int, cut: str) -> N
     bias_HS = torch.randn(2, 2 * 160 - 1)
     tiles = Tiles.of(LENGTHS, blocks.queries, CPU)
     found_TA = attend(qkv_T3HE, tiles, bias_HS * LOG2_E, blocks)
-    exact_TA = exact_attention(qkv_T3HE, LENGTHS, bias_HS)
+    exact_TA = reference.exact_attention(qkv_T3HE, LENGTHS, bias_HS)
     assert found_TA.dtype == dtype
     torch.testing.assert_close(
         found_TA.double(), exact_TA, atol=TOLERANCE[dtype], rtol=TOLERANCE[dtype]
@@ -101,7 +86,7 @@ def test_large_scores_do_not_overflow() -> None:
     qkv_T3HE = 10 * random_qkv((40, 3), 32, torch.float32)
     blocks, bias_HS = BLOCKS["more queries"], torch.zeros(2, 2 * 64 - 1)
     found_TA = attend(qkv_T3HE, Tiles.of((40, 3), blocks.queries, CPU), bias_HS, blocks)
-    exact_TA = exact_attention(qkv_T3HE, (40, 3), bias_HS)
+    exact_TA = reference.exact_attention(qkv_T3HE, (40, 3), bias_HS)
     torch.testing.assert_close(found_TA.double(), exact_TA, atol=0.02, rtol=1e-4)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentiment.t5.bias import DistanceBias, RelativeBias
-from sentiment.t5.lengths import padded_rows, sent, starts_of
+from sentiment.t5.lengths import rounded_up, rows_of_tokens, sent, starts_of
 from sentiment.t5.shape import T5Shape
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=20)
@@ -39,10 +39,15 @@ def test_both_tables_say_the_same(shape: T5Shape) -> None:
 
 
 @given(lengths=LENGTHS)
-def test_padded_rows_are_those_of_a_padded_batch(lengths: list[int]) -> None:
+def test_rows_of_tokens_are_those_of_a_padded_batch(lengths: list[int]) -> None:
     parts = [np.arange(length) + row * max(lengths) for row, length in enumerate(lengths)]
-    assert padded_rows(lengths).tolist() == np.concatenate(parts).tolist()
+    padded = [max(lengths)] * len(lengths)
+    assert rows_of_tokens(lengths, padded).tolist() == np.concatenate(parts).tolist()
     assert starts_of(lengths).tolist() == [sum(lengths[:row]) for row in range(len(lengths))]
+
+
+def test_rounding_up_goes_no_further_than_it_must() -> None:
+    assert [rounded_up(length, 16) for length in (1, 15, 16, 17, 32)] == [16, 16, 16, 32, 32]
 
 
 def test_what_is_sent_arrives() -> None:
