@@ -21,7 +21,13 @@ from transformers import T5Config, T5ForConditionalGeneration
 from sentiment.batching import TokenBatcher
 from sentiment.t5 import whole
 from sentiment.t5.decoder import LabelTrie
-from sentiment.t5.linear import DenseLinear, ReluLinear, ResolvedPrecision, make_linear
+from sentiment.t5.linear import (
+    ActivatedLinear,
+    Activation,
+    DenseLinear,
+    ResolvedPrecision,
+    make_linear,
+)
 from sentiment.t5.network import T5
 from sentiment.t5.padded import PaddedOperations
 from sentiment.t5.shape import T5Shape, relative_buckets
@@ -279,12 +285,16 @@ def test_add_norm_equals_float64(dtype: torch.dtype, width: int, added: bool) ->
     )
 
 
+@pytest.mark.parametrize("activation", ["relu", "gelu_tanh"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_relu_at_the_end_of_a_product_is_relu(precision: ResolvedPrecision) -> None:
+def test_an_activation_at_the_end_of_a_product_equals_one_after_it(
+    precision: ResolvedPrecision, activation: Activation
+) -> None:
     weight_ND, x_TD = torch.randn(2048, 512, device=CUDA), torch.randn(300, 512, device=CUDA)
-    fused = make_linear(weight_ND, precision, activation="relu")
-    assert isinstance(fused, ReluLinear)
-    plain = DenseLinear(weight_ND.to(fused(x_TD).dtype), "relu")
+    fused = make_linear(weight_ND, precision, activation=activation)
+    assert isinstance(fused, ActivatedLinear)
+    plain = DenseLinear(weight_ND.to(fused(x_TD).dtype), activation)
     bound = 1e-5 if precision == "fp32" else 1e-2
     assert relative_error(fused(x_TD).float(), plain(x_TD).float()) < bound
-    assert float(fused(x_TD).min()) == 0
+    if activation == "relu":
+        assert float(fused(x_TD).min()) == 0

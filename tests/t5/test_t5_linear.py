@@ -11,11 +11,11 @@ import torch.nn.functional as F
 
 from sentiment.errors import ModelError
 from sentiment.t5.linear import (
+    ActivatedLinear,
     Activation,
     DenseLinear,
     Int8Linear,
     PackedLinear,
-    ReluLinear,
     ResolvedPrecision,
     activate,
     compute_dtype,
@@ -58,16 +58,22 @@ def test_the_dtype_between_products_follows_the_precision() -> None:
     assert compute_dtype("bf16") == compute_dtype("int8") == torch.bfloat16
 
 
+@pytest.mark.parametrize(("tanh_gelu", "on_cpu"), [(False, "relu"), (True, "gelu")])
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-def test_a_product_with_relu_at_its_end_equals_one_after_the_other(
-    weight_ND: torch.Tensor, x_TD: torch.Tensor, precision: torch.dtype
+def test_a_product_with_an_activation_at_its_end_equals_one_after_the_other(
+    weight_ND: torch.Tensor,
+    x_TD: torch.Tensor,
+    precision: torch.dtype,
+    tanh_gelu: bool,
+    on_cpu: Activation,
 ) -> None:
     """A GPU's, whose operator the CPU has as well."""
     weight_ND = weight_ND.to(precision)
-    found_TN = ReluLinear(weight_ND)(x_TD)
+    activated = ActivatedLinear(weight_ND, tanh_gelu=tanh_gelu)
+    found_TN = activated(x_TD)
     assert found_TN.dtype == precision
-    assert relative_error(found_TN, DenseLinear(weight_ND, "relu")(x_TD).float()) < 1e-2
-    by_fours = ReluLinear(weight_ND)(x_TD.view(4, 10, -1))
+    assert relative_error(found_TN, DenseLinear(weight_ND, on_cpu)(x_TD).float()) < 1e-2
+    by_fours = activated(x_TD.view(4, 10, -1))
     assert torch.equal(by_fours.view_as(found_TN), found_TN)
 
 
