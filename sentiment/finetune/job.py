@@ -192,7 +192,10 @@ def _prepare(config: FinetuneConfig, work: Path) -> tuple[dict[str, Any], list[s
         shutil.rmtree(work / "datasets", ignore_errors=True)
         if config.architecture is not None:
             train_vocabulary(
-                parts["train"].texts, tokenizer, vocab_size=config.architecture.vocab_size
+                parts["train"].texts,
+                tokenizer,
+                vocab_size=config.architecture.vocab_size,
+                seed=config.seed,
             )
         incomplete = work / "data.incomplete"
         shutil.rmtree(incomplete, ignore_errors=True)

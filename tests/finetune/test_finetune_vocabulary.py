@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,8 @@ from transformers import AutoTokenizer, T5Tokenizer
 
 from sentiment.errors import ConfigError
 from sentiment.finetune.vocabulary import train_vocabulary
+
+FILES = ["spiece.model", "tokenizer.json", "tokenizer_config.json"]
 
 
 def test_special_pieces_are_where_every_t5_has_them(vocabulary: Path) -> None:
@@ -28,13 +33,33 @@ def test_the_saved_tokenizer_is_the_trained_one(tmp_path: Path) -> None:
     for text in texts[:50]:
         assert loaded(text)["input_ids"] == trained(text)["input_ids"]
     assert loaded("good")["input_ids"][-1] == 1
-    assert not (tmp_path / "spiece.vocab").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == FILES
 
 
-def test_the_sample_may_be_smaller_than_the_texts(tmp_path: Path) -> None:
+_TRAIN = """
+import sys
+from pathlib import Path
+import tiny_models
+from sentiment.finetune.vocabulary import train_vocabulary
+texts = tiny_models.example_texts()
+train_vocabulary(texts, Path(sys.argv[1]), vocab_size=200, sample_rows=150)
+"""
+
+
+def test_the_same_seed_gives_the_same_files_in_another_process_and_folder(tmp_path: Path) -> None:
+    """SentencePiece's own sample is another one in every process."""
     texts = tiny_models.example_texts()
-    tokenizer = train_vocabulary(texts, tmp_path, vocab_size=200, sample_rows=150)
-    assert len(tokenizer) == 200
+    here, there, other = (tmp_path / name for name in ("here", "there", "other"))
+    assert len(train_vocabulary(texts, here, vocab_size=200, sample_rows=150)) == 200
+    subprocess.run(
+        [sys.executable, "-c", _TRAIN, str(there)],
+        check=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    for name in FILES:
+        assert (here / name).read_bytes() == (there / name).read_bytes()
+    train_vocabulary(texts, other, vocab_size=200, sample_rows=150, seed=43)
+    assert (here / "spiece.model").read_bytes() != (other / "spiece.model").read_bytes()
 
 
 def test_a_vocabulary_the_texts_cannot_fill_is_a_setting_error(tmp_path: Path) -> None:
