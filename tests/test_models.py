@@ -71,5 +71,5 @@ def test_half_a_model_is_not_called_cached(
     fill_cache(tmp_path / "cache", presets()["t5-base-imdb"].model, tmp_path / "published")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     assert main(["models"]) == 0
-    line = next(line for line in capsys.readouterr().out.splitlines() if "512" in line)
+    line = next(line for line in capsys.readouterr().out.splitlines() if "t5-base-imdb" in line)
     assert line.endswith("  no")
