@@ -107,9 +107,9 @@ def test_make_test_runs_pytest() -> None:
 def test_score_twice_then_from_python(folder_with_reviews: Path, local_ray: None) -> None:
     import ray
 
-    # The first on a cluster of its own, as a newcomer's. The others save the seconds that takes.
-    done = run(SCORE, folder_with_reviews)
+    # The first command starts a cluster of its own, as a newcomer's does; the others join this one.
     shared = ray.get_runtime_context().gcs_address
+    done = run(SCORE, folder_with_reviews)
     assert done.returncode == 0, done.stderr
     assert "131 rows = 130 labelled + 1 rejected + 0 reused" in done.stdout
     assert (folder_with_reviews / "scored" / "_SUCCESS").exists()

@@ -120,7 +120,9 @@ class FinetuneConfig(JobConfig):
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradients are clipped to this norm.")
     dropout: float = Field(0.1, ge=0, lt=1, description="Dropout in all layers.")
-    seed: int = Field(42, description="Seeds initialisation, split and order.")
+    seed: int = Field(
+        42, description="Seeds initialisation, split, order and a vocabulary's sample."
+    )
     precision: TrainingPrecision = Field(
         "auto", description="bf16 means autocast over fp32 weights."
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -53,8 +52,8 @@ def test_the_same_seed_gives_the_same_files_in_another_process_and_folder(tmp_pa
     assert len(train_vocabulary(texts, here, vocab_size=200, sample_rows=150)) == 200
     subprocess.run(
         [sys.executable, "-c", _TRAIN, str(there)],
+        cwd=Path(tiny_models.__file__).parent,  # where it finds that module again
         check=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     for name in FILES:
         assert (here / name).read_bytes() == (there / name).read_bytes()
