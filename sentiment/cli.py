@@ -1,4 +1,4 @@
-"""The command line: `sentiment score …` and the other commands of `_JOBS`.
+"""The command line: `sentiment score …` and the other commands of `COMMANDS`.
 
 Takes arguments, calls one function, gives an exit code: 0 done, 1 failed, 2 unusable input or
 settings, 3 the ledger does not balance, 4 too many rows rejected, 5 the labels drifted, 130
@@ -10,9 +10,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
-from importlib import import_module
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any, Final, Generic, TypeVar
 
 from sentiment.config import (
     EvaluateConfig,
@@ -27,18 +28,73 @@ from sentiment.finetune.config import FinetuneConfig
 from sentiment.logs import LogFormat, asked_for_json, configure_logging
 from sentiment.settings import JobConfig
 
-# Command, its configuration, and where its job lives: imported when it is asked for, so that
-# --help and a mistyped option answer at once.
-_JOBS: dict[str, tuple[type[JobConfig], str, str]] = {
-    "score": (ScoreConfig, "sentiment.run", "score"),
-    "evaluate": (EvaluateConfig, "sentiment.evaluate.job", "evaluate"),
-    "report": (ReportConfig, "sentiment.report.job", "report"),
-    "verify": (VerifyConfig, "sentiment.verify.job", "verify"),
-    "replay": (ReplayConfig, "sentiment.replay", "replay"),
-    "finetune": (FinetuneConfig, "sentiment.finetune.job", "finetune"),
-    "models": (ModelsConfig, "sentiment.models", "list_models"),
-}
+Config = TypeVar("Config", bound=JobConfig)
 
+
+@dataclass(frozen=True)
+class Command(Generic[Config]):
+    """A command of the command line.
+
+    Attributes:
+        settings: Its settings; the first line of their docstring describes the command.
+        run: Its job, imported when it is called: --help and a mistyped option answer at once.
+    """
+
+    settings: type[Config]
+    run: Callable[[Config], object]
+
+
+def _score(config: ScoreConfig) -> object:
+    from sentiment.run import score
+
+    return score(config)
+
+
+def _evaluate(config: EvaluateConfig) -> object:
+    from sentiment.evaluate.job import evaluate
+
+    return evaluate(config)
+
+
+def _report(config: ReportConfig) -> object:
+    from sentiment.report.job import report
+
+    return report(config)
+
+
+def _verify(config: VerifyConfig) -> object:
+    from sentiment.verify.job import verify
+
+    return verify(config)
+
+
+def _replay(config: ReplayConfig) -> object:
+    from sentiment.replay import replay
+
+    return replay(config)
+
+
+def _finetune(config: FinetuneConfig) -> object:
+    from sentiment.finetune.job import finetune
+
+    return finetune(config)
+
+
+def _models(config: ModelsConfig) -> None:
+    from sentiment.models import list_models
+
+    list_models(config)
+
+
+COMMANDS: Final[Mapping[str, Command[Any]]] = {
+    "score": Command(ScoreConfig, _score),
+    "evaluate": Command(EvaluateConfig, _evaluate),
+    "report": Command(ReportConfig, _report),
+    "verify": Command(VerifyConfig, _verify),
+    "replay": Command(ReplayConfig, _replay),
+    "finetune": Command(FinetuneConfig, _finetune),
+    "models": Command(ModelsConfig, _models),
+}
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words and words[0] == "--version":
         print(f"sentiment {version('sentiment')}")
         return 0
-    if not words or words[0] not in _JOBS:
+    if not words or words[0] not in COMMANDS:
         print(_usage(), file=sys.stderr)
         return 2
     return run_job(words[0], words[1:])
@@ -69,21 +125,20 @@ def run_job(command: str, arguments: Sequence[str] | None = None) -> int:
     """Run one command and turn its errors into a line and an exit code.
 
     Args:
-        command: One of `_JOBS`.
+        command: One of `COMMANDS`.
         arguments: Words after the command; those of the process by default.
 
     Returns:
         The exit code.
     """
-    settings, module, function = _JOBS[command]
+    chosen = COMMANDS[command]
     words = list(sys.argv[1:] if arguments is None else arguments)
     log_format: LogFormat = "json" if asked_for_json(words) else "text"
     try:
-        config = settings.load(words)
+        config = chosen.settings.load(words)
         log_format = getattr(config, "log_format", "text")
         _configure_logging(log_format, quiet=getattr(config, "quiet", False))
-        job: Callable[[JobConfig], object] = getattr(import_module(module), function)
-        job(config)
+        chosen.run(config)
     except SentimentError as error:
         return _told(command, str(error), error.exit_code, log_format)
     except KeyboardInterrupt:
@@ -113,7 +168,7 @@ def _configure_logging(log_format: LogFormat, *, quiet: bool) -> None:
 
 def _usage() -> str:
     lines = ["usage: sentiment COMMAND …", ""]
-    for name, (settings, _, _) in _JOBS.items():
-        lines.append(f"  {name:<10} {(settings.__doc__ or '').splitlines()[0]}")
+    for name, command in COMMANDS.items():
+        lines.append(f"  {name:<10} {(command.settings.__doc__ or '').splitlines()[0]}")
     lines += ["", "`sentiment COMMAND --help` lists the settings of a command."]
     return "\n".join(lines)

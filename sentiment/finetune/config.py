@@ -6,7 +6,7 @@ Knows no file format, no model and no cluster.
 from __future__ import annotations
 
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import yaml
@@ -14,6 +14,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from sentiment.config import no_half
 from sentiment.settings import JobConfig
+
+_RECIPES_FILE = Path(__file__).with_name("recipes.yaml")
 
 TrainingPrecision = Annotated[Literal["auto", "fp32", "bf16"], BeforeValidator(no_half)]
 
@@ -175,6 +177,5 @@ class FinetuneConfig(JobConfig):
 @cache
 def _recipes() -> dict[str, dict[str, Any]]:
     """Settings of each preset."""
-    text = resources.files("sentiment.finetune").joinpath("recipes.yaml").read_text("utf-8")
-    found: dict[str, dict[str, Any]] = yaml.safe_load(text)
+    found: dict[str, dict[str, Any]] = yaml.safe_load(_RECIPES_FILE.read_text(encoding="utf-8"))
     return found
