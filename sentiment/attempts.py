@@ -27,9 +27,9 @@ from uuid import uuid4
 import numpy as np
 import pyarrow as pa
 
+from sentiment.block import ATTEMPTS, ATTEMPTS_FOLDER, DETAIL, IDS, REASON, STAGE, UNIT, Unit
 from sentiment.errors import OutputError
 from sentiment.output import Output
-from sentiment.schema import ATTEMPTS, ATTEMPTS_FOLDER, DETAIL, IDS, REASON, STAGE, UNIT, Unit
 
 # Deaths over a whole unit before it is taken apart, and over a row alone before it is given up.
 # What lies between is divided after one.

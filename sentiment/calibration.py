@@ -21,9 +21,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from sentiment.digest import digest
 from sentiment.errors import ModelError
 from sentiment.metrics import bins_of
-from sentiment.schema import digest
 
 # File of a model folder that holds the model's own calibration.
 CALIBRATION_FILE: Final = "calibration.json"

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sentiment.block import Footer
 from sentiment.errors import OutputError
 from sentiment.output import Output
-from sentiment.schema import Footer
-from sentiment.source.storage import is_outage, one_line
+from sentiment.storage import is_outage, one_line
 
 _FOOTER_THREADS = 16
 

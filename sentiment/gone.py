@@ -10,9 +10,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from sentiment.block import REJECTED_FOLDER, SUCCESS_FILE, Footer, Shard
 from sentiment.committed import UNREADABLE, data_files, key_of, read_footer
 from sentiment.output import Output
-from sentiment.schema import REJECTED_FOLDER, SUCCESS_FILE, Footer, Shard
 from sentiment.source.coverage import Coverage
 
 

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+from sentiment.block import Footer
 from sentiment.config import ScoreConfig
 from sentiment.progress import Mode, show_progress
 from sentiment.receipt import Receipt, Sight
-from sentiment.schema import Footer
 from sentiment.telemetry import Meters
 from sentiment.timing import Account
 from sentiment.watch import Watch

@@ -11,10 +11,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
+from sentiment.block import REJECTED_FOLDER, SUCCESS_FILE, Footer, ShardIndex, Unit
 from sentiment.committed import Committed, data_files
 from sentiment.errors import OutputError
 from sentiment.output import Output
-from sentiment.schema import REJECTED_FOLDER, SUCCESS_FILE, Footer, ShardIndex, Unit
 
 # A unit is also the most work a crash can cost, and stands in memory whole.
 _UNIT_BYTES = 32 * 2**20

@@ -22,7 +22,7 @@ from uuid import uuid4
 from pyarrow import fs
 
 from sentiment.errors import OutputError, SentimentError
-from sentiment.source.storage import (
+from sentiment.storage import (
     STORAGE_ERRORS,
     descendant_uri,
     for_small_objects,

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from sentiment.schema import Footer
+from sentiment.block import Footer
 
 
 @dataclass(frozen=True)

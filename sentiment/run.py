@@ -20,6 +20,7 @@ from uuid import uuid4
 import pyarrow as pa
 
 from sentiment.attempts import clear
+from sentiment.block import REJECTED_FOLDER, Footer, Shard, ShardIndex, Unit, added_columns
 from sentiment.cluster import LazyCluster
 from sentiment.committed import read_committed
 from sentiment.config import ScoreConfig
@@ -45,7 +46,6 @@ from sentiment.report.job import write_page
 from sentiment.report.summary import Outcome, RunSummary, summarise, write_run
 from sentiment.report.terminal import print_summary
 from sentiment.resolve import Resolved, facts_of, find_card, resolve
-from sentiment.schema import REJECTED_FOLDER, Footer, Shard, ShardIndex, Unit, added_columns
 from sentiment.sink import commit_rowless
 from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards

@@ -20,6 +20,18 @@ from numpy.typing import NDArray
 
 from sentiment.attempts import Attempts
 from sentiment.batching import Fill
+from sentiment.block import (
+    DETAIL,
+    IDS,
+    LABEL,
+    OFF_LABEL,
+    REASON,
+    SCORE,
+    SCORE_SEC,
+    SCORER,
+    SPLIT,
+    STAGE,
+)
 from sentiment.calibration import Calibration
 from sentiment.config import DeviceType, Precision
 from sentiment.engine import (
@@ -35,18 +47,6 @@ from sentiment.gate import LIMITS, measure_drift
 from sentiment.generation import Generator
 from sentiment.output import Output
 from sentiment.receipt import ActorNote
-from sentiment.schema import (
-    DETAIL,
-    IDS,
-    LABEL,
-    OFF_LABEL,
-    REASON,
-    SCORE,
-    SCORE_SEC,
-    SCORER,
-    SPLIT,
-    STAGE,
-)
 from sentiment.t5.linear import ResolvedPrecision
 from sentiment.tokenise import Tokeniser
 from sentiment.weights import ModelCard, folder_digest, load_network, load_t5

@@ -22,11 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sentiment.errors import LedgerError
-from sentiment.labels import TruthMap
-from sentiment.metrics import count_unit, group_name
-from sentiment.output import Output
-from sentiment.schema import (
+from sentiment.block import (
     ATTEMPTS,
     CARRIER_PREFIX,
     DETAIL,
@@ -53,6 +49,10 @@ from sentiment.schema import (
     Unit,
     added_columns,
 )
+from sentiment.errors import LedgerError
+from sentiment.labels import TruthMap
+from sentiment.metrics import count_unit, group_name
+from sentiment.output import Output
 
 
 @dataclass(frozen=True)

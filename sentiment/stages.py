@@ -15,9 +15,9 @@ from typing import Final
 import pyarrow as pa
 
 from sentiment.attempts import READER_PATIENCE, Attempts, Part, tried
+from sentiment.block import SCORER, UNIT, Footer, Unit
 from sentiment.output import Output
 from sentiment.receipt import ActorNote, Receipt
-from sentiment.schema import SCORER, UNIT, Footer, Unit
 from sentiment.sink import Stamp, commit_block
 from sentiment.source.index import lost_unit, parts_of, read_unit
 from sentiment.tokenise import Tokeniser, tokenise_block

@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from sentiment.block import IDS, REASON, STAGE, TOKENISE_SEC, TOKENS, TRUNCATED
 from sentiment.config import LongText
 from sentiment.errors import ModelError
-from sentiment.schema import IDS, REASON, STAGE, TOKENISE_SEC, TOKENS, TRUNCATED
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

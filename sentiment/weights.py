@@ -25,8 +25,8 @@ from sentiment.catalogue import DIGESTED, locate
 from sentiment.checkpoint import PICKLES, is_pickled, read_json, read_tensors
 from sentiment.config import Decode, LongText
 from sentiment.declaration import LABELS_FILE, Declaration, read_labels_file
+from sentiment.digest import digest
 from sentiment.errors import ModelError
-from sentiment.schema import digest
 from sentiment.tokenise import Tokeniser
 
 if TYPE_CHECKING:

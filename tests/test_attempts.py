@@ -13,18 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiment.attempts import PATIENCE, Attempts, clear
+from sentiment.block import ATTEMPTS, ATTEMPTS_FOLDER, DETAIL, IDS, REASON, STAGE, UNIT, Shard, Unit
 from sentiment.output import Output
-from sentiment.schema import (
-    ATTEMPTS,
-    ATTEMPTS_FOLDER,
-    DETAIL,
-    IDS,
-    REASON,
-    STAGE,
-    UNIT,
-    Shard,
-    Unit,
-)
 
 SHARD = Shard("/lake/a.parquet", "dt=1", "a.parquet", "parquet", "f", 1)
 

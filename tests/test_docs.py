@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sentiment.schema import REASONS, added_columns
+from sentiment.block import REASONS, added_columns
 from sentiment.telemetry import METRICS
 from sentiment.timing import STARTING, Account
 

@@ -17,11 +17,11 @@ from huggingface_hub import constants
 from model_hub import fill_cache
 from transformers import T5ForConditionalGeneration
 
+from sentiment.block import DETAIL, IDS, LABEL, REASON, SCORE, STAGE
 from sentiment.config import ScoreConfig
 from sentiment.generation import Generator
 from sentiment.resolve import _stamp
 from sentiment.run import score
-from sentiment.schema import DETAIL, IDS, LABEL, REASON, SCORE, STAGE
 from sentiment.scorer import Scorer, ScorerPlan
 from sentiment.tokenise import tokenise_block
 from sentiment.weights import ModelCard, find_model

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from sentiment.block import REJECTED_FOLDER, SUCCESS_FILE, Damage, Shard
 from sentiment.gone import find_gone, gone_facts, retire
 from sentiment.output import Output
-from sentiment.schema import REJECTED_FOLDER, SUCCESS_FILE, Damage, Shard
 from sentiment.sink import Stamp, commit_rowless
 from sentiment.source.listing import list_shards
 

@@ -25,10 +25,10 @@ from hypothesis import strategies as st
 from pyarrow import fs
 
 from sentiment import lease
+from sentiment.block import LEASE_FILE
 from sentiment.errors import OutputError
 from sentiment.lease import Holder, LeaseTimes, hold
 from sentiment.output import Output
-from sentiment.schema import LEASE_FILE
 
 QUICK = LeaseTimes(renew_sec=0.02, stale_sec=0.2, settle_sec=0.2, poll_sec=0.02)
 PATIENT = LeaseTimes(renew_sec=0.02, stale_sec=60, settle_sec=0.2, poll_sec=0.02)

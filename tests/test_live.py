@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from sentiment import live
+from sentiment.block import Footer
 from sentiment.config import ScoreConfig
 from sentiment.live import LiveRun
 from sentiment.receipt import Receipt, Sight
-from sentiment.schema import Footer
 
 
 def receipt(first: int, rejected: dict[str, int], *, rowless: bool = False) -> Receipt:

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sentiment.block import REJECTED_FOLDER, Damage, Footer, Shard, ShardIndex, Unit
 from sentiment.committed import Committed, read_committed
 from sentiment.errors import OutputError
 from sentiment.manifest import Plan, finish, mark_incomplete, plan_run
 from sentiment.output import Output
-from sentiment.schema import REJECTED_FOLDER, Damage, Footer, Shard, ShardIndex, Unit
 from sentiment.sink import Stamp, commit_rowless, serialise
 
 COLUMNS = pa.schema([("text", pa.string())])

@@ -24,16 +24,16 @@ from object_store import Fault, Proxy, Request
 from pyarrow import fs
 
 from sentiment import output as output_module
+from sentiment import storage
+from sentiment.block import Shard, ShardIndex
 from sentiment.committed import Committed, read_committed
 from sentiment.errors import OutputError, SourceError
 from sentiment.manifest import finish, mark_incomplete, plan_run
 from sentiment.output import Output
-from sentiment.schema import Shard, ShardIndex
 from sentiment.sink import Stamp, commit_rowless
-from sentiment.source import storage
 from sentiment.source.index import index_shard, read_unit
 from sentiment.source.listing import list_shards
-from sentiment.source.storage import open_filesystem
+from sentiment.storage import open_filesystem
 
 STAMP = Stamp("model", "config", "0", "sentiment")
 TABLE = pa.table({"review_id": ["a", "b", "c"], "text": ["good", "bad", None]})

@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sentiment.block import REJECT_SCHEMA, REJECTED_FOLDER, Footer
 from sentiment.config import ReplayConfig, ScoreConfig
 from sentiment.errors import OutputError, SourceError
 from sentiment.replay import replay
 from sentiment.run import score
-from sentiment.schema import REJECT_SCHEMA, REJECTED_FOLDER, Footer
 from sentiment.sink import serialise
 
 pytestmark = pytest.mark.ray

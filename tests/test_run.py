@@ -15,13 +15,13 @@ import pytest
 import ray
 import tiny_models
 
+from sentiment.block import REJECT_SCHEMA, Footer, added_columns
 from sentiment.config import ScoreConfig
 from sentiment.errors import OutputError, RejectedRowsError
 from sentiment.lease import hold
 from sentiment.output import Output
 from sentiment.report.summary import RunSummary
 from sentiment.run import score
-from sentiment.schema import REJECT_SCHEMA, Footer, added_columns
 
 pytestmark = pytest.mark.ray
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentiment.schema import (
+from sentiment.block import (
     CARRIER_FIELDS,
     CARRIER_PREFIX,
     REJECT_SCHEMA,
@@ -15,8 +15,8 @@ from sentiment.schema import (
     Shard,
     Unit,
     added_columns,
-    digest,
 )
+from sentiment.digest import digest
 
 
 def shard(uri: str = "/lake/dt=1/a.csv", folder: str = "dt=1", name: str = "a.csv") -> Shard:

@@ -17,13 +17,7 @@ import tiny_models
 import torch
 from transformers import T5ForConditionalGeneration
 
-from sentiment.engine import Engine, LabelScores
-from sentiment.errors import DeviceError, ModelError
-from sentiment.finetune.network import new_network
-from sentiment.finetune.vocabulary import train_vocabulary
-from sentiment.generation import Generator
-from sentiment.receipt import ActorNote
-from sentiment.schema import (
+from sentiment.block import (
     DETAIL,
     IDS,
     LABEL,
@@ -35,6 +29,12 @@ from sentiment.schema import (
     STAGE,
     TOKENS,
 )
+from sentiment.engine import Engine, LabelScores
+from sentiment.errors import DeviceError, ModelError
+from sentiment.finetune.network import new_network
+from sentiment.finetune.vocabulary import train_vocabulary
+from sentiment.generation import Generator
+from sentiment.receipt import ActorNote
 from sentiment.scorer import Scorer, ScorerPlan, check_model
 from sentiment.tokenise import Tokeniser, tokenise_block
 from sentiment.weights import find_model, load_t5

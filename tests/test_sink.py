@@ -13,9 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from sentiment.errors import LedgerError, OutputError
-from sentiment.output import Output
-from sentiment.schema import (
+from sentiment.block import (
     CARRIER_FIELDS,
     DETAIL,
     LABEL,
@@ -40,6 +38,8 @@ from sentiment.schema import (
     Unit,
     added_columns,
 )
+from sentiment.errors import LedgerError, OutputError
+from sentiment.output import Output
 from sentiment.sink import Stamp, commit_block, commit_rowless, commit_unit
 
 SHARD = Shard("/lake/dt=1/a.parquet", "dt=1", "a.parquet", "parquet", "fp", 100)

@@ -16,10 +16,7 @@ import tiny_models
 
 from sentiment import stages
 from sentiment.attempts import READER_PATIENCE
-from sentiment.catalogue import BUILTIN_FOLDER
-from sentiment.output import Output
-from sentiment.receipt import ActorNote
-from sentiment.schema import (
+from sentiment.block import (
     ATTEMPTS,
     ATTEMPTS_FOLDER,
     REASON,
@@ -30,6 +27,9 @@ from sentiment.schema import (
     Footer,
     Unit,
 )
+from sentiment.catalogue import BUILTIN_FOLDER
+from sentiment.output import Output
+from sentiment.receipt import ActorNote
 from sentiment.sink import Stamp
 from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards

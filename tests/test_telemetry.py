@@ -15,11 +15,11 @@ import pytest
 import ray
 
 from sentiment import telemetry
+from sentiment.block import Footer
 from sentiment.config import ScoreConfig
 from sentiment.receipt import ActorNote, Receipt, Sight
 from sentiment.report.summary import RunSummary
 from sentiment.run import score
-from sentiment.schema import Footer
 from sentiment.telemetry import METRICS, Meters
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+from sentiment.block import IDS, REASON, REASONS, STAGE, TOKENISE_SEC, TOKENS, TRUNCATED
 from sentiment.errors import ModelError
-from sentiment.schema import IDS, REASON, REASONS, STAGE, TOKENISE_SEC, TOKENS, TRUNCATED
 from sentiment.tokenise import Tokeniser, tokenise_block, truncate
 
 EOS = 1

@@ -21,14 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import fs
 
-from sentiment.cli import main
-from sentiment.committed import read_committed
-from sentiment.config import VerifyConfig
-from sentiment.errors import OutputError, SourceError, VerificationError
-from sentiment.manifest import finish, mark_incomplete, plan_run
-from sentiment.output import Output
-from sentiment.report.summary import summarise, write_run
-from sentiment.schema import (
+from sentiment.block import (
     FOOTER_KEY,
     LABEL,
     OFF_LABEL,
@@ -42,6 +35,13 @@ from sentiment.schema import (
     TRUNCATED,
     Footer,
 )
+from sentiment.cli import main
+from sentiment.committed import read_committed
+from sentiment.config import VerifyConfig
+from sentiment.errors import OutputError, SourceError, VerificationError
+from sentiment.manifest import finish, mark_incomplete, plan_run
+from sentiment.output import Output
+from sentiment.report.summary import summarise, write_run
 from sentiment.sink import Stamp, commit_rowless, commit_unit, serialise
 from sentiment.source.index import index_shard, read_unit
 from sentiment.source.listing import list_shards

@@ -15,9 +15,9 @@ import tiny_models
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sentiment.block import DETAIL, LABEL, OFF_LABEL, REASON, SCORE, SPLIT, STAGE, TRUNCATED
 from sentiment.engine import Ids, LabelScores
 from sentiment.errors import ModelError
-from sentiment.schema import DETAIL, LABEL, OFF_LABEL, REASON, SCORE, SPLIT, STAGE, TRUNCATED
 from sentiment.scorer import Scorer, ScorerPlan
 from sentiment.tokenise import tokenise_block
 from sentiment.weights import find_model

@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from sentiment.block import REASON, ROW, Footer, Unit, added_columns
 from sentiment.committed import Committed, read_committed
 from sentiment.config import EvaluateConfig
 from sentiment.errors import SourceError
 from sentiment.labels import TruthMap, as_text
 from sentiment.manifest import plan_run
 from sentiment.output import Output
-from sentiment.schema import REASON, ROW, Footer, Unit, added_columns
 from sentiment.source.index import index_shard, read_unit
 from sentiment.source.listing import list_shards
 

@@ -15,8 +15,8 @@ import datasets
 import numpy as np
 from numpy.typing import NDArray
 
+from sentiment.block import Shard
 from sentiment.errors import SourceError
-from sentiment.schema import Shard
 from sentiment.source.listing import list_shards
 from sentiment.tokenise import Tokeniser
 

@@ -16,12 +16,12 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
+from sentiment.block import REASONS, REJECTED_FOLDER
 from sentiment.report.pictures import Gallery, gallery
 from sentiment.report.record import QualityPart, Run
 from sentiment.report.runs import Partition, Runs
 from sentiment.report.svg import clean, duration, percent, shorten
 from sentiment.report.verdict import judge
-from sentiment.schema import REASONS, REJECTED_FOLDER
 
 _TEXT_CHARS = 300
 _DAMAGED_SHOWN = 5

@@ -18,12 +18,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from sentiment.block import METRICS_FILE, RUN_FILE, file_of_run
 from sentiment.errors import OutputError
 from sentiment.history import run_ids
 from sentiment.output import Output
 from sentiment.report.record import Run, parse_run
-from sentiment.schema import METRICS_FILE, RUN_FILE, file_of_run
-from sentiment.source.storage import STORAGE_ERRORS
+from sentiment.storage import STORAGE_ERRORS
 
 _READ_THREADS = 16
 

@@ -17,10 +17,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sentiment.block import METRICS_FILE, REPORT_FILE, RUN_FILE, Footer, file_of_run
 from sentiment.drift import Drift
 from sentiment.metrics import Counts, classification_report, merge, partition_table
 from sentiment.output import Output
-from sentiment.schema import METRICS_FILE, REPORT_FILE, RUN_FILE, Footer, file_of_run
 
 Outcome = Literal["success", "rejected", "unbalanced", "drift"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from sentiment.schema import CARRIER_FIELDS, Unit
+from sentiment.block import CARRIER_FIELDS, Unit
 
 STAGE_READ = "read"
 RAW_BYTES = 64 * 1024

@@ -10,7 +10,7 @@ from typing import Self
 from urllib.parse import unquote
 
 from sentiment.source.listing import hive_folders, matches_path, split_glob
-from sentiment.source.storage import descendant_uri, is_uri, open_filesystem
+from sentiment.storage import descendant_uri, is_uri, open_filesystem
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from sentiment.schema import Damage, Shard, ShardIndex, Unit
+from sentiment.block import Damage, Shard, ShardIndex, Unit
 from sentiment.source.blocks import RAW_BYTES, Reject, Rows, raw_text
 from sentiment.source.lines import (
     CUT_ROWS,

@@ -13,8 +13,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from sentiment.block import Damage, Shard, ShardIndex, Unit
 from sentiment.errors import SourceError
-from sentiment.schema import Damage, Shard, ShardIndex, Unit
 from sentiment.source.blocks import Reject, Rows, raw_text
 from sentiment.source.lines import CUT_ROWS, DamageError, Lines, LongLineError
 

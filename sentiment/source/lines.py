@@ -12,8 +12,8 @@ import zlib
 from types import TracebackType
 from typing import Final
 
-from sentiment.schema import Shard
-from sentiment.source.storage import STORAGE_ERRORS, one_line, open_filesystem
+from sentiment.block import Shard
+from sentiment.storage import STORAGE_ERRORS, one_line, open_filesystem
 
 # One record may not be larger than this: a file without line ends must not fill the memory, and
 # a tokenizer takes about 100 bytes for each of the text.

@@ -17,9 +17,9 @@ from typing import Any
 
 from pyarrow import fs
 
+from sentiment.block import Shard, ShardFormat
 from sentiment.errors import SourceError
-from sentiment.schema import Shard, ShardFormat
-from sentiment.source.storage import (
+from sentiment.storage import (
     STORAGE_ERRORS,
     descendant_uri,
     fingerprint,

@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sentiment.schema import Damage, Shard, ShardIndex, Unit
+from sentiment.block import Damage, Shard, ShardIndex, Unit
 from sentiment.source.blocks import Reject, Rows, raw_text
 from sentiment.source.lines import MAX_RECORD_BYTES
-from sentiment.source.storage import STORAGE_ERRORS, one_line, open_filesystem
+from sentiment.storage import STORAGE_ERRORS, one_line, open_filesystem
 
 _BATCH_ROWS = 4096
 _BUFFER_BYTES = 1024 * 1024

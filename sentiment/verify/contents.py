@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from sentiment.block import METRICS_FILE, REJECTED_FOLDER, RUNS_FOLDER, SUCCESS_FILE
 from sentiment.errors import OutputError
 from sentiment.output import Output
-from sentiment.schema import METRICS_FILE, REJECTED_FOLDER, RUNS_FOLDER, SUCCESS_FILE
-from sentiment.source.storage import STORAGE_ERRORS
+from sentiment.storage import STORAGE_ERRORS
 
 # What `Output.write` leaves on a local disk when its process is killed: a dot, the end of the
 # name, eight hex digits. Other hidden files belong to somebody else.

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 import pyarrow.parquet as pq
 
+from sentiment.block import Footer, Shard, Unit, added_columns
 from sentiment.output import Output
-from sentiment.schema import Footer, Shard, Unit, added_columns
-from sentiment.source.storage import one_line
+from sentiment.storage import one_line
 from sentiment.verify.contents import DAMAGE_ERRORS, Problem
 
 _ADDED = len(added_columns(""))

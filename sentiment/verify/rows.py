@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from sentiment.block import REJECT_SCHEMA, REJECTED_FOLDER, Footer, added_columns
 from sentiment.metrics import count_unit
 from sentiment.output import Output
-from sentiment.schema import REJECT_SCHEMA, REJECTED_FOLDER, Footer, added_columns
-from sentiment.source.storage import one_line
+from sentiment.storage import one_line
 from sentiment.verify.contents import DAMAGE_ERRORS, Problem
 
 _BATCH_ROWS = 4096

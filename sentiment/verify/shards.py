@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow.parquet as pq
 
+from sentiment.block import REJECTED_FOLDER
 from sentiment.output import Output
-from sentiment.schema import REJECTED_FOLDER
-from sentiment.source.storage import one_line
+from sentiment.storage import one_line
 from sentiment.verify.contents import DAMAGE_ERRORS, Contents, Problem, folder_of
 from sentiment.verify.footers import DataFile
 

@@ -14,11 +14,11 @@ from functools import partial
 
 from pyarrow import fs
 
+from sentiment.block import ShardIndex
 from sentiment.errors import SourceError
-from sentiment.schema import ShardIndex
 from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards
-from sentiment.source.storage import descendant_uri, is_uri, open_filesystem
+from sentiment.storage import descendant_uri, is_uri, open_filesystem
 from sentiment.verify.contents import Problem
 from sentiment.verify.footers import DataFile
 from sentiment.verify.shards import end_of, span

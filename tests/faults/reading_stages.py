@@ -15,10 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sentiment.committed import read_committed
-from sentiment.manifest import ShardPlan, plan_run
-from sentiment.output import Output
-from sentiment.schema import (
+from sentiment.block import (
     CARRIER_FIELDS,
     LABEL,
     OFF_LABEL,
@@ -38,6 +35,9 @@ from sentiment.schema import (
     Unit,
     added_columns,
 )
+from sentiment.committed import read_committed
+from sentiment.manifest import ShardPlan, plan_run
+from sentiment.output import Output
 from sentiment.sink import Stamp, commit_rowless, commit_unit
 from sentiment.source.index import index_shard, read_unit
 from sentiment.source.listing import list_shards

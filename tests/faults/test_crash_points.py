@@ -23,11 +23,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from memory_output import FragileOutput, Fuse, MemoryFiles, Moment, PowerCut
 
-from sentiment.committed import read_committed
-from sentiment.gone import retire
-from sentiment.manifest import Plan, finish, mark_incomplete, plan_run
-from sentiment.output import Output
-from sentiment.schema import (
+from sentiment.block import (
     CARRIER_FIELDS,
     DETAIL,
     LABEL,
@@ -53,6 +49,10 @@ from sentiment.schema import (
     ShardIndex,
     Unit,
 )
+from sentiment.committed import read_committed
+from sentiment.gone import retire
+from sentiment.manifest import Plan, finish, mark_incomplete, plan_run
+from sentiment.output import Output
 from sentiment.sink import Stamp, commit_rowless, commit_unit
 
 COLUMNS = pa.schema([("text", pa.string())])

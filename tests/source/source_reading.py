@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sentiment.schema import CARRIER_FIELDS, Shard, ShardIndex, Unit
+from sentiment.block import CARRIER_FIELDS, Shard, ShardIndex, Unit
 from sentiment.source.index import index_shard, read_unit
 from sentiment.source.listing import list_shards
 

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from source_reading import column, load, read, rejects, shard_of, units_of, write
 
+from sentiment.block import Damage
 from sentiment.errors import SourceError
-from sentiment.schema import Damage
 from sentiment.source import delimited, lines
 from sentiment.source.blocks import RAW_BYTES
 from sentiment.source.index import index_shard, read_unit

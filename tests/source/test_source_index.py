@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from source_reading import column, read, rejects, shard_of, units_of
 
-from sentiment.schema import CARRIER_FIELDS, REASON, REASONS, ShardIndex, Unit
+from sentiment import storage
+from sentiment.block import CARRIER_FIELDS, REASON, REASONS, ShardIndex, Unit
 from sentiment.source import index as index_module
-from sentiment.source import storage
 from sentiment.source.blocks import Reject, Rows, assemble
 from sentiment.source.index import index_shard, read_unit
 

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
 
+from sentiment import storage
 from sentiment.errors import SourceError
-from sentiment.source import listing, storage
+from sentiment.source import listing
 from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards, open_filesystem
 

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from source_reading import column, load, read, rejects, shard_of
 
+from sentiment.block import Unit
 from sentiment.errors import SourceError
-from sentiment.schema import Unit
 from sentiment.source import parquet
 from sentiment.source.index import index_shard, read_unit
 

@@ -19,8 +19,6 @@ import pyarrow as pa
 
 ShardFormat = Literal["parquet", "csv", "tsv", "jsonl"]
 
-# Raised whenever labels, scores or files of the same inputs could change between versions.
-SCORING_VERSION: Final = 4
 
 # Everything that is not labelled data lives below this folder of the output. The leading underscore
 # makes Spark, Hive, DuckDB and pyarrow datasets skip it.
@@ -99,12 +97,6 @@ REJECT_SCHEMA: Final = pa.schema(
         pa.field("row_json", pa.string()),
     ]
 )
-
-
-def digest(value: Any) -> str:
-    """SHA-256 (hex) of a JSON-serialisable value, independent of key order."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def file_of_run(run_id: str, name: str) -> str:

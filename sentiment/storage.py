@@ -16,8 +16,8 @@ from urllib.parse import quote, urlsplit
 import pyarrow as pa
 from pyarrow import fs
 
+from sentiment.block import Shard
 from sentiment.errors import SourceError
-from sentiment.schema import Shard
 
 # What pyarrow and the operating system raise when bytes cannot be had.
 STORAGE_ERRORS = (OSError, pa.ArrowException)
