@@ -36,11 +36,11 @@ from transformers.utils import logging as transformers_logging
 
 from sentiment.engine import Engine, default_batch_tokens, default_device
 from sentiment.finetune.batches import Rows, epoch_batches
-from sentiment.finetune.config import FinetuneConfig
 from sentiment.finetune.cost import peak_memory_mib
 from sentiment.finetune.dataset import LabelledTexts, TokenRows
 from sentiment.finetune.network import for_scoring, recompute_activations, set_dropout
 from sentiment.finetune.step import LabelLoss, Trainer
+from sentiment.settings.finetune import FinetuneConfig
 from sentiment.tokenise import Tokeniser
 from sentiment.weights import find_model, load_network
 

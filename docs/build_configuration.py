@@ -15,7 +15,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from sentiment.config import (
+from sentiment.settings.finetune import ArchitectureConfig, FinetuneConfig
+from sentiment.settings.jobs import (
     EvaluateConfig,
     ModelsConfig,
     ReplayConfig,
@@ -23,8 +24,7 @@ from sentiment.config import (
     ScoreConfig,
     VerifyConfig,
 )
-from sentiment.finetune.config import ArchitectureConfig, FinetuneConfig
-from sentiment.settings import JobConfig
+from sentiment.settings.load import JobConfig
 
 PAGE = Path(__file__).parent / "configuration.md"
 

@@ -12,13 +12,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sentiment.config import EvaluateConfig, ScoreConfig
     from sentiment.errors import SentimentError
     from sentiment.evaluate.job import evaluate
-    from sentiment.finetune.config import FinetuneConfig
     from sentiment.finetune.job import finetune
     from sentiment.report.summary import RunSummary
     from sentiment.run import score
+    from sentiment.settings.finetune import FinetuneConfig
+    from sentiment.settings.jobs import EvaluateConfig, ScoreConfig
 
 __version__ = "0.1.0"
 __all__ = [
@@ -33,10 +33,10 @@ __all__ = [
 ]
 
 _HOMES = {
-    "EvaluateConfig": "sentiment.config",
-    "FinetuneConfig": "sentiment.finetune.config",
+    "EvaluateConfig": "sentiment.settings.jobs",
+    "FinetuneConfig": "sentiment.settings.finetune",
     "RunSummary": "sentiment.report.summary",
-    "ScoreConfig": "sentiment.config",
+    "ScoreConfig": "sentiment.settings.jobs",
     "SentimentError": "sentiment.errors",
     "evaluate": "sentiment.evaluate.job",
     "finetune": "sentiment.finetune.job",

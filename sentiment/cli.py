@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Final, Generic, TypeVar
 
-from sentiment.config import (
+from sentiment.errors import SentimentError
+from sentiment.logs import LogFormat, asked_for_json, configure_logging
+from sentiment.settings.finetune import FinetuneConfig
+from sentiment.settings.jobs import (
     EvaluateConfig,
     ModelsConfig,
     ReplayConfig,
@@ -23,10 +26,7 @@ from sentiment.config import (
     ScoreConfig,
     VerifyConfig,
 )
-from sentiment.errors import SentimentError
-from sentiment.finetune.config import FinetuneConfig
-from sentiment.logs import LogFormat, asked_for_json, configure_logging
-from sentiment.settings import JobConfig
+from sentiment.settings.load import JobConfig
 
 Config = TypeVar("Config", bound=JobConfig)
 

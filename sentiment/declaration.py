@@ -32,8 +32,8 @@ from typing import Any, Final, get_args
 import yaml
 
 from sentiment.checkpoint import read_json
-from sentiment.config import Decode, LongText
 from sentiment.errors import ModelError
+from sentiment.settings.choices import Decode, LongText
 
 LABELS_FILE: Final = "labels.json"
 MODEL_FILE_ENDINGS: Final = (".yaml", ".yml")

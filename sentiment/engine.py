@@ -24,8 +24,8 @@ import torch
 from numpy.typing import NDArray
 
 from sentiment.batching import Fill, TokenBatcher
-from sentiment.config import DeviceType, Precision
 from sentiment.errors import DeviceError, ModelError
+from sentiment.settings.choices import DeviceType, Precision
 from sentiment.t5.decoder import LabelTrie
 from sentiment.t5.linear import ResolvedPrecision
 from sentiment.t5.network import T5

@@ -18,10 +18,10 @@ from typing import Final
 
 import numpy as np
 
-from sentiment.config import DeviceType
 from sentiment.digest import SCORING_VERSION, digest
 from sentiment.engine import Engine, Ids, LabelScores, processor_name, usable_device
 from sentiment.errors import ModelError
+from sentiment.settings.choices import DeviceType
 from sentiment.t5.linear import ResolvedPrecision
 from sentiment.weights import ModelCard, load_t5
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from sentiment.block import RUN_FILE, RUNS_FOLDER, file_of_run
-from sentiment.config import ScoreConfig
 from sentiment.drift import Drift, compare
 from sentiment.metrics import Counts, merge
 from sentiment.output import Output
+from sentiment.settings.jobs import ScoreConfig
 
 _log = logging.getLogger(__name__)
 

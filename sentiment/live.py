@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sentiment.block import Footer
-from sentiment.config import ScoreConfig
 from sentiment.progress import Mode, show_progress
 from sentiment.receipt import Receipt, Sight
+from sentiment.settings.jobs import ScoreConfig
 from sentiment.telemetry import Meters
 from sentiment.timing import Account
 from sentiment.watch import Watch

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from sentiment.catalogue import BUILTIN, DIGESTED
 from sentiment.checkpoint import find_checkpoint, is_pickled
-from sentiment.config import ModelsConfig
 from sentiment.declaration import ModelFile, presets
 from sentiment.hub import find_cached
+from sentiment.settings.jobs import ModelsConfig
 from sentiment.weights import find_model
 
 _COLUMNS = ("name", "labels", "prompt", "tokens", "long text", "decoding", "here")

@@ -9,8 +9,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from sentiment.config import DeviceType, ScoreConfig
 from sentiment.errors import ConfigError
+from sentiment.settings.choices import DeviceType
+from sentiment.settings.jobs import ScoreConfig
 
 # CPUs each read, tokenise or commit task asks for. Small, so that a machine with two cores can run
 # them beside its actor; different from every actor's share, or Ray would fuse tokenising into it.

@@ -11,12 +11,12 @@ import logging
 from pydantic import ValidationError
 
 from sentiment.block import RUN_FILE, file_of_run
-from sentiment.config import ReplayConfig, ScoreConfig
 from sentiment.errors import OutputError, SourceError
 from sentiment.history import read_run, run_ids
 from sentiment.output import Output
 from sentiment.report.summary import RunSummary
 from sentiment.run import score
+from sentiment.settings.jobs import ReplayConfig, ScoreConfig
 from sentiment.source.listing import list_shards
 
 _log = logging.getLogger(__name__)

@@ -17,7 +17,6 @@ from typing import Any
 
 from sentiment.calibration import CALIBRATION_FILE, Calibration, read_calibration
 from sentiment.cluster import LazyCluster
-from sentiment.config import ScoreConfig
 from sentiment.digest import SCORING_VERSION, digest
 from sentiment.engine import default_batch_tokens, local_gpus
 from sentiment.errors import ModelError
@@ -25,6 +24,7 @@ from sentiment.labels import truth_map
 from sentiment.pipeline import probe_on_gpu
 from sentiment.pool import Pool, resolve_pool
 from sentiment.scorer import ScorerPlan, check_model
+from sentiment.settings.jobs import ScoreConfig
 from sentiment.sink import Stamp
 from sentiment.storage import is_uri
 from sentiment.weights import ModelCard, find_model

@@ -23,7 +23,6 @@ from sentiment.attempts import clear
 from sentiment.block import REJECTED_FOLDER, Footer, Shard, ShardIndex, Unit, added_columns
 from sentiment.cluster import LazyCluster
 from sentiment.committed import read_committed
-from sentiment.config import ScoreConfig
 from sentiment.drift import Drift
 from sentiment.errors import (
     DriftError,
@@ -46,6 +45,7 @@ from sentiment.report.job import write_page
 from sentiment.report.summary import Outcome, RunSummary, summarise, write_run
 from sentiment.report.terminal import print_summary
 from sentiment.resolve import Resolved, facts_of, find_card, resolve
+from sentiment.settings.jobs import ScoreConfig
 from sentiment.sink import commit_rowless
 from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards

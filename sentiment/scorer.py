@@ -33,7 +33,6 @@ from sentiment.block import (
     STAGE,
 )
 from sentiment.calibration import Calibration
-from sentiment.config import DeviceType, Precision
 from sentiment.engine import (
     Engine,
     Ids,
@@ -47,6 +46,7 @@ from sentiment.gate import LIMITS, measure_drift
 from sentiment.generation import Generator
 from sentiment.output import Output
 from sentiment.receipt import ActorNote
+from sentiment.settings.choices import DeviceType, Precision
 from sentiment.t5.linear import ResolvedPrecision
 from sentiment.tokenise import Tokeniser
 from sentiment.weights import ModelCard, folder_digest, load_network, load_t5

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from sentiment.block import IDS, REASON, STAGE, TOKENISE_SEC, TOKENS, TRUNCATED
-from sentiment.config import LongText
 from sentiment.errors import ModelError
+from sentiment.settings.choices import LongText
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

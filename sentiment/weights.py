@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from sentiment.catalogue import DIGESTED, locate
 from sentiment.checkpoint import PICKLES, is_pickled, read_json, read_tensors
-from sentiment.config import Decode, LongText
 from sentiment.declaration import LABELS_FILE, Declaration, read_labels_file
 from sentiment.digest import digest
 from sentiment.errors import ModelError
+from sentiment.settings.choices import Decode, LongText
 from sentiment.tokenise import Tokeniser
 
 if TYPE_CHECKING:

@@ -18,11 +18,11 @@ from model_hub import fill_cache
 from transformers import T5ForConditionalGeneration
 
 from sentiment.block import DETAIL, IDS, LABEL, REASON, SCORE, STAGE
-from sentiment.config import ScoreConfig
 from sentiment.generation import Generator
 from sentiment.resolve import _stamp
 from sentiment.run import score
 from sentiment.scorer import Scorer, ScorerPlan
+from sentiment.settings.jobs import ScoreConfig
 from sentiment.tokenise import tokenise_block
 from sentiment.weights import ModelCard, find_model
 

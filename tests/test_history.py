@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sentiment.config import ScoreConfig
 from sentiment.drift import Drift
 from sentiment.errors import DriftError
 from sentiment.history import compare_with_earlier, run_ids
@@ -18,6 +17,7 @@ from sentiment.metrics import Counts, count_unit, merge
 from sentiment.output import Output
 from sentiment.report.summary import summarise
 from sentiment.run import _outcome
+from sentiment.settings.jobs import ScoreConfig
 
 
 def counts(positive: int, negative: int, score: float = 0.9) -> Counts:

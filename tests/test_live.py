@@ -11,9 +11,9 @@ import pytest
 
 from sentiment import live
 from sentiment.block import Footer
-from sentiment.config import ScoreConfig
 from sentiment.live import LiveRun
 from sentiment.receipt import Receipt, Sight
+from sentiment.settings.jobs import ScoreConfig
 
 
 def receipt(first: int, rejected: dict[str, int], *, rowless: bool = False) -> Receipt:

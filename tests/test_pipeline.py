@@ -17,11 +17,11 @@ from ray.exceptions import RayError, RayTaskError, UserCodeException, WorkerCras
 
 from sentiment.block import ROW, UNIT, Unit
 from sentiment.committed import Committed
-from sentiment.config import ScoreConfig
 from sentiment.errors import LedgerError, ModelError, OutputError, SentimentError
 from sentiment.manifest import plan_run
 from sentiment.pipeline import ReviewShards, _explained, _stalled, _without_chatter
 from sentiment.pool import TASK_CPUS, resolve_pool
+from sentiment.settings.jobs import ScoreConfig
 from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards
 

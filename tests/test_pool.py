@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentiment.config import ScoreConfig
 from sentiment.errors import ConfigError
 from sentiment.pool import TASK_CPUS, Pool, resolve_pool
+from sentiment.settings.jobs import ScoreConfig
 
 
 def resolve(*node_cpus: float, gpus: float = 0, can_grow: bool = False, **settings: Any) -> Pool:

@@ -22,7 +22,7 @@ ray.init(
 )
 
 from sentiment import pipeline, resolve, run
-from sentiment.config import ScoreConfig
+from sentiment.settings.jobs import ScoreConfig
 from sentiment.errors import DeviceError
 from dataclasses import replace
 

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from sentiment.block import REJECT_SCHEMA, REJECTED_FOLDER, Footer
-from sentiment.config import ReplayConfig, ScoreConfig
 from sentiment.errors import OutputError, SourceError
 from sentiment.replay import replay
 from sentiment.run import score
+from sentiment.settings.jobs import ReplayConfig, ScoreConfig
 from sentiment.sink import serialise
 
 pytestmark = pytest.mark.ray

@@ -16,12 +16,12 @@ import ray
 import tiny_models
 
 from sentiment.block import REJECT_SCHEMA, Footer, added_columns
-from sentiment.config import ScoreConfig
 from sentiment.errors import OutputError, RejectedRowsError
 from sentiment.lease import hold
 from sentiment.output import Output
 from sentiment.report.summary import RunSummary
 from sentiment.run import score
+from sentiment.settings.jobs import ScoreConfig
 
 pytestmark = pytest.mark.ray
 

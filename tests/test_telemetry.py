@@ -16,10 +16,10 @@ import ray
 
 from sentiment import telemetry
 from sentiment.block import Footer
-from sentiment.config import ScoreConfig
 from sentiment.receipt import ActorNote, Receipt, Sight
 from sentiment.report.summary import RunSummary
 from sentiment.run import score
+from sentiment.settings.jobs import ScoreConfig
 from sentiment.telemetry import METRICS, Meters
 
 ROOT = Path(__file__).resolve().parent.parent

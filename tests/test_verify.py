@@ -37,11 +37,11 @@ from sentiment.block import (
 )
 from sentiment.cli import main
 from sentiment.committed import read_committed
-from sentiment.config import VerifyConfig
 from sentiment.errors import OutputError, SourceError, VerificationError
 from sentiment.manifest import finish, mark_incomplete, plan_run
 from sentiment.output import Output
 from sentiment.report.summary import summarise, write_run
+from sentiment.settings.jobs import VerifyConfig
 from sentiment.sink import Stamp, commit_rowless, commit_unit, serialise
 from sentiment.source.index import index_shard, read_unit
 from sentiment.source.listing import list_shards

@@ -20,11 +20,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, T5ForConditionalGeneration
 
 from sentiment import catalogue, weights
-from sentiment.config import ScoreConfig
 from sentiment.errors import ModelError, SourceError
-from sentiment.finetune.config import FinetuneConfig
 from sentiment.finetune.job import finetune
 from sentiment.run import score
+from sentiment.settings.finetune import FinetuneConfig
+from sentiment.settings.jobs import ScoreConfig
 from sentiment.t5.network import T5
 from sentiment.weights import find_model, folder_digest, load_network, load_t5
 

@@ -20,7 +20,6 @@ from rich.console import Console
 from rich.text import Text
 
 from sentiment.calibration import Calibration, fit_calibration
-from sentiment.config import EvaluateConfig, ScoreConfig
 from sentiment.errors import ConfigError, OutputError, RejectedRowsError
 from sentiment.evaluate.figures import figures, mistakes, report_text
 from sentiment.evaluate.parity import compare_decoding
@@ -31,6 +30,7 @@ from sentiment.output import Output
 from sentiment.report.summary import RunSummary
 from sentiment.resolve import find_card
 from sentiment.run import score
+from sentiment.settings.jobs import EvaluateConfig, ScoreConfig
 
 _SCORED_FOLDER = "scored"
 

@@ -14,11 +14,11 @@ import pyarrow.parquet as pq
 
 from sentiment.block import REASON, ROW, Footer, Unit, added_columns
 from sentiment.committed import Committed, read_committed
-from sentiment.config import EvaluateConfig
 from sentiment.errors import SourceError
 from sentiment.labels import TruthMap, as_text
 from sentiment.manifest import plan_run
 from sentiment.output import Output
+from sentiment.settings.jobs import EvaluateConfig
 from sentiment.source.index import index_shard, read_unit
 from sentiment.source.listing import list_shards
 

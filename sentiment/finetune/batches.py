@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from sentiment.finetune.config import FinetuneConfig
+from sentiment.settings.finetune import FinetuneConfig
 
 Rows = NDArray[np.int64]
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from sentiment.finetune.config import FinetuneConfig
 from sentiment.modelcard import front_matter, names_of, report_table
+from sentiment.settings.finetune import FinetuneConfig
 
 # Where files lay on the machine that trained is no business of a model card.
 _PATHS = {"config", "train", "validation", "test", "output", "ray_address"}

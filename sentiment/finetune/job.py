@@ -27,7 +27,6 @@ from sentiment.catalogue import TOKENIZER_FILES
 from sentiment.cluster import connect
 from sentiment.errors import ConfigError, SentimentError, SourceError
 from sentiment.finetune.card import labels_json, model_card
-from sentiment.finetune.config import FinetuneConfig
 from sentiment.finetune.dataset import (
     LabelledTexts,
     TokenRows,
@@ -38,6 +37,7 @@ from sentiment.finetune.dataset import (
 from sentiment.finetune.history import follow_history
 from sentiment.finetune.loop import LoopPlan, train_worker
 from sentiment.finetune.vocabulary import train_vocabulary
+from sentiment.settings.finetune import FinetuneConfig
 from sentiment.tokenise import Tokeniser
 from sentiment.weights import ModelCard, find_model, load_network
 

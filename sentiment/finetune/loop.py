@@ -25,7 +25,6 @@ from transformers import T5ForConditionalGeneration, T5Tokenizer
 
 from sentiment.engine import Engine, default_batch_tokens, limit_threads, resolve_precision
 from sentiment.finetune.batches import phase_batches
-from sentiment.finetune.config import FinetuneConfig
 from sentiment.finetune.cost import device_name, peak_memory_mib
 from sentiment.finetune.dataset import TokenRows
 from sentiment.finetune.history import write_history
@@ -40,6 +39,7 @@ from sentiment.finetune.network import (
 from sentiment.finetune.step import LabelLoss, Trainer
 from sentiment.finetune.stopping import EarlyStopping
 from sentiment.metrics import classification_report, confusion
+from sentiment.settings.finetune import FinetuneConfig
 from sentiment.weights import load_network
 
 _STATE_FILE = "state.pt"

@@ -13,7 +13,7 @@ from typing import Any, Final
 import torch
 from transformers import PreTrainedTokenizerBase, T5Config, T5ForConditionalGeneration
 
-from sentiment.finetune.config import ArchitectureConfig
+from sentiment.settings.finetune import ArchitectureConfig
 from sentiment.t5.linear import ResolvedPrecision
 from sentiment.t5.network import T5
 from sentiment.t5.shape import T5Shape

@@ -19,9 +19,9 @@ from transformers import T5ForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
 from sentiment.finetune.batches import Rows, pieces
-from sentiment.finetune.config import FinetuneConfig
 from sentiment.finetune.dataset import TokenRows
 from sentiment.finetune.network import bypassed_blocks
+from sentiment.settings.finetune import FinetuneConfig
 
 _IGNORED = -100  # target id that the loss skips
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from pyarrow import fs
 
 from sentiment.block import REPORT_FILE, RUNS_FOLDER, file_of_run
-from sentiment.config import ReportConfig
 from sentiment.errors import OutputError, SentimentError
 from sentiment.output import Output
 from sentiment.report.page import render
 from sentiment.report.record import Run
 from sentiment.report.runs import read_partitions, read_runs
+from sentiment.settings.jobs import ReportConfig
 from sentiment.storage import descendant_uri, is_uri
 
 NIGHTS = 365  # as `ReportConfig.nights` has it; the run itself does not ask

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.text import Text
 
-from sentiment.config import VerifyConfig
 from sentiment.errors import VerificationError
 from sentiment.output import Output
+from sentiment.settings.jobs import VerifyConfig
 from sentiment.verify.contents import Contents, Problem, folder_of, list_contents
 from sentiment.verify.footers import DataFile, Examined, examine
 from sentiment.verify.shards import (

@@ -15,12 +15,12 @@ import tiny_models
 
 from sentiment.calibration import Calibration
 from sentiment.cli import main
-from sentiment.config import EvaluateConfig, ScoreConfig
 from sentiment.errors import ConfigError, ModelError, SourceError
 from sentiment.evaluate.job import Evaluation, evaluate
 from sentiment.modelcard import report_table
 from sentiment.resolve import find_calibration
 from sentiment.run import score
+from sentiment.settings.jobs import EvaluateConfig, ScoreConfig
 from sentiment.weights import find_model
 
 GIVEN = pa.table(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentiment.finetune.batches import Rows, epoch_batches, phase_batches, pieces
-from sentiment.finetune.config import FinetuneConfig
+from sentiment.settings.finetune import FinetuneConfig
 
 LENGTHS = np.random.default_rng(0).integers(1, 100, 400)
 

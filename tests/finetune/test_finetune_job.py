@@ -20,11 +20,11 @@ from transformers import AutoTokenizer, T5ForConditionalGeneration
 from sentiment.block import DETAIL, LABEL, REASON, SCORE, STAGE
 from sentiment.errors import ConfigError, ModelError, SentimentError, SourceError
 from sentiment.finetune import job
-from sentiment.finetune.config import ArchitectureConfig, FinetuneConfig
 from sentiment.finetune.dataset import TokenRows
 from sentiment.finetune.job import finetune
 from sentiment.finetune.loop import phases
 from sentiment.scorer import Scorer, ScorerPlan
+from sentiment.settings.finetune import ArchitectureConfig, FinetuneConfig
 from sentiment.tokenise import tokenise_block
 from sentiment.weights import find_model
 

@@ -15,8 +15,8 @@ import made_up_runs
 import pytest
 from browser import CHROMIUM, Browser
 
-from sentiment.config import ReportConfig
 from sentiment.report.job import report
+from sentiment.settings.jobs import ReportConfig
 
 CSS = Path(__file__).parents[2] / "sentiment" / "report" / "page.css"
 PHONE_PX, DESKTOP_PX = 375, 1280

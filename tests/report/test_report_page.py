@@ -20,7 +20,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiment.block import REASONS
-from sentiment.config import ReportConfig
 from sentiment.errors import OutputError
 from sentiment.output import Output
 from sentiment.report import job
@@ -29,6 +28,7 @@ from sentiment.report.page import REMEDIES, render
 from sentiment.report.pictures import MOST_PARTITIONS
 from sentiment.report.record import parse_run
 from sentiment.report.runs import Partition, Runs, read_partitions
+from sentiment.settings.jobs import ReportConfig
 
 HOSTILE = (
     "</style></title><script>alert('x')</script>\"'`]]><!--&lt;{{ 123457*7 }}\x00\x1b\ud800\u202e"

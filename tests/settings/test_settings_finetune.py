@@ -11,8 +11,8 @@ import pytest
 from sentiment.declaration import read_labels_file
 from sentiment.errors import ConfigError
 from sentiment.finetune.card import labels_json
-from sentiment.finetune.config import FinetuneConfig, _recipes
 from sentiment.finetune.dataset import target_texts
+from sentiment.settings.finetune import FinetuneConfig, _recipes
 
 WORDS = ["--train", "t.parquet", "--output", "o"]
 

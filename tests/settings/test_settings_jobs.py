@@ -9,12 +9,12 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from sentiment.config import ScoreConfig
 from sentiment.errors import ConfigError
-from sentiment.finetune.config import FinetuneConfig
-from sentiment.settings import JobConfig
+from sentiment.settings.finetune import FinetuneConfig
+from sentiment.settings.jobs import ScoreConfig
+from sentiment.settings.load import JobConfig
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 MINIMAL = ["reviews/", "--output", "out"]
 
 

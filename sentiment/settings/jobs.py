@@ -5,26 +5,13 @@ Knows no file format, no model and no cluster: what depends on those is resolved
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 from pydantic_settings import CliPositionalArg
 
-from sentiment.settings import JobConfig
-
-LongText = Literal["head", "head_tail", "windows"]
-Decode = Literal["labels", "generate"]
-
-
-def no_half(value: Any) -> Any:
-    """Refuse 16-bit floats of the narrow kind."""
-    if value in ("fp16", "float16", "half"):
-        raise ValueError(f"--precision {value}: T5's activations overflow it; use bf16 or fp32")
-    return value
-
-
-Precision = Annotated[Literal["auto", "fp32", "bf16", "int8"], BeforeValidator(no_half)]
-DeviceType = Literal["cpu", "cuda"]
+from sentiment.settings.choices import Decode, LongText, Precision
+from sentiment.settings.load import JobConfig
 
 
 class ScoreConfig(JobConfig):
