@@ -53,9 +53,9 @@ from transformers.utils import logging as transformers_logging
 from sentiment.batching import TokenBatcher
 from sentiment.t5 import encoder
 from sentiment.t5.decoder import LabelTrie
+from sentiment.t5.gpu_padded import PaddedOperations
 from sentiment.t5.linear import compute_dtype
 from sentiment.t5.network import T5
-from sentiment.t5.padded import PaddedOperations
 from sentiment.t5.shape import T5Shape
 
 CUDA = torch.device("cuda")

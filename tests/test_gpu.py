@@ -19,8 +19,9 @@ import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
 from sentiment.batching import TokenBatcher
-from sentiment.t5 import whole
+from sentiment.t5 import gpu as whole
 from sentiment.t5.decoder import LabelTrie
+from sentiment.t5.gpu_padded import PaddedOperations
 from sentiment.t5.linear import (
     ActivatedLinear,
     Activation,
@@ -29,7 +30,6 @@ from sentiment.t5.linear import (
     make_linear,
 )
 from sentiment.t5.network import T5
-from sentiment.t5.padded import PaddedOperations
 from sentiment.t5.shape import T5Shape, relative_buckets
 
 pytestmark = [
@@ -83,7 +83,7 @@ def ours(published: Any, precision: ResolvedPrecision) -> T5:
 @pytest.fixture
 def without_kernels(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A node that Triton cannot compile on."""
-    from sentiment.t5.fused import FusedOperations
+    from sentiment.t5.gpu_fused import FusedOperations
 
     def fails(_: FusedOperations) -> None:
         raise RuntimeError("Failed to find C compiler")
@@ -237,7 +237,7 @@ def test_the_gpu_sorts_distances_into_the_same_buckets(published: Any) -> None:
 @pytest.mark.parametrize("width", [24, 32, 64, 128])
 @pytest.mark.parametrize("dtype", TOLERANCE.keys(), ids=str)
 def test_attention_equals_float64(dtype: torch.dtype, width: int, direct: bool) -> None:
-    from sentiment.t5.kernels import LOG2_E, AttentionBlocks, Tiles, attend
+    from sentiment.t5.gpu_kernels import LOG2_E, AttentionBlocks, Tiles, attend
 
     blocks = replace(AttentionBlocks.suited_to(dtype), direct=direct)
     qkv_T3HE = torch.randn(sum(LENGTHS), 3, 5, width, device=CUDA)
@@ -252,7 +252,7 @@ def test_attention_equals_float64(dtype: torch.dtype, width: int, direct: bool) 
 
 
 def test_attention_reaches_beyond_two_to_the_31_numbers() -> None:
-    from sentiment.t5.kernels import LOG2_E, AttentionBlocks, Tiles, attend
+    from sentiment.t5.gpu_kernels import LOG2_E, AttentionBlocks, Tiles, attend
 
     heads, width, lengths = 64, 64, [512] * 350
     if torch.cuda.mem_get_info()[0] < 12 * 2**30:
@@ -272,7 +272,7 @@ def test_attention_reaches_beyond_two_to_the_31_numbers() -> None:
 @pytest.mark.parametrize("width", [96, 512, 768, 1024, 4096])
 @pytest.mark.parametrize("dtype", TOLERANCE.keys(), ids=str)
 def test_add_norm_equals_float64(dtype: torch.dtype, width: int, added: bool) -> None:
-    from sentiment.t5.kernels import NormBlocks, add_norm
+    from sentiment.t5.gpu_kernels import NormBlocks, add_norm
 
     x_TD = 3 * torch.randn(1003, width, device=CUDA)
     y_TD = torch.randn(1003, width, device=CUDA).to(dtype) if added else None

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
+from sentiment.t5.gpu_padded import PaddedOperations
 from sentiment.t5.linear import DenseLinear, make_linear
-from sentiment.t5.padded import PaddedOperations
 from sentiment.t5.shape import T5Shape
 
 CUDA = torch.device("cuda")
@@ -93,8 +93,8 @@ def _products(shape: T5Shape, tokens: int) -> Times:
 
 
 def _attentions(shape: T5Shape, lengths: Sequence[int]) -> Times:
-    from sentiment.t5.fused import FusedOperations
-    from sentiment.t5.kernels import AttentionBlocks
+    from sentiment.t5.gpu_fused import FusedOperations
+    from sentiment.t5.gpu_kernels import AttentionBlocks
 
     qkv_T3HE = torch.randn(
         sum(lengths), 3, shape.heads, shape.head_width, device=CUDA, dtype=torch.bfloat16
@@ -126,7 +126,7 @@ def _attentions(shape: T5Shape, lengths: Sequence[int]) -> Times:
 
 
 def _norms(shape: T5Shape, tokens: int) -> Times:
-    from sentiment.t5.kernels import NormBlocks, add_norm
+    from sentiment.t5.gpu_kernels import NormBlocks, add_norm
 
     x_TD = torch.randn(tokens, shape.width, device=CUDA)
     y_TD = torch.randn(tokens, shape.width, device=CUDA).bfloat16()

@@ -1,1 +1,1 @@
-"""The T5 network as tensors: sizes, linear layers, encoder, decoder. Knows no files, no text."""
+"""The T5 network as tensors, on CPUs and GPUs. Must not know files, text or rows."""

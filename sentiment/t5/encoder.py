@@ -14,11 +14,11 @@ from collections.abc import Callable, Sequence
 import torch
 
 from sentiment.t5.bias import RelativeBias
+from sentiment.t5.cpu import InPieces
+from sentiment.t5.gpu import WholeBatch, suited_operations
 from sentiment.t5.layers import EncoderLayer, Tensors
 from sentiment.t5.linear import ResolvedPrecision, compute_dtype
-from sentiment.t5.pieces import InPieces
 from sentiment.t5.shape import T5Shape
-from sentiment.t5.whole import WholeBatch, suited_operations
 
 # float32 embeddings, which it may overwrite, and lengths, to hidden states.
 Walk = Callable[[torch.Tensor, Sequence[int]], torch.Tensor]

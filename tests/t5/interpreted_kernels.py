@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from triton.runtime import interpreter
 
 from sentiment.t5 import encoder
-from sentiment.t5.fused import FusedOperations
-from sentiment.t5.kernels import LOG2_E, AttentionBlocks, NormBlocks, Tiles, add_norm, attend
+from sentiment.t5.gpu import WholeBatch
+from sentiment.t5.gpu_fused import FusedOperations
+from sentiment.t5.gpu_kernels import LOG2_E, AttentionBlocks, NormBlocks, Tiles, add_norm, attend
 from sentiment.t5.linear import ResolvedPrecision
-from sentiment.t5.whole import WholeBatch
 
 # Around the edges of blocks of 16 and 32, and whole blocks of both.
 LENGTHS = (150, 64, 49, 47, 33, 32, 31, 17, 16, 15, 1)

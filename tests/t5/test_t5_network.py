@@ -21,14 +21,16 @@ from hypothesis import strategies as st
 from transformers import T5Config, T5ForConditionalGeneration
 
 from sentiment.errors import ModelError
-from sentiment.t5 import decoder, encoder, padded, pieces
+from sentiment.t5 import cpu as pieces
+from sentiment.t5 import decoder, encoder
+from sentiment.t5 import gpu_padded as padded
+from sentiment.t5.cpu import InPieces
 from sentiment.t5.decoder import LabelTrie
+from sentiment.t5.gpu import WholeBatch
+from sentiment.t5.gpu_padded import PaddedOperations
 from sentiment.t5.linear import ResolvedPrecision
 from sentiment.t5.network import T5
-from sentiment.t5.padded import PaddedOperations
-from sentiment.t5.pieces import InPieces
 from sentiment.t5.shape import T5Shape
-from sentiment.t5.whole import WholeBatch
 
 FAMILIES = ("tiny_v1_0", "tiny_v1_1", "tiny_mt5")
 # Relative errors of a batch's logits. A single row may have ten times that: transformers' own

@@ -16,9 +16,9 @@ from typing import Protocol
 
 import torch
 
+from sentiment.t5.gpu_padded import PaddedOperations
 from sentiment.t5.layers import EncoderLayer
 from sentiment.t5.linear import ResolvedPrecision, compute_dtype
-from sentiment.t5.padded import PaddedOperations
 from sentiment.t5.shape import T5Shape
 
 Attention = Callable[[torch.Tensor], torch.Tensor]  # (T, 3, H, E) to (T, A)
@@ -81,7 +81,7 @@ def suited_operations(
     """
     dtype = compute_dtype(precision)
     try:
-        from sentiment.t5.fused import FusedOperations
+        from sentiment.t5.gpu_fused import FusedOperations
 
         fused = FusedOperations(shape, weight_KH, dtype)
         fused.try_out()

@@ -12,14 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from sentiment.t5.bias import DistanceBias
-from sentiment.t5.kernels import (
-    LOG2_E,
-    AttentionBlocks,
-    NormBlocks,
-    Tiles,
-    add_norm,
-    attend,
-)
+from sentiment.t5.gpu_kernels import LOG2_E, AttentionBlocks, NormBlocks, Tiles, add_norm, attend
 from sentiment.t5.shape import T5Shape
 
 

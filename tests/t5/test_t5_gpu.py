@@ -11,8 +11,8 @@ import pytest
 import tiny_models
 import torch
 
-from sentiment.t5 import whole
-from sentiment.t5.padded import PaddedOperations
+from sentiment.t5 import gpu as whole
+from sentiment.t5.gpu_padded import PaddedOperations
 from sentiment.t5.shape import T5Shape
 
 TOLD = "Triton's kernels do not run here"
@@ -47,9 +47,9 @@ class FakeFused:
 
 @pytest.fixture
 def fused(monkeypatch: pytest.MonkeyPatch) -> type[FakeFused]:
-    module = ModuleType("sentiment.t5.fused")
+    module = ModuleType("sentiment.t5.gpu_fused")
     module.FusedOperations = type("Fused", (FakeFused,), {})  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "sentiment.t5.fused", module)
+    monkeypatch.setitem(sys.modules, "sentiment.t5.gpu_fused", module)
     made: type[FakeFused] = module.FusedOperations
     return made
 
@@ -95,6 +95,6 @@ def test_without_kernels_pytorch_does_it_and_one_warning_says_why(
 def test_a_missing_triton_is_no_error(
     shape: T5Shape, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setitem(sys.modules, "sentiment.t5.fused", None)
+    monkeypatch.setitem(sys.modules, "sentiment.t5.gpu_fused", None)
     assert isinstance(operations(shape), PaddedOperations)
     assert caplog.text.count(TOLD) == 1
