@@ -10,10 +10,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sentiment.block import REJECTED_FOLDER, SUCCESS_FILE, Footer, Shard
+from sentiment.block import REJECTED_FOLDER, SUCCESS_FILE, Footer
 from sentiment.committed import UNREADABLE, data_files, key_of, read_footer
 from sentiment.output import Output
 from sentiment.source.coverage import Coverage
+from sentiment.source.shards import Shard
 
 
 def find_gone(output: Output, sources: Sequence[str], shards: Sequence[Shard]) -> list[Footer]:

@@ -6,18 +6,16 @@ and the files to remove. Knows no models and no cluster. The committed files are
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from sentiment.block import REJECTED_FOLDER, SUCCESS_FILE, Footer, ShardIndex, Unit
+from sentiment.block import REJECTED_FOLDER, SUCCESS_FILE, Footer
 from sentiment.committed import Committed, data_files
 from sentiment.errors import OutputError
 from sentiment.output import Output
-
-# A unit is also the most work a crash can cost, and stands in memory whole.
-_UNIT_BYTES = 32 * 2**20
+from sentiment.source.cut import _rows_per_unit, _units
+from sentiment.source.shards import ShardIndex, Unit
 
 
 @dataclass(frozen=True)
@@ -207,42 +205,6 @@ def _still_true(footer: Footer, index: ShardIndex, starts: Set[int]) -> bool:
         return False
     ends = {footer.first_row, footer.last_row + 1} - {index.rows}
     return not starts or ends <= starts
-
-
-def _rows_per_unit(index: ShardIndex, unit_rows: int) -> int:
-    """Fewer rows where rows are long, so that a unit stays near _UNIT_BYTES on disk."""
-    row_bytes = index.shard.size_bytes / max(1, index.rows)
-    return max(1, min(unit_rows, int(_UNIT_BYTES / max(1.0, row_bytes))))
-
-
-def _units(index: ShardIndex, gaps: Iterable[tuple[int, int]], unit_rows: int) -> Iterator[Unit]:
-    """Split gaps into units of about `unit_rows`; delimited text only where reading can start."""
-    offsets = dict(index.cuts)
-    cuts = sorted(offsets)
-    seekable = offsets[cuts[0]] is not None
-    for first, last in gaps:
-        start = first
-        while start <= last:
-            end = min(last, start + unit_rows - 1)
-            if seekable:
-                # A unit of delimited text starts where the index knows the byte offset, so that
-                # no unit reads more of the file than its own rows.
-                if end < last:
-                    after = bisect_right(cuts, end + 1)
-                    if cuts[after - 1] > start:
-                        end = cuts[after - 1] - 1
-                    else:
-                        end = min(cuts[after] if after < len(cuts) else last + 1, last + 1) - 1
-                yield Unit(index.shard, start, end, _offset(offsets, start))
-            else:
-                yield Unit(index.shard, start, end)
-            start = end + 1
-
-
-def _offset(offsets: Mapping[int, int | None], row: int) -> int:
-    offset = offsets.get(row)
-    assert offset is not None, f"row {row} starts no indexed record"
-    return offset
 
 
 def _gaps(footers: Sequence[Footer], rows: int) -> Iterator[tuple[int, int]]:

@@ -20,7 +20,7 @@ from uuid import uuid4
 import pyarrow as pa
 
 from sentiment.attempts import clear
-from sentiment.block import REJECTED_FOLDER, Footer, Shard, ShardIndex, Unit, added_columns
+from sentiment.block import REJECTED_FOLDER, Footer, added_columns
 from sentiment.cluster import LazyCluster
 from sentiment.committed import read_committed
 from sentiment.drift import Drift
@@ -49,6 +49,7 @@ from sentiment.settings.jobs import ScoreConfig
 from sentiment.sink import commit_rowless
 from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards
+from sentiment.source.shards import Shard, ShardIndex, Unit
 
 _INDEX_THREADS = 16
 

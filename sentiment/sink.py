@@ -43,16 +43,14 @@ from sentiment.block import (
     TOKENS,
     TRUNCATED,
     UNIT,
-    Damage,
     Footer,
-    Shard,
-    Unit,
     added_columns,
 )
 from sentiment.errors import LedgerError
 from sentiment.labels import TruthMap
 from sentiment.metrics import count_unit, group_name
 from sentiment.output import Output
+from sentiment.source.shards import Damage, Shard, Unit
 
 
 @dataclass(frozen=True)

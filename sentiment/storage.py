@@ -16,7 +16,6 @@ from urllib.parse import quote, urlsplit
 import pyarrow as pa
 from pyarrow import fs
 
-from sentiment.block import Shard
 from sentiment.errors import SourceError
 
 # What pyarrow and the operating system raise when bytes cannot be had.
@@ -139,34 +138,6 @@ def descendant_uri(base: str, relative: str) -> str:
     location, mark, query = base.partition("?")
     parts = [quote(location, safe=_URI_SAFE).rstrip("/"), quote(relative, safe=_PATH_SAFE)]
     return "/".join(part for part in parts if part) + mark + query
-
-
-def fingerprint(info: fs.FileInfo) -> str:
-    """The part of a shard's fingerprint that costs no read: size in bytes and mtime in ns."""
-    return f"{info.size or 0}-{info.mtime_ns or 0}"
-
-
-def state_of(shard: Shard) -> tuple[str, str] | None:
-    """Compare a shard with what was listed.
-
-    Returns:
-        None while the file is as it was; otherwise reason and detail of the reject.
-
-    Raises:
-        OSError: The storage itself does not answer. No fault of the data, so the task should be
-            tried again instead of writing rejects.
-    """
-    filesystem, path = open_filesystem(shard.uri)
-    try:
-        info = filesystem.get_file_info(path)
-    except PermissionError as error:
-        return "unreadable_file", one_line(error)
-    if info.type != fs.FileType.File:
-        return "unreadable_file", "the file is gone since it was listed"
-    # The rest of a Parquet fingerprint hashes the footer, which would cost a read.
-    if f"{shard.fingerprint}-".startswith(f"{fingerprint(info)}-"):
-        return None
-    return "unreadable_rows", "the file changed since it was listed; run again to score it"
 
 
 def is_outage(detail: str) -> bool:

@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiment.attempts import PATIENCE, Attempts, clear
-from sentiment.block import ATTEMPTS, ATTEMPTS_FOLDER, DETAIL, IDS, REASON, STAGE, UNIT, Shard, Unit
+from sentiment.block import ATTEMPTS, ATTEMPTS_FOLDER, DETAIL, IDS, REASON, STAGE, UNIT
 from sentiment.output import Output
+from sentiment.source.shards import Shard, Unit
 
 SHARD = Shard("/lake/a.parquet", "dt=1", "a.parquet", "parquet", "f", 1)
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from sentiment.block import REJECTED_FOLDER, SUCCESS_FILE, Damage, Shard
+from sentiment.block import REJECTED_FOLDER, SUCCESS_FILE
 from sentiment.gone import find_gone, gone_facts, retire
 from sentiment.output import Output
 from sentiment.sink import Stamp, commit_rowless
 from sentiment.source.listing import list_shards
+from sentiment.source.shards import Damage, Shard
 
 STAMP = Stamp("model", "config", "0", "sentiment")
 

@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentiment.block import REJECTED_FOLDER, Damage, Footer, Shard, ShardIndex, Unit
+from sentiment.block import REJECTED_FOLDER, Footer
 from sentiment.committed import Committed, read_committed
 from sentiment.errors import OutputError
 from sentiment.manifest import Plan, finish, mark_incomplete, plan_run
 from sentiment.output import Output
 from sentiment.sink import Stamp, commit_rowless, serialise
+from sentiment.source.shards import Damage, Shard, ShardIndex, Unit
 
 COLUMNS = pa.schema([("text", pa.string())])
 STAMP = Stamp("model", "config", "0.1.0", "sentiment")

@@ -25,7 +25,6 @@ from pyarrow import fs
 
 from sentiment import output as output_module
 from sentiment import storage
-from sentiment.block import Shard, ShardIndex
 from sentiment.committed import Committed, read_committed
 from sentiment.errors import OutputError, SourceError
 from sentiment.manifest import finish, mark_incomplete, plan_run
@@ -33,6 +32,7 @@ from sentiment.output import Output
 from sentiment.sink import Stamp, commit_rowless
 from sentiment.source.index import index_shard, read_unit
 from sentiment.source.listing import list_shards
+from sentiment.source.shards import Shard, ShardIndex
 from sentiment.storage import open_filesystem
 
 STAMP = Stamp("model", "config", "0", "sentiment")

@@ -15,7 +15,7 @@ import ray.data
 from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import RayError, RayTaskError, UserCodeException, WorkerCrashedError
 
-from sentiment.block import ROW, UNIT, Unit
+from sentiment.block import ROW, UNIT
 from sentiment.committed import Committed
 from sentiment.errors import LedgerError, ModelError, OutputError, SentimentError
 from sentiment.manifest import plan_run
@@ -24,6 +24,7 @@ from sentiment.pool import TASK_CPUS, resolve_pool
 from sentiment.settings.jobs import ScoreConfig
 from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards
+from sentiment.source.shards import Unit
 
 
 def raised_in_a_stage(error: Exception) -> RayError:

@@ -7,16 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentiment.block import (
-    CARRIER_FIELDS,
-    CARRIER_PREFIX,
-    REJECT_SCHEMA,
-    Footer,
-    Shard,
-    Unit,
-    added_columns,
-)
+from sentiment.block import CARRIER_FIELDS, CARRIER_PREFIX, REJECT_SCHEMA, Footer, added_columns
 from sentiment.digest import digest
+from sentiment.source.shards import Shard, Unit
 
 
 def shard(uri: str = "/lake/dt=1/a.csv", folder: str = "dt=1", name: str = "a.csv") -> Shard:

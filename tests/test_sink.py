@@ -32,15 +32,13 @@ from sentiment.block import (
     TOKENS,
     TRUNCATED,
     UNIT,
-    Damage,
     Footer,
-    Shard,
-    Unit,
     added_columns,
 )
 from sentiment.errors import LedgerError, OutputError
 from sentiment.output import Output
 from sentiment.sink import Stamp, commit_block, commit_rowless, commit_unit
+from sentiment.source.shards import Damage, Shard, Unit
 
 SHARD = Shard("/lake/dt=1/a.parquet", "dt=1", "a.parquet", "parquet", "fp", 100)
 STAMP = Stamp("model", "config", "0.1.0", "sentiment")

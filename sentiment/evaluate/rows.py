@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sentiment.block import REASON, ROW, Footer, Unit, added_columns
+from sentiment.block import REASON, ROW, Footer, added_columns
 from sentiment.committed import Committed, read_committed
 from sentiment.errors import SourceError
 from sentiment.labels import TruthMap, as_text
@@ -21,6 +21,7 @@ from sentiment.output import Output
 from sentiment.settings.jobs import EvaluateConfig
 from sentiment.source.index import index_shard, read_unit
 from sentiment.source.listing import list_shards
+from sentiment.source.shards import Unit
 
 # Rows read at a time where there is nothing to score.
 _UNIT_ROWS = 65536

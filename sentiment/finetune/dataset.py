@@ -15,9 +15,9 @@ import datasets
 import numpy as np
 from numpy.typing import NDArray
 
-from sentiment.block import Shard
 from sentiment.errors import SourceError
 from sentiment.source.listing import list_shards
+from sentiment.source.shards import Shard
 from sentiment.tokenise import Tokeniser
 
 _BUILDERS = {"parquet": "parquet", "csv": "csv", "tsv": "csv", "jsonl": "json"}

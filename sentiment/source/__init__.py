@@ -1,1 +1,3 @@
-"""Shards of reviews: found, indexed and read as blocks. Knows files, never what a text means."""
+"""Finding shards and reading them: listings, fingerprints, formats, row ranges and damaged
+files. Must not know what the text means, nor any model.
+"""

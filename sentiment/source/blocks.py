@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from sentiment.block import CARRIER_FIELDS, Unit
+from sentiment.block import CARRIER_FIELDS
+from sentiment.source.shards import Unit
 
 STAGE_READ = "read"
 RAW_BYTES = 64 * 1024

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from sentiment.block import Damage, Shard, ShardIndex, Unit
 from sentiment.source.blocks import RAW_BYTES, Reject, Rows, raw_text
 from sentiment.source.lines import (
     CUT_ROWS,
@@ -21,6 +20,7 @@ from sentiment.source.lines import (
     Lines,
     LongLineError,
 )
+from sentiment.source.shards import Damage, Shard, ShardIndex, Unit
 
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 

@@ -13,13 +13,15 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from sentiment.block import CARRIER_PREFIX, Shard, ShardIndex, Unit
+from sentiment.block import CARRIER_PREFIX
 from sentiment.errors import SourceError
 from sentiment.source.blocks import Rows, assemble, lost
 from sentiment.source.delimited import index_delimited, read_delimited
 from sentiment.source.jsonl import index_jsonl, read_jsonl
 from sentiment.source.parquet import index_parquet, read_parquet
-from sentiment.storage import is_outage, state_of
+from sentiment.source.shards import Shard, ShardIndex, Unit
+from sentiment.source.state import state_of
+from sentiment.storage import is_outage
 
 # A file without a header has a review where a name should be, one in JSON has quotes and braces:
 # messages show short plain names only.

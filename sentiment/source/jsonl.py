@@ -13,10 +13,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from sentiment.block import Damage, Shard, ShardIndex, Unit
 from sentiment.errors import SourceError
 from sentiment.source.blocks import Reject, Rows, raw_text
 from sentiment.source.lines import CUT_ROWS, DamageError, Lines, LongLineError
+from sentiment.source.shards import Damage, Shard, ShardIndex, Unit
 
 _INT64 = range(-(2**63), 2**63)
 # Python gives up at about 1,000 levels, less those of the stack at that moment: a limit well below

@@ -12,7 +12,7 @@ import zlib
 from types import TracebackType
 from typing import Final
 
-from sentiment.block import Shard
+from sentiment.source.shards import Shard
 from sentiment.storage import STORAGE_ERRORS, one_line, open_filesystem
 
 # One record may not be larger than this: a file without line ends must not fill the memory, and

@@ -17,16 +17,10 @@ from typing import Any
 
 from pyarrow import fs
 
-from sentiment.block import Shard, ShardFormat
 from sentiment.errors import SourceError
-from sentiment.storage import (
-    STORAGE_ERRORS,
-    descendant_uri,
-    fingerprint,
-    is_uri,
-    one_line,
-    open_filesystem,
-)
+from sentiment.source.shards import Shard, ShardFormat
+from sentiment.source.state import fingerprint
+from sentiment.storage import STORAGE_ERRORS, descendant_uri, is_uri, one_line, open_filesystem
 
 __all__ = ["Listing", "list_shards", "open_filesystem"]
 

@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sentiment.block import Damage, Shard, ShardIndex, Unit
 from sentiment.source.blocks import Reject, Rows, raw_text
 from sentiment.source.lines import MAX_RECORD_BYTES
+from sentiment.source.shards import Damage, Shard, ShardIndex, Unit
 from sentiment.storage import STORAGE_ERRORS, one_line, open_filesystem
 
 _BATCH_ROWS = 4096

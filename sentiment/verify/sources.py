@@ -14,10 +14,10 @@ from functools import partial
 
 from pyarrow import fs
 
-from sentiment.block import ShardIndex
 from sentiment.errors import SourceError
 from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards
+from sentiment.source.shards import ShardIndex
 from sentiment.storage import descendant_uri, is_uri, open_filesystem
 from sentiment.verify.contents import Problem
 from sentiment.verify.footers import DataFile

@@ -30,9 +30,6 @@ from sentiment.block import (
     STAGE,
     UNIT,
     Footer,
-    Shard,
-    ShardIndex,
-    Unit,
     added_columns,
 )
 from sentiment.committed import read_committed
@@ -41,6 +38,7 @@ from sentiment.output import Output
 from sentiment.sink import Stamp, commit_rowless, commit_unit
 from sentiment.source.index import index_shard, read_unit
 from sentiment.source.listing import list_shards
+from sentiment.source.shards import Shard, ShardIndex, Unit
 from sentiment.tokenise import Tokeniser, tokenise_block
 
 TEXT = "text"

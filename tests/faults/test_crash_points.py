@@ -42,18 +42,14 @@ from sentiment.block import (
     TOKENS,
     TRUNCATED,
     UNIT,
-    Damage,
     Footer,
-    Shard,
-    ShardFormat,
-    ShardIndex,
-    Unit,
 )
 from sentiment.committed import read_committed
 from sentiment.gone import retire
 from sentiment.manifest import Plan, finish, mark_incomplete, plan_run
 from sentiment.output import Output
 from sentiment.sink import Stamp, commit_rowless, commit_unit
+from sentiment.source.shards import Damage, Shard, ShardFormat, ShardIndex, Unit
 
 COLUMNS = pa.schema([("text", pa.string())])
 PLACES = [("dt=1", "a.parquet"), ("dt=1", "b.csv"), ("dt=2", "c.jsonl"), ("", "d.parquet")]

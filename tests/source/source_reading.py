@@ -9,9 +9,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from sentiment.block import CARRIER_FIELDS, Shard, ShardIndex, Unit
+from sentiment.block import CARRIER_FIELDS
 from sentiment.source.index import index_shard, read_unit
 from sentiment.source.listing import list_shards
+from sentiment.source.shards import Shard, ShardIndex, Unit
 
 
 def shard_of(path: Path) -> Shard:

@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from source_reading import column, load, read, rejects, shard_of, units_of, write
 
-from sentiment.block import Damage
 from sentiment.errors import SourceError
 from sentiment.source import delimited, lines
 from sentiment.source.blocks import RAW_BYTES
 from sentiment.source.index import index_shard, read_unit
+from sentiment.source.shards import Damage
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.tsv", "a.tsv.gz"])

@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 from source_reading import column, read, rejects, shard_of, units_of
 
-from sentiment import storage
-from sentiment.block import CARRIER_FIELDS, REASON, REASONS, ShardIndex, Unit
+from sentiment.block import CARRIER_FIELDS, REASON, REASONS
 from sentiment.source import index as index_module
+from sentiment.source import state
 from sentiment.source.blocks import Reject, Rows, assemble
 from sentiment.source.index import index_shard, read_unit
+from sentiment.source.shards import ShardIndex, Unit
 
 NAMES = ["a.parquet", "a.csv", "a.jsonl"]
 
@@ -78,7 +79,7 @@ def test_storage_that_does_not_answer_is_no_fault_of_the_data(
         open_input_file = get_file_info
 
     module = f"sentiment.source.{'parquet' if name == 'a.parquet' else 'lines'}"
-    for place in (storage, __import__(module, fromlist=["open_filesystem"])):
+    for place in (state, __import__(module, fromlist=["open_filesystem"])):
         monkeypatch.setattr(place, "open_filesystem", lambda uri: (Down(), uri))
     with pytest.raises(OSError, match="connection refused"):
         read_unit(units_of(index)[0], index.columns, "text")

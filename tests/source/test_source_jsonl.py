@@ -11,10 +11,10 @@ import pyarrow as pa
 import pytest
 from source_reading import column, load, read, rejects, shard_of, units_of, write
 
-from sentiment.block import Damage
 from sentiment.errors import SourceError
 from sentiment.source import jsonl
 from sentiment.source.index import index_shard, read_unit
+from sentiment.source.shards import Damage
 
 
 def save(path: Path, *records: Any) -> Path:

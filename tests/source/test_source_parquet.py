@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from source_reading import column, load, read, rejects, shard_of
 
-from sentiment.block import Unit
 from sentiment.errors import SourceError
 from sentiment.source import parquet
 from sentiment.source.index import index_shard, read_unit
+from sentiment.source.shards import Unit
 
 
 def save(path: Path, table: pa.Table, **options: object) -> Path:
