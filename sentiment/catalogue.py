@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from sentiment.calibration import CALIBRATION_FILE
 from sentiment.checkpoint import PICKLES, SAFETENSORS, find_checkpoint, is_pickled
 from sentiment.declaration import (
     LABELS_FILE,
@@ -20,6 +19,7 @@ from sentiment.declaration import (
 )
 from sentiment.errors import ModelError
 from sentiment.hub import FOLDER_LAYOUT, fetch, is_offline
+from sentiment.metrics.calibration import CALIBRATION_FILE
 
 BUILTIN: Final = "builtin"
 BUILTIN_FOLDER: Final = Path(__file__).parent / "builtin"

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from sentiment.block import RUN_FILE, RUNS_FOLDER, file_of_run
-from sentiment.drift import Drift, compare
-from sentiment.metrics import Counts, merge
+from sentiment.metrics.counts import Counts, merge
+from sentiment.metrics.drift import Drift, compare
 from sentiment.output import Output
 from sentiment.settings.jobs import ScoreConfig
 

@@ -15,12 +15,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from sentiment.calibration import CALIBRATION_FILE, Calibration, read_calibration
 from sentiment.cluster import LazyCluster
 from sentiment.digest import SCORING_VERSION, digest
 from sentiment.engine import default_batch_tokens, local_gpus
 from sentiment.errors import ModelError
-from sentiment.labels import truth_map
+from sentiment.metrics.calibration import CALIBRATION_FILE, Calibration, read_calibration
+from sentiment.metrics.truth import truth_map
 from sentiment.pipeline import probe_on_gpu
 from sentiment.pool import Pool, resolve_pool
 from sentiment.scorer import ScorerPlan, check_model

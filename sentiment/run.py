@@ -23,7 +23,6 @@ from sentiment.attempts import clear
 from sentiment.block import REJECTED_FOLDER, Footer, added_columns
 from sentiment.cluster import LazyCluster
 from sentiment.committed import read_committed
-from sentiment.drift import Drift
 from sentiment.errors import (
     DriftError,
     LedgerError,
@@ -37,6 +36,7 @@ from sentiment.lease import hold
 from sentiment.live import LiveRun
 from sentiment.logs import name_run
 from sentiment.manifest import Plan, finish, mark_incomplete, plan_run
+from sentiment.metrics.drift import Drift
 from sentiment.output import Output
 from sentiment.pipeline import Work, index_on_cluster, run_pipeline
 from sentiment.pool import resolve_pool

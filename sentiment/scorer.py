@@ -32,7 +32,6 @@ from sentiment.block import (
     SPLIT,
     STAGE,
 )
-from sentiment.calibration import Calibration
 from sentiment.engine import (
     Engine,
     Ids,
@@ -44,6 +43,7 @@ from sentiment.engine import (
 from sentiment.errors import ModelError
 from sentiment.gate import LIMITS, measure_drift
 from sentiment.generation import Generator
+from sentiment.metrics.calibration import Calibration
 from sentiment.output import Output
 from sentiment.receipt import ActorNote
 from sentiment.settings.choices import DeviceType, Precision

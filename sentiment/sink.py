@@ -47,8 +47,8 @@ from sentiment.block import (
     added_columns,
 )
 from sentiment.errors import LedgerError
-from sentiment.labels import TruthMap
-from sentiment.metrics import count_unit, group_name
+from sentiment.metrics.counts import count_unit, group_name
+from sentiment.metrics.truth import TruthMap
 from sentiment.output import Output
 from sentiment.source.shards import Damage, Shard, Unit
 

@@ -19,19 +19,8 @@ PACKAGE = "sentiment"
 # each other. A room is a module `sentiment/NAME.py` or a folder `sentiment/NAME/`, whose own files
 # may import one another. A name listed here need not exist yet.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("batching", "block", "digest", "errors", "logs", "metrics", "modelcard"),
-    (
-        "calibration",
-        "checkpoint",
-        "cluster",
-        "drift",
-        "hub",
-        "labels",
-        "receipt",
-        "settings",
-        "storage",
-        "t5",
-    ),
+    ("batching", "block", "digest", "errors", "logs", "modelcard"),
+    ("checkpoint", "cluster", "hub", "metrics", "receipt", "settings", "storage", "t5"),
     (
         "declaration",
         "engine",

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sentiment.drift import Drift
 from sentiment.errors import DriftError
 from sentiment.history import compare_with_earlier, run_ids
-from sentiment.metrics import Counts, count_unit, merge
+from sentiment.metrics.counts import Counts, count_unit, merge
+from sentiment.metrics.drift import Drift
 from sentiment.output import Output
 from sentiment.report.summary import summarise
 from sentiment.run import _outcome

@@ -16,8 +16,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn import metrics as sklearn_metrics
 
-from sentiment.calibration import RELIABILITY_BINS, calibration_error
-from sentiment.metrics import bins_of, classification_report, confusion
+from sentiment.metrics.calibration import RELIABILITY_BINS, calibration_error
+from sentiment.metrics.counts import bins_of
+from sentiment.metrics.quality import classification_report, confusion
 
 _CONFIDENCE: Final = 0.95
 

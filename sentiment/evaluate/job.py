@@ -19,12 +19,12 @@ import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
-from sentiment.calibration import Calibration, fit_calibration
 from sentiment.errors import ConfigError, OutputError, RejectedRowsError
 from sentiment.evaluate.figures import figures, mistakes, report_text
 from sentiment.evaluate.parity import compare_decoding
 from sentiment.evaluate.rows import given_rows, scored_rows
-from sentiment.labels import truth_map
+from sentiment.metrics.calibration import Calibration, fit_calibration
+from sentiment.metrics.truth import truth_map
 from sentiment.modelcard import with_evaluation
 from sentiment.output import Output
 from sentiment.report.summary import RunSummary

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from sentiment.block import REASON, ROW, Footer, added_columns
 from sentiment.committed import Committed, read_committed
 from sentiment.errors import SourceError
-from sentiment.labels import TruthMap, as_text
 from sentiment.manifest import plan_run
+from sentiment.metrics.truth import TruthMap, as_text
 from sentiment.output import Output
 from sentiment.settings.jobs import EvaluateConfig
 from sentiment.source.index import index_shard, read_unit

@@ -38,7 +38,7 @@ from sentiment.finetune.network import (
 )
 from sentiment.finetune.step import LabelLoss, Trainer
 from sentiment.finetune.stopping import EarlyStopping
-from sentiment.metrics import classification_report, confusion
+from sentiment.metrics.quality import classification_report, confusion
 from sentiment.settings.finetune import FinetuneConfig
 from sentiment.weights import load_network
 

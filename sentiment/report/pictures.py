@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from sentiment.metrics import merge
+from sentiment.metrics.counts import merge
 from sentiment.report.bars import (
     MOST_SERIES,
     Series,

@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sentiment.block import METRICS_FILE, REPORT_FILE, RUN_FILE, Footer, file_of_run
-from sentiment.drift import Drift
-from sentiment.metrics import Counts, classification_report, merge, partition_table
+from sentiment.metrics.counts import Counts, merge, partition_table
+from sentiment.metrics.drift import Drift
+from sentiment.metrics.quality import classification_report
 from sentiment.output import Output
 
 Outcome = Literal["success", "rejected", "unbalanced", "drift"]

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sentiment.block import REJECT_SCHEMA, REJECTED_FOLDER, Footer, added_columns
-from sentiment.metrics import count_unit
+from sentiment.metrics.counts import count_unit
 from sentiment.output import Output
 from sentiment.storage import one_line
 from sentiment.verify.contents import DAMAGE_ERRORS, Problem

@@ -13,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 import tiny_models
 
-from sentiment.calibration import Calibration
 from sentiment.cli import main
 from sentiment.errors import ConfigError, ModelError, SourceError
 from sentiment.evaluate.job import Evaluation, evaluate
+from sentiment.metrics.calibration import Calibration
 from sentiment.modelcard import report_table
 from sentiment.resolve import find_calibration
 from sentiment.run import score

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from sentiment.block import Footer
-from sentiment.metrics import count_unit
+from sentiment.metrics.counts import count_unit
 from sentiment.output import Output
 from sentiment.report.summary import Ledger, RunSummary, summarise, write_run
 from sentiment.report.terminal import print_summary

@@ -10,14 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
-from sentiment.metrics import (
-    HISTOGRAM_BINS,
-    classification_report,
-    confusion,
-    count_unit,
-    merge,
-    partition_table,
-)
+from sentiment.metrics.counts import HISTOGRAM_BINS, count_unit, merge, partition_table
+from sentiment.metrics.quality import classification_report, confusion
 
 LABELS = st.sampled_from(["negative", "neutral", "positive"])
 

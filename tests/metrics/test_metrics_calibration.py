@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sentiment.calibration import (
+from sentiment.errors import ModelError
+from sentiment.metrics.calibration import (
     Calibration,
     calibration_error,
     fit_calibration,
     read_calibration,
 )
-from sentiment.errors import ModelError
 
 
 def of(temperature: float) -> Calibration:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sentiment.drift import Drift, compare, population_stability
-from sentiment.metrics import Counts, count_unit, merge
+from sentiment.metrics.counts import Counts, count_unit, merge
+from sentiment.metrics.drift import Drift, compare, population_stability
 
 
 def night(

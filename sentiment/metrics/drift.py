@@ -23,7 +23,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sentiment.metrics import Counts
+from sentiment.metrics.counts import Counts
 
 # A change must be beyond what chance does in one of a thousand nights; for a share that is so many
 # standard deviations, to either side.

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from sentiment.digest import digest
 from sentiment.errors import ModelError
-from sentiment.metrics import bins_of
+from sentiment.metrics.counts import bins_of
 
 # File of a model folder that holds the model's own calibration.
 CALIBRATION_FILE: Final = "calibration.json"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sentiment.errors import ConfigError
-from sentiment.labels import truth_map
+from sentiment.metrics.truth import truth_map
 
 WORDS = ("negative", "positive")
 DIGITS = ("0", "1")

@@ -20,13 +20,15 @@ run reports the same totals as an uninterrupted one:
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from sentiment.metrics.quality import confusion
 
 HISTOGRAM_BINS: Final = 20  # equal bins of [0, 1], the last one closed
 LENGTH_BINS: Final = 16  # bin i: 2^i up to 2^(i+1) tokens, the last one open
@@ -107,46 +109,6 @@ def merge(parts: Iterable[Counts]) -> Counts:
     for part in parts:
         total = _add(total, part)
     return total
-
-
-def confusion(truth: Sequence[str | None], predicted: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Counts of (true, predicted) pairs as {true: {predicted: rows}}; rows without truth aside."""
-    pairs = Counter(zip(truth, predicted, strict=True))
-    cells: dict[str, dict[str, int]] = {}
-    for (true, guess), rows in sorted((p, n) for p, n in pairs.items() if p[0] is not None):
-        cells.setdefault(str(true), {})[guess] = rows
-    return cells
-
-
-def classification_report(cells: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-    """Precision, recall, F1 and support per class, accuracy, macro and weighted averages.
-
-    Args:
-        cells: Confusion counts, {true: {predicted: rows}}.
-
-    Returns:
-        scikit-learn's report as a dict, plus `labels` and `confusion_matrix` (rows true, columns
-        predicted, both in the order of `labels`).
-    """
-    # Imported here: scikit-learn takes a second, and most workers only count.
-    from sklearn import metrics as sklearn_metrics
-
-    flat = [(true, guess, rows) for true, row in cells.items() for guess, rows in row.items()]
-    truth, predicted, weights = (list(column) for column in zip(*flat, strict=True))
-    labels = sorted(set(truth) | set(predicted))
-    report: dict[str, Any] = sklearn_metrics.classification_report(
-        truth, predicted, labels=labels, sample_weight=weights, output_dict=True, zero_division=0.0
-    )
-    # With every class listed scikit-learn may name the accuracy "micro avg"; one name is enough.
-    report["accuracy"] = float(
-        sklearn_metrics.accuracy_score(truth, predicted, sample_weight=weights)
-    )
-    report.pop("micro avg", None)
-    report["labels"] = labels
-    report["confusion_matrix"] = [
-        [cells.get(true, {}).get(guess, 0) for guess in labels] for true in labels
-    ]
-    return report
 
 
 def partition_table(partitions: Mapping[str, Counts]) -> pd.DataFrame:
