@@ -73,7 +73,7 @@ builtin-model: $(BUILTIN_OUTPUT)/prepared/train.parquet  ## train the built-in m
 	$(BIN)/sentiment evaluate $(<D)/validation.parquet --model $(BUILTIN_OUTPUT)/sentiment-builtin \
 	    --output $(BUILTIN_OUTPUT)/evaluation --fit-calibration $(BUILTIN_OUTPUT)/sentiment-builtin/calibration.json
 	@echo
-	@echo "The model is in $(abspath $(BUILTIN_OUTPUT))/sentiment-builtin; without _training it belongs in sentiment/builtin"
+	@echo "The model is in $(abspath $(BUILTIN_OUTPUT))/sentiment-builtin; without _training it belongs in sentiment/model/builtin"
 
 $(BUILTIN_OUTPUT)/prepared/train.parquet: $(INSTALLED)
 	$(BIN)/python examples/builtin-model/prepare.py --train $(IMDB)/train.parquet \

@@ -40,9 +40,10 @@ from sentiment.finetune.cost import peak_memory_mib
 from sentiment.finetune.dataset import LabelledTexts, TokenRows
 from sentiment.finetune.network import for_scoring, recompute_activations, set_dropout
 from sentiment.finetune.step import LabelLoss, Trainer
+from sentiment.model.find import find_model
+from sentiment.model.load import load_network
+from sentiment.model.tokenizer import Tokeniser
 from sentiment.settings.finetune import FinetuneConfig
-from sentiment.tokenise import Tokeniser
-from sentiment.weights import find_model, load_network
 
 BASELINE = "padded-512"
 VARIANTS: dict[str, dict[str, Any]] = {

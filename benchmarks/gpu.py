@@ -143,7 +143,8 @@ def workload(
     """transformers' network in float32 on the GPU, the token of each label, and the reviews."""
     label_ids, tokeniser = SEEDED_LABELS, None
     if options.model:
-        from sentiment.weights import find_model, load_network
+        from sentiment.model.find import find_model
+        from sentiment.model.load import load_network
 
         card = find_model(options.model)
         tokeniser = card.tokeniser()
@@ -163,7 +164,7 @@ def workload(
     from peers.workload import encode, read_texts, spread
 
     if tokeniser is None:
-        from sentiment.tokenise import Tokeniser
+        from sentiment.model.tokenizer import Tokeniser
 
         tokeniser = Tokeniser(options.tokenizer, "{text}", 512, "head")
     texts = read_texts(options.reviews_file)

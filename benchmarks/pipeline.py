@@ -36,9 +36,9 @@ from peers.machine import machine
 from peers.processes import Watched, run_watched
 from peers.rates import Commits, Figures, commits_of, summarised, warm_rate
 
+from sentiment.model.find import ModelCard, find_model
 from sentiment.pool import resolve_pool
 from sentiment.settings.jobs import ScoreConfig
-from sentiment.weights import ModelCard, find_model
 
 HERE = Path(__file__).resolve().parent
 EXAMPLES = HERE.parent / "examples" / "reviews.jsonl"

@@ -81,7 +81,7 @@ def _finetune(config: FinetuneConfig) -> object:
 
 
 def _models(config: ModelsConfig) -> None:
-    from sentiment.models import list_models
+    from sentiment.model.job import list_models
 
     list_models(config)
 

@@ -21,9 +21,10 @@ import numpy as np
 from sentiment.digest import SCORING_VERSION, digest
 from sentiment.engine import Engine, Ids, LabelScores, processor_name, usable_device
 from sentiment.errors import ModelError
+from sentiment.model.find import ModelCard
+from sentiment.model.load import load_t5
 from sentiment.settings.choices import DeviceType
 from sentiment.t5.linear import ResolvedPrecision
-from sentiment.weights import ModelCard, load_t5
 
 # Largest change of any label's probability. In bf16 it is the promise of the output contract; in
 # int8, which is for those who ask for it, the built-in model changes by up to 0.03.

@@ -44,12 +44,13 @@ from sentiment.errors import ModelError
 from sentiment.gate import LIMITS, measure_drift
 from sentiment.generation import Generator
 from sentiment.metrics.calibration import Calibration
+from sentiment.model.find import ModelCard, folder_digest
+from sentiment.model.load import load_network, load_t5
+from sentiment.model.tokenizer import Tokeniser
 from sentiment.output import Output
 from sentiment.receipt import ActorNote
 from sentiment.settings.choices import DeviceType, Precision
 from sentiment.t5.linear import ResolvedPrecision
-from sentiment.tokenise import Tokeniser
-from sentiment.weights import ModelCard, folder_digest, load_network, load_t5
 from sentiment.windows import score_windows
 
 _log = logging.getLogger(__name__)

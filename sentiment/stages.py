@@ -16,12 +16,12 @@ import pyarrow as pa
 
 from sentiment.attempts import READER_PATIENCE, Attempts, Part, tried
 from sentiment.block import SCORER, UNIT, Footer
+from sentiment.model.tokenizer import Tokeniser, tokenise_block
 from sentiment.output import Output
 from sentiment.receipt import ActorNote, Receipt
 from sentiment.sink import Stamp, commit_block
 from sentiment.source.index import lost_unit, parts_of, read_unit
 from sentiment.source.shards import Unit
-from sentiment.tokenise import Tokeniser, tokenise_block
 
 # The columns of what the commit stage gives: footers as JSON, and what the files do not tell.
 FOOTER: Final = "footer"

@@ -19,23 +19,14 @@ PACKAGE = "sentiment"
 # each other. A room is a module `sentiment/NAME.py` or a folder `sentiment/NAME/`, whose own files
 # may import one another. A name listed here need not exist yet.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("batching", "block", "digest", "errors", "logs", "modelcard"),
-    ("checkpoint", "cluster", "hub", "metrics", "receipt", "settings", "storage", "t5"),
-    (
-        "declaration",
-        "engine",
-        "output",
-        "pool",
-        "source",
-        "telemetry",
-        "timing",
-        "tokenise",
-        "watch",
-    ),
+    ("batching", "block", "digest", "errors", "logs"),
+    ("cluster", "metrics", "receipt", "settings", "storage", "t5"),
+    ("engine", "model", "output", "pool", "source", "telemetry", "timing", "watch"),
     (
         "attempts",
-        "catalogue",
         "committed",
+        "finetune",
+        "gate",
         "generation",
         "history",
         "lease",
@@ -44,9 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "verify",
         "windows",
     ),
-    ("gone", "live", "manifest", "report", "stages", "weights"),
-    ("finetune", "gate", "models"),
-    ("scorer",),
+    ("gone", "live", "manifest", "report", "scorer", "stages"),
     ("pipeline",),
     ("resolve",),
     ("run",),
@@ -57,7 +46,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 
 # Who may import the heavy libraries, at any depth of the file.
-TORCH_ROOMS = frozenset({"checkpoint", "engine", "finetune", "generation", "t5", "weights"})
+TORCH_ROOMS = frozenset({"engine", "finetune", "generation", "model", "t5"})
 RAY_ROOMS = frozenset({"cluster", "finetune", "pipeline", "telemetry"})
 
 # What other rooms may take from transformers: tokenisers and configurations need no torch.

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sentiment.tokenise import Tokeniser
-from sentiment.weights import find_model
+from sentiment.model.find import find_model
+from sentiment.model.tokenizer import Tokeniser
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -25,10 +25,11 @@ from sentiment.engine import (
     resolve_precision,
 )
 from sentiment.errors import DeviceError, ModelError
+from sentiment.model.find import find_model
+from sentiment.model.load import load_t5
+from sentiment.model.tokenizer import Tokeniser
 from sentiment.t5.linear import ResolvedPrecision
 from sentiment.t5.network import T5
-from sentiment.tokenise import Tokeniser
-from sentiment.weights import find_model, load_t5
 
 EOS = 1
 # Token ids of labels: lengths alike and not, as FLAN's `0` = [3, 632] and `1` = [209]; a shared

@@ -19,12 +19,12 @@ from transformers import T5ForConditionalGeneration
 
 from sentiment.block import DETAIL, IDS, LABEL, REASON, SCORE, STAGE
 from sentiment.generation import Generator
+from sentiment.model.find import ModelCard, find_model
+from sentiment.model.tokenizer import tokenise_block
 from sentiment.resolve import _stamp
 from sentiment.run import score
 from sentiment.scorer import Scorer, ScorerPlan
 from sentiment.settings.jobs import ScoreConfig
-from sentiment.tokenise import tokenise_block
-from sentiment.weights import ModelCard, find_model
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples" / "models"
 STARS = [f"{n} star{'s' if n > 1 else ''}" for n in range(1, 6)]

@@ -17,8 +17,8 @@ from sentiment import gate
 from sentiment.engine import Engine, LabelScores
 from sentiment.errors import ModelError
 from sentiment.gate import LIMITS, Drift, measure_drift
+from sentiment.model.find import ModelCard, find_model
 from sentiment.scorer import ScorerPlan, check_model
-from sentiment.weights import ModelCard, find_model
 
 
 @pytest.fixture(autouse=True)

@@ -14,9 +14,9 @@ import torch
 from sentiment.engine import OUTSIDE_VOCABULARY, device_faults
 from sentiment.errors import DeviceError
 from sentiment.generation import Generator
+from sentiment.model.load import load_network
+from sentiment.model.tokenizer import Tokeniser
 from sentiment.t5.linear import ResolvedPrecision
-from sentiment.tokenise import Tokeniser
-from sentiment.weights import load_network
 
 EOS = 1
 

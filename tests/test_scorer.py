@@ -34,10 +34,11 @@ from sentiment.errors import DeviceError, ModelError
 from sentiment.finetune.network import new_network
 from sentiment.finetune.vocabulary import train_vocabulary
 from sentiment.generation import Generator
+from sentiment.model.find import find_model
+from sentiment.model.load import load_t5
+from sentiment.model.tokenizer import Tokeniser, tokenise_block
 from sentiment.receipt import ActorNote
 from sentiment.scorer import Scorer, ScorerPlan, check_model
-from sentiment.tokenise import Tokeniser, tokenise_block
-from sentiment.weights import find_model, load_t5
 
 ANSWERS = (LABEL, SCORE, OFF_LABEL)
 

@@ -17,7 +17,8 @@ import tiny_models
 from sentiment import stages
 from sentiment.attempts import READER_PATIENCE
 from sentiment.block import ATTEMPTS, ATTEMPTS_FOLDER, REASON, ROW, ROW_END, SCORER, UNIT, Footer
-from sentiment.catalogue import BUILTIN_FOLDER
+from sentiment.model.locate import BUILTIN_FOLDER
+from sentiment.model.tokenizer import Tokeniser
 from sentiment.output import Output
 from sentiment.receipt import ActorNote
 from sentiment.sink import Stamp
@@ -25,7 +26,6 @@ from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards
 from sentiment.source.shards import Unit
 from sentiment.stages import Commit, Tokenise, read_block, receipts_of
-from sentiment.tokenise import Tokeniser
 
 LEAN = """
 import pickle, sys

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from sentiment.block import DETAIL, LABEL, OFF_LABEL, REASON, SCORE, SPLIT, STAGE, TRUNCATED
 from sentiment.engine import Ids, LabelScores
 from sentiment.errors import ModelError
+from sentiment.model.find import find_model
+from sentiment.model.tokenizer import tokenise_block
 from sentiment.scorer import Scorer, ScorerPlan
-from sentiment.tokenise import tokenise_block
-from sentiment.weights import find_model
 from sentiment.windows import cut, score_windows
 
 END = 1

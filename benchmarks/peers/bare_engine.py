@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 import torch
 
 from sentiment.engine import Engine, default_batch_tokens, limit_threads, resolve_precision
-from sentiment.weights import find_model, load_t5
+from sentiment.model.find import find_model
+from sentiment.model.load import load_t5
 
 WARM_UP_ROWS = 16
 

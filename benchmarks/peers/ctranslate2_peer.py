@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from peers.batching import BUDGETS_TOKENS, fastest
 from peers.protocol import Ids, Peer, Workload
-from sentiment.tokenise import load_tokenizer
+from sentiment.model.tokenizer import load_tokenizer
 
 
 def make(name: str, work: Workload) -> Peer:

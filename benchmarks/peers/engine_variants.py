@@ -12,7 +12,7 @@ from peers.protocol import Ids, Peer, Unavailable, Workload
 from sentiment.batching import TokenBatcher
 from sentiment.engine import Engine
 from sentiment.errors import ModelError
-from sentiment.weights import load_t5
+from sentiment.model.load import load_t5
 
 BATCH_TOKENS = 4096
 

@@ -20,10 +20,10 @@ from transformers import T5ForConditionalGeneration
 
 from peers.protocol import Ids, Workload
 from peers.shapes import shape_of
-from sentiment.catalogue import TOKENIZER_FILES
-from sentiment.declaration import LABELS_FILE
-from sentiment.tokenise import Tokeniser
-from sentiment.weights import find_model
+from sentiment.model.declaration import LABELS_FILE
+from sentiment.model.find import find_model
+from sentiment.model.locate import TOKENIZER_FILES
+from sentiment.model.tokenizer import Tokeniser
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples" / "reviews.jsonl"

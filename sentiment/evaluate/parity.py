@@ -26,8 +26,9 @@ from sentiment.engine import (
     default_device,
 )
 from sentiment.generation import Generator
+from sentiment.model.find import ModelCard
+from sentiment.model.load import load_network, load_t5
 from sentiment.t5.linear import ResolvedPrecision
-from sentiment.weights import ModelCard, load_network, load_t5
 
 _BEAMS: Final = 4
 _MAX_NEW_TOKENS: Final = 8  # no label text is longer; what goes on beyond is none

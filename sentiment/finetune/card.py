@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from sentiment.modelcard import front_matter, names_of, report_table
+from sentiment.model.readme import front_matter, names_of, report_table
 from sentiment.settings.finetune import FinetuneConfig
 
 # Where files lay on the machine that trained is no business of a model card.

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sentiment.errors import SourceError
+from sentiment.model.tokenizer import Tokeniser
 from sentiment.source.listing import list_shards
 from sentiment.source.shards import Shard
-from sentiment.tokenise import Tokeniser
 
 _BUILDERS = {"parquet": "parquet", "csv": "csv", "tsv": "csv", "jsonl": "json"}
 

@@ -23,7 +23,6 @@ import torch
 from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 
-from sentiment.catalogue import TOKENIZER_FILES
 from sentiment.cluster import connect
 from sentiment.errors import ConfigError, SentimentError, SourceError
 from sentiment.finetune.card import labels_json, model_card
@@ -37,9 +36,11 @@ from sentiment.finetune.dataset import (
 from sentiment.finetune.history import follow_history
 from sentiment.finetune.loop import LoopPlan, train_worker
 from sentiment.finetune.vocabulary import train_vocabulary
+from sentiment.model.find import ModelCard, find_model
+from sentiment.model.load import load_network
+from sentiment.model.locate import TOKENIZER_FILES
+from sentiment.model.tokenizer import Tokeniser
 from sentiment.settings.finetune import FinetuneConfig
-from sentiment.tokenise import Tokeniser
-from sentiment.weights import ModelCard, find_model, load_network
 
 _PACKAGES = ("sentiment", "torch", "transformers", "ray", "sentencepiece")
 _MAX_WORKER_FAILURES = 3

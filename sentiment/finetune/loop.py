@@ -39,8 +39,8 @@ from sentiment.finetune.network import (
 from sentiment.finetune.step import LabelLoss, Trainer
 from sentiment.finetune.stopping import EarlyStopping
 from sentiment.metrics.quality import classification_report, confusion
+from sentiment.model.load import load_network
 from sentiment.settings.finetune import FinetuneConfig
-from sentiment.weights import load_network
 
 _STATE_FILE = "state.pt"
 

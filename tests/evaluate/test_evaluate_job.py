@@ -17,11 +17,11 @@ from sentiment.cli import main
 from sentiment.errors import ConfigError, ModelError, SourceError
 from sentiment.evaluate.job import Evaluation, evaluate
 from sentiment.metrics.calibration import Calibration
-from sentiment.modelcard import report_table
+from sentiment.model.find import find_model
+from sentiment.model.readme import report_table
 from sentiment.resolve import find_calibration
 from sentiment.run import score
 from sentiment.settings.jobs import EvaluateConfig, ScoreConfig
-from sentiment.weights import find_model
 
 GIVEN = pa.table(
     {

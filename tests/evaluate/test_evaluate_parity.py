@@ -10,7 +10,8 @@ import tiny_models
 import torch
 
 from sentiment.evaluate.parity import compare_decoding
-from sentiment.weights import find_model, load_network
+from sentiment.model.find import find_model
+from sentiment.model.load import load_network
 
 
 @pytest.mark.parametrize("model", ["tiny_model", "tiny_flan"])

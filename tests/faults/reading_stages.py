@@ -34,16 +34,16 @@ from sentiment.block import (
 )
 from sentiment.committed import read_committed
 from sentiment.manifest import ShardPlan, plan_run
+from sentiment.model.tokenizer import Tokeniser, tokenise_block
 from sentiment.output import Output
 from sentiment.sink import Stamp, commit_rowless, commit_unit
 from sentiment.source.index import index_shard, read_unit
 from sentiment.source.listing import list_shards
 from sentiment.source.shards import Shard, ShardIndex, Unit
-from sentiment.tokenise import Tokeniser, tokenise_block
 
 TEXT = "text"
 STAMP = Stamp("model", "config", "0.1.0", "sentiment")
-BUILTIN = Path(__file__).parents[2] / "sentiment" / "builtin"
+BUILTIN = Path(__file__).parents[2] / "sentiment" / "model" / "builtin"
 
 
 @dataclass(frozen=True)

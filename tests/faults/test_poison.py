@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from harness import Job, data_files, read_output, reap, write_hook
 
-from sentiment.tokenise import Tokeniser
+from sentiment.model.tokenizer import Tokeniser
 
 pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.timeout(900)]
 

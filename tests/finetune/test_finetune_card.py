@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 from made_up_report import REPORT
 
 from sentiment.finetune.card import labels_json, model_card
-from sentiment.modelcard import report_table
+from sentiment.model.readme import report_table
 from sentiment.settings.finetune import ArchitectureConfig, FinetuneConfig
 
 RECORD: dict[str, Any] = {

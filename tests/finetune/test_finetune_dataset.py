@@ -19,7 +19,7 @@ from sentiment.finetune.dataset import (
     split_off,
     target_texts,
 )
-from sentiment.tokenise import Tokeniser
+from sentiment.model.tokenizer import Tokeniser
 
 TEXTS = {"negative": "negative", "positive": "positive"}
 ROWS = [

@@ -23,10 +23,10 @@ from sentiment.finetune import job
 from sentiment.finetune.dataset import TokenRows
 from sentiment.finetune.job import finetune
 from sentiment.finetune.loop import phases
+from sentiment.model.find import find_model
+from sentiment.model.tokenizer import tokenise_block
 from sentiment.scorer import Scorer, ScorerPlan
 from sentiment.settings.finetune import ArchitectureConfig, FinetuneConfig
-from sentiment.tokenise import tokenise_block
-from sentiment.weights import find_model
 
 # Wide embeddings and high rates: a few hundred steps of a network this small are enough.
 SHAPE = ArchitectureConfig(

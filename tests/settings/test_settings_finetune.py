@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from sentiment.declaration import read_labels_file
 from sentiment.errors import ConfigError
 from sentiment.finetune.card import labels_json
 from sentiment.finetune.dataset import target_texts
+from sentiment.model.declaration import read_labels_file
 from sentiment.settings.finetune import FinetuneConfig, _recipes
 
 WORDS = ["--train", "t.parquet", "--output", "o"]

@@ -27,9 +27,10 @@ from transformers import T5ForConditionalGeneration, T5Tokenizer
 from sentiment.engine import Engine
 from sentiment.errors import ModelError
 from sentiment.generation import Generator
-from sentiment.weights import ModelCard, find_model, load_network, load_t5
+from sentiment.model.find import ModelCard, find_model
+from sentiment.model.load import load_network, load_t5
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 FAMILIES = ("tiny_v1_0", "tiny_v1_1")  # tied and ReLU, untied and gated GELU
 TEXTS = tiny_models.example_texts()[:6]

@@ -9,7 +9,7 @@ import yaml
 from huggingface_hub import ModelCard
 from made_up_report import REPORT
 
-from sentiment.modelcard import front_matter, names_of, report_table, with_evaluation
+from sentiment.model.readme import front_matter, names_of, report_table, with_evaluation
 
 BETTER = {**REPORT, "accuracy": 0.95}
 

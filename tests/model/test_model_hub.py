@@ -11,10 +11,10 @@ from huggingface_hub import constants
 from huggingface_hub.utils import close_session, get_token
 from model_hub import COMMIT, Hub, fill_cache, serve
 
-from sentiment.catalogue import DIGESTED
 from sentiment.errors import ModelError
-from sentiment.hub import fetch, find_cached
-from sentiment.weights import find_model
+from sentiment.model.find import find_model
+from sentiment.model.hub import fetch, find_cached
+from sentiment.model.locate import DIGESTED
 
 NAME = "someone/reviews-t5"
 LAYOUT = ("--model FOLDER", "config.json", "model.safetensors", "tokenizer.json or spiece.model")

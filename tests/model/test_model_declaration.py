@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sentiment.declaration import (
+from sentiment.errors import ModelError
+from sentiment.model.declaration import (
     Declaration,
     find_preset,
     presets,
     read_labels_file,
     read_model_file,
 )
-from sentiment.errors import ModelError
 
 FULL = """
 model: someone/stars
@@ -142,6 +142,8 @@ def test_a_preset_is_what_its_card_says(
 
 def test_these_are_all_presets() -> None:
     assert list(presets()) == ["t5-base-imdb", "flan-t5-base-imdb"]
-    shipped = yaml.safe_load((Path(__file__).parents[1] / "sentiment/presets.yaml").read_text())
+    shipped = yaml.safe_load(
+        (Path(__file__).parents[2] / "sentiment/model/presets.yaml").read_text()
+    )
     assert list(shipped) == list(presets())
     assert find_preset("google/flan-t5-base") is None

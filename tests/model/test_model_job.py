@@ -15,7 +15,7 @@ from model_hub import COMMIT, fill_cache
 from safetensors.torch import load_file
 
 from sentiment.cli import main
-from sentiment.declaration import presets
+from sentiment.model.declaration import presets
 
 
 def listed(cache: Path) -> list[str]:
@@ -44,7 +44,7 @@ def test_the_list_has_what_one_chooses_by(tmp_path: Path, tiny_model: Path) -> N
 
 
 def test_the_page_shows_what_is_printed(tmp_path: Path) -> None:
-    page = Path(__file__).parent.parent / "docs" / "models.md"
+    page = Path(__file__).parents[2] / "docs" / "models.md"
     shown = page.read_text(encoding="utf-8").split("```text\n")[1].split("```")[0]
     assert shown.splitlines() == listed(tmp_path)
 

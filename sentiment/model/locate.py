@@ -9,17 +9,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from sentiment.checkpoint import PICKLES, SAFETENSORS, find_checkpoint, is_pickled
-from sentiment.declaration import (
+from sentiment.errors import ModelError
+from sentiment.metrics.calibration import CALIBRATION_FILE
+from sentiment.model.checkpoint import PICKLES, SAFETENSORS, find_checkpoint, is_pickled
+from sentiment.model.declaration import (
     LABELS_FILE,
     MODEL_FILE_ENDINGS,
     Declaration,
     find_preset,
     read_model_file,
 )
-from sentiment.errors import ModelError
-from sentiment.hub import FOLDER_LAYOUT, fetch, is_offline
-from sentiment.metrics.calibration import CALIBRATION_FILE
+from sentiment.model.hub import FOLDER_LAYOUT, fetch, is_offline
 
 BUILTIN: Final = "builtin"
 BUILTIN_FOLDER: Final = Path(__file__).parent / "builtin"

@@ -14,27 +14,21 @@ the user allows them.
 from __future__ import annotations
 
 import hashlib
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any
 
-from sentiment.catalogue import DIGESTED, locate
-from sentiment.checkpoint import PICKLES, is_pickled, read_json, read_tensors
-from sentiment.declaration import LABELS_FILE, Declaration, read_labels_file
 from sentiment.digest import digest
 from sentiment.errors import ModelError
+from sentiment.model.checkpoint import PICKLES, is_pickled, read_json
+from sentiment.model.declaration import LABELS_FILE, Declaration, read_labels_file
+from sentiment.model.locate import DIGESTED, locate
+from sentiment.model.tokenizer import Tokeniser
 from sentiment.settings.choices import Decode, LongText
-from sentiment.tokenise import Tokeniser
 
 if TYPE_CHECKING:
-    import torch
-    from transformers import T5ForConditionalGeneration
-
-    from sentiment.t5.linear import ResolvedPrecision
-    from sentiment.t5.network import T5
+    pass
 
 _MODEL_TYPES = ("t5", "mt5")
 
@@ -158,100 +152,6 @@ def folder_digest(folder: Path) -> str:
     return digest([[name, _file_sha256(folder / name)] for name in names])
 
 
-def load_t5(folder: Path, *, device: torch.device, precision: ResolvedPrecision) -> T5:
-    """Load the T5 of a model folder for scoring, without building transformers' own model.
-
-    Args:
-        folder: Transformers layout, as `find_model` accepted it; weights whole or in parts.
-        device: Where the weights go.
-        precision: Of the matrix products.
-
-    Raises:
-        ModelError: Missing, truncated or mismatching weights, or a precision this device lacks.
-    """
-    from sentiment.t5.network import T5
-    from sentiment.t5.shape import T5Shape
-
-    config = read_json(folder / "config.json")
-    try:
-        tensors = read_tensors(folder)
-    except Exception as error:  # safetensors, pickle and file errors share no base class
-        raise _not_loadable(folder, error) from error
-    try:
-        return T5(T5Shape.from_config(config), tensors, precision=precision, device=device)
-    except ModelError as error:
-        raise ModelError(f"{folder}: {error}") from error
-
-
-def load_network(
-    folder: Path, *, device: torch.device, dtype: Literal["fp32", "bf16"] = "fp32"
-) -> T5ForConditionalGeneration:
-    """Load a model folder into transformers' own T5, to generate or to train with.
-
-    transformers gets configuration and tensors, never the folder: there it would look for adapters,
-    pickles and files that the configuration names, none of which are in the digest.
-
-    Args:
-        folder: Transformers layout, as `find_model` accepted it.
-        device: Where the weights go.
-        dtype: How the weights are stored in memory.
-
-    Raises:
-        ModelError: Missing, truncated or mismatching weights.
-    """
-    import torch
-    from transformers import (
-        GenerationConfig,
-        MT5ForConditionalGeneration,
-        T5ForConditionalGeneration,
-    )
-
-    config, generation = read_json(folder / "config.json"), folder / "generation_config.json"
-    kind: Any = T5ForConditionalGeneration
-    if config.get("model_type") == "mt5":
-        kind = MT5ForConditionalGeneration  # which does not scale the decoder's output
-    loaded: Any
-    try:
-        with _quiet_transformers():
-            loaded = kind.from_pretrained(
-                None,
-                config=kind.config_class.from_dict(config),
-                generation_config=GenerationConfig.from_dict(read_json(generation))
-                if generation.exists()
-                else GenerationConfig.from_model_config(config),
-                state_dict=read_tensors(folder),
-                dtype=torch.bfloat16 if dtype == "bf16" else torch.float32,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
-    except Exception as error:  # safetensors, pickle and shape errors share no base class
-        raise _not_loadable(folder, error) from error
-    network, report = loaded
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise ModelError(f"{folder}: {len(missing)} weights are missing, first {missing[0]}")
-    return cast("T5ForConditionalGeneration", network.eval().to(device))
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """No progress bar for weights that load in seconds, no advice that only its author can take.
-
-    Problems reach the user as a `ModelError`.
-    """
-    from transformers.utils import logging as hf
-
-    bars, level = hf.is_progress_bar_enabled(), hf.get_verbosity()
-    hf.disable_progress_bar()
-    hf.set_verbosity(logging.ERROR)
-    try:
-        yield
-    finally:
-        hf.set_verbosity(level)
-        if bars:
-            hf.enable_progress_bar()
-
-
 def _check_config(folder: Path) -> None:
     config = read_json(folder / "config.json")
     if config.get("model_type") not in _MODEL_TYPES:
@@ -263,13 +163,3 @@ def _check_config(folder: Path) -> None:
 def _file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _not_loadable(folder: Path, error: Exception) -> ModelError:
-    return ModelError(
-        f"{folder}: the weights cannot be loaded ({type(error).__name__}: {_first_line(error)})"
-    )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0][:200]

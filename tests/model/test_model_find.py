@@ -19,14 +19,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, T5ForConditionalGeneration
 
-from sentiment import catalogue, weights
 from sentiment.errors import ModelError, SourceError
 from sentiment.finetune.job import finetune
+from sentiment.model import find as weights
+from sentiment.model import locate as catalogue
+from sentiment.model.find import find_model, folder_digest
+from sentiment.model.load import load_network, load_t5
 from sentiment.run import score
 from sentiment.settings.finetune import FinetuneConfig
 from sentiment.settings.jobs import ScoreConfig
 from sentiment.t5.network import T5
-from sentiment.weights import find_model, folder_digest, load_network, load_t5
 
 CPU = torch.device("cpu")
 KINDS = ("tiny_v1_0", "tiny_v1_1", "tiny_mt5")
@@ -586,13 +588,13 @@ def test_code_in_a_model_folder_is_never_run(
 
 
 def test_remote_code_is_trusted_nowhere() -> None:
-    package = Path(weights.__file__).parent
+    package = Path(weights.__file__).parents[1]
     found = {
         (path.name, value)
         for path in package.rglob("*.py")
         for value in re.findall(r"trust_remote_code\W*(\w*)", path.read_text(encoding="utf-8"))
     }
-    assert ("weights.py", "False") in found
+    assert ("load.py", "False") in found
     assert {value for _, value in found} == {"False"}
 
 

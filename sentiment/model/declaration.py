@@ -31,8 +31,8 @@ from typing import Any, Final, get_args
 
 import yaml
 
-from sentiment.checkpoint import read_json
 from sentiment.errors import ModelError
+from sentiment.model.checkpoint import read_json
 from sentiment.settings.choices import Decode, LongText
 
 LABELS_FILE: Final = "labels.json"

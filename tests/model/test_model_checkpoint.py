@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from sentiment.checkpoint import find_checkpoint, is_pickled, read_tensors
+from sentiment.model.checkpoint import find_checkpoint, is_pickled, read_tensors
 
 NAMES = [
     "model.safetensors",

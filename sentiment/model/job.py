@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from sentiment.catalogue import BUILTIN, DIGESTED
-from sentiment.checkpoint import find_checkpoint, is_pickled
-from sentiment.declaration import ModelFile, presets
-from sentiment.hub import find_cached
+from sentiment.model.checkpoint import find_checkpoint, is_pickled
+from sentiment.model.declaration import ModelFile, presets
+from sentiment.model.find import find_model
+from sentiment.model.hub import find_cached
+from sentiment.model.locate import BUILTIN, DIGESTED
 from sentiment.settings.jobs import ModelsConfig
-from sentiment.weights import find_model
 
 _COLUMNS = ("name", "labels", "prompt", "tokens", "long text", "decoding", "here")
 

@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 
 from sentiment.block import IDS, REASON, REASONS, STAGE, TOKENISE_SEC, TOKENS, TRUNCATED
 from sentiment.errors import ModelError
-from sentiment.tokenise import Tokeniser, tokenise_block, truncate
+from sentiment.model.tokenizer import Tokeniser, tokenise_block, truncate
 
 EOS = 1
 ODD_TEXTS = [
@@ -89,7 +89,7 @@ def test_more_texts_than_one_chunk_keep_their_order(
     tokeniser = Tokeniser(vocabulary, "{text}", 16, "head")
     texts = tiny_models.example_texts()[:23]
     whole = [item.ids.tolist() for item in tokeniser.encode(texts)]
-    monkeypatch.setattr("sentiment.tokenise._CHUNK_ROWS", 5)
+    monkeypatch.setattr("sentiment.model.tokenizer._CHUNK_ROWS", 5)
     assert [item.ids.tolist() for item in tokeniser.encode(texts)] == whole
 
 

@@ -11,10 +11,10 @@ import pytest
 from huggingface_hub import constants
 from model_hub import COMMIT, fill_cache
 
-from sentiment.catalogue import BUILTIN_FOLDER
-from sentiment.declaration import presets
 from sentiment.errors import ModelError
-from sentiment.weights import find_model
+from sentiment.model.declaration import presets
+from sentiment.model.find import find_model
+from sentiment.model.locate import BUILTIN_FOLDER
 
 PRESETS = {name: preset.model for name, preset in presets().items()}
 
