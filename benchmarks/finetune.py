@@ -34,9 +34,9 @@ from peers.workload import add_options, default_model, read_table, spread
 from transformers import T5ForConditionalGeneration
 from transformers.utils import logging as transformers_logging
 
-from sentiment.engine import Engine, default_batch_tokens, default_device
+from sentiment.engine.devices import default_batch_tokens, default_device, peak_memory_mib
+from sentiment.engine.labels import Engine
 from sentiment.finetune.batches import Rows, epoch_batches
-from sentiment.finetune.cost import peak_memory_mib
 from sentiment.finetune.dataset import LabelledTexts, TokenRows
 from sentiment.finetune.network import for_scoring, recompute_activations, set_dropout
 from sentiment.finetune.step import LabelLoss, Trainer

@@ -50,7 +50,7 @@ from peers.shapes import SHAPES, shape_of
 from transformers import T5ForConditionalGeneration
 from transformers.utils import logging as transformers_logging
 
-from sentiment.batching import TokenBatcher
+from sentiment.engine.batching import TokenBatcher
 from sentiment.t5 import encoder
 from sentiment.t5.decoder import LabelTrie
 from sentiment.t5.gpu_padded import PaddedOperations
@@ -223,7 +223,7 @@ def build(
 
 
 def engine(network: T5, label_ids: Sequence[int], batch_tokens: int) -> Answer:
-    """Our engine, as `sentiment.engine` runs it, without what that needs besides torch."""
+    """Our engine, as `sentiment.engine.labels` runs it, without what that needs besides torch."""
     trie = LabelTrie.build([(token,) for token in label_ids], network.shape.start_id)
     decoder = network.decoder(trie)
 

@@ -23,10 +23,10 @@ from ray.data.block import BlockMetadata
 from ray.data.exceptions import ExecutionTimeoutError, SystemException
 from ray.exceptions import GetTimeoutError, RayError
 
+from sentiment.engine.scorer import Scorer, ScorerPlan
 from sentiment.errors import SentimentError
 from sentiment.pool import TASK_CPUS, Pool
 from sentiment.receipt import Receipt
-from sentiment.scorer import Scorer, ScorerPlan
 from sentiment.sink import Stamp
 from sentiment.source.index import index_shard
 from sentiment.source.shards import ShardIndex, Unit

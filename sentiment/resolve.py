@@ -17,14 +17,15 @@ from typing import Any
 
 from sentiment.cluster import LazyCluster
 from sentiment.digest import SCORING_VERSION, digest
-from sentiment.engine import default_batch_tokens, local_gpus
+from sentiment.engine.devices import default_batch_tokens, local_gpus
+from sentiment.engine.gate import check_model
+from sentiment.engine.scorer import ScorerPlan
 from sentiment.errors import ModelError
 from sentiment.metrics.calibration import CALIBRATION_FILE, Calibration, read_calibration
 from sentiment.metrics.truth import truth_map
 from sentiment.model.find import ModelCard, find_model
 from sentiment.pipeline import probe_on_gpu
 from sentiment.pool import Pool, resolve_pool
-from sentiment.scorer import ScorerPlan, check_model
 from sentiment.settings.jobs import ScoreConfig
 from sentiment.sink import Stamp
 from sentiment.storage import is_uri

@@ -17,7 +17,7 @@ from sentiment.t5.network import T5
 from sentiment.t5.shape import T5Shape
 
 if TYPE_CHECKING:
-    from sentiment.engine import LabelScores
+    from sentiment.engine.labels import LabelScores
 
 Ids = NDArray[np.int32]
 CPU = torch.device("cpu")
@@ -71,7 +71,7 @@ def among_labels(
 
 def label_scores(log_probs_NK: NDArray[np.float32], errors: dict[int, str]) -> LabelScores:
     """Scores of labels of one token each, made up from their log-probabilities."""
-    from sentiment.engine import LabelScores  # and with it pydantic, which a GPU machine may lack
+    from sentiment.engine.labels import LabelScores
 
     with np.errstate(invalid="ignore"):  # NaN where the model failed
         inside_N1 = np.logaddexp.reduce(log_probs_NK, axis=1, keepdims=True)

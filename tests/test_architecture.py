@@ -19,24 +19,12 @@ PACKAGE = "sentiment"
 # each other. A room is a module `sentiment/NAME.py` or a folder `sentiment/NAME/`, whose own files
 # may import one another. A name listed here need not exist yet.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("batching", "block", "digest", "errors", "logs"),
+    ("block", "digest", "errors", "logs"),
     ("cluster", "metrics", "receipt", "settings", "storage", "t5"),
-    ("engine", "model", "output", "pool", "source", "telemetry", "timing", "watch"),
-    (
-        "attempts",
-        "committed",
-        "finetune",
-        "gate",
-        "generation",
-        "history",
-        "lease",
-        "progress",
-        "sink",
-        "verify",
-        "windows",
-    ),
-    ("gone", "live", "manifest", "report", "scorer", "stages"),
-    ("pipeline",),
+    ("model", "output", "pool", "source", "telemetry", "timing", "watch"),
+    ("attempts", "committed", "history", "lease", "progress", "sink", "verify"),
+    ("engine", "gone", "live", "manifest", "report", "stages"),
+    ("finetune", "pipeline"),
     ("resolve",),
     ("run",),
     ("evaluate", "replay"),
@@ -46,7 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 
 # Who may import the heavy libraries, at any depth of the file.
-TORCH_ROOMS = frozenset({"engine", "finetune", "generation", "model", "t5"})
+TORCH_ROOMS = frozenset({"engine", "finetune", "model", "t5"})
 RAY_ROOMS = frozenset({"cluster", "finetune", "pipeline", "telemetry"})
 
 # What other rooms may take from transformers: tokenisers and configurations need no torch.

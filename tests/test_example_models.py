@@ -18,12 +18,12 @@ from model_hub import fill_cache
 from transformers import T5ForConditionalGeneration
 
 from sentiment.block import DETAIL, IDS, LABEL, REASON, SCORE, STAGE
-from sentiment.generation import Generator
+from sentiment.engine.generation import Generator
+from sentiment.engine.scorer import Scorer, ScorerPlan
 from sentiment.model.find import ModelCard, find_model
 from sentiment.model.tokenizer import tokenise_block
 from sentiment.resolve import _stamp
 from sentiment.run import score
-from sentiment.scorer import Scorer, ScorerPlan
 from sentiment.settings.jobs import ScoreConfig
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples" / "models"

@@ -18,7 +18,7 @@ import reference
 import torch
 from transformers import T5Config, T5ForConditionalGeneration
 
-from sentiment.batching import TokenBatcher
+from sentiment.engine.batching import TokenBatcher
 from sentiment.t5 import gpu as whole
 from sentiment.t5.decoder import LabelTrie
 from sentiment.t5.gpu_padded import PaddedOperations

@@ -16,7 +16,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import torch
 
-from sentiment.engine import Engine, default_batch_tokens, limit_threads, resolve_precision
+from sentiment.engine.devices import default_batch_tokens, limit_threads, resolve_precision
+from sentiment.engine.labels import Engine
 from sentiment.model.find import find_model
 from sentiment.model.load import load_t5
 

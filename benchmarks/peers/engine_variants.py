@@ -9,8 +9,8 @@ import torch
 from torch.nn import functional
 
 from peers.protocol import Ids, Peer, Unavailable, Workload
-from sentiment.batching import TokenBatcher
-from sentiment.engine import Engine
+from sentiment.engine.batching import TokenBatcher
+from sentiment.engine.labels import Engine
 from sentiment.errors import ModelError
 from sentiment.model.load import load_t5
 

@@ -19,13 +19,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sentiment.engine import (
-    Engine,
-    TokenIds,
-    default_batch_tokens,
-    default_device,
-)
-from sentiment.generation import Generator
+from sentiment.engine.devices import default_batch_tokens, default_device
+from sentiment.engine.generation import Generator
+from sentiment.engine.labels import Engine, TokenIds
 from sentiment.model.find import ModelCard
 from sentiment.model.load import load_network, load_t5
 from sentiment.t5.linear import ResolvedPrecision

@@ -23,9 +23,15 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 from transformers import T5ForConditionalGeneration, T5Tokenizer
 
-from sentiment.engine import Engine, default_batch_tokens, limit_threads, resolve_precision
+from sentiment.engine.devices import (
+    default_batch_tokens,
+    device_name,
+    limit_threads,
+    peak_memory_mib,
+    resolve_precision,
+)
+from sentiment.engine.labels import Engine
 from sentiment.finetune.batches import phase_batches
-from sentiment.finetune.cost import device_name, peak_memory_mib
 from sentiment.finetune.dataset import TokenRows
 from sentiment.finetune.history import write_history
 from sentiment.finetune.network import (

@@ -64,7 +64,7 @@ def test_a_row_that_kills_its_process_is_rejected_alone(
     pq.write_table(pa.table({"text": texts}), lake / "a.parquet")
     ids = Tokeniser(tiny_model, "{text}", 64, "head").encode([POISON])[0].ids.tolist()
     change = DEADLY_ENGINE.format(ids=ids, deaths=str(deaths))
-    hook = write_hook(tmp_path / "hook", "sentiment.engine", change)
+    hook = write_hook(tmp_path / "hook", "sentiment.engine.labels", change)
     job = Job(lake, tmp_path / "out", tiny_model, scratch, extra_path=hook)
     try:
         job.finish()

@@ -18,6 +18,7 @@ from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from transformers import AutoTokenizer, T5ForConditionalGeneration
 
 from sentiment.block import DETAIL, LABEL, REASON, SCORE, STAGE
+from sentiment.engine.scorer import Scorer, ScorerPlan
 from sentiment.errors import ConfigError, ModelError, SentimentError, SourceError
 from sentiment.finetune import job
 from sentiment.finetune.dataset import TokenRows
@@ -25,7 +26,6 @@ from sentiment.finetune.job import finetune
 from sentiment.finetune.loop import phases
 from sentiment.model.find import find_model
 from sentiment.model.tokenizer import tokenise_block
-from sentiment.scorer import Scorer, ScorerPlan
 from sentiment.settings.finetune import ArchitectureConfig, FinetuneConfig
 
 # Wide embeddings and high rates: a few hundred steps of a network this small are enough.

@@ -24,9 +24,9 @@ from model_hub import COMMIT, fill_cache
 from safetensors.torch import load_file, save_file
 from transformers import T5ForConditionalGeneration, T5Tokenizer
 
-from sentiment.engine import Engine
+from sentiment.engine.generation import Generator
+from sentiment.engine.labels import Engine
 from sentiment.errors import ModelError
-from sentiment.generation import Generator
 from sentiment.model.find import ModelCard, find_model
 from sentiment.model.load import load_network, load_t5
 

@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentiment.block import DETAIL, LABEL, OFF_LABEL, REASON, SCORE, SPLIT, STAGE, TRUNCATED
-from sentiment.engine import Ids, LabelScores
+from sentiment.engine.labels import Ids, LabelScores
+from sentiment.engine.scorer import Scorer, ScorerPlan
+from sentiment.engine.windows import cut, score_windows
 from sentiment.errors import ModelError
 from sentiment.model.find import find_model
 from sentiment.model.tokenizer import tokenise_block
-from sentiment.scorer import Scorer, ScorerPlan
-from sentiment.windows import cut, score_windows
 
 END = 1
 

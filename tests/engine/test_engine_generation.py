@@ -11,9 +11,10 @@ import reference
 import tiny_models
 import torch
 
-from sentiment.engine import OUTSIDE_VOCABULARY, device_faults
+from sentiment.engine.devices import device_faults
+from sentiment.engine.generation import Generator
+from sentiment.engine.labels import OUTSIDE_VOCABULARY
 from sentiment.errors import DeviceError
-from sentiment.generation import Generator
 from sentiment.model.load import load_network
 from sentiment.model.tokenizer import Tokeniser
 from sentiment.t5.linear import ResolvedPrecision

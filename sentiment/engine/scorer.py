@@ -19,7 +19,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sentiment.attempts import Attempts
-from sentiment.batching import Fill
 from sentiment.block import (
     DETAIL,
     IDS,
@@ -32,17 +31,12 @@ from sentiment.block import (
     SPLIT,
     STAGE,
 )
-from sentiment.engine import (
-    Engine,
-    Ids,
-    LabelScores,
-    limit_threads,
-    resolve_precision,
-    usable_device,
-)
+from sentiment.engine.batching import Fill
+from sentiment.engine.devices import limit_threads, resolve_precision, usable_device
+from sentiment.engine.generation import Generator
+from sentiment.engine.labels import Engine, Ids, LabelScores
+from sentiment.engine.windows import score_windows
 from sentiment.errors import ModelError
-from sentiment.gate import LIMITS, measure_drift
-from sentiment.generation import Generator
 from sentiment.metrics.calibration import Calibration
 from sentiment.model.find import ModelCard, folder_digest
 from sentiment.model.load import load_network, load_t5
@@ -50,8 +44,6 @@ from sentiment.model.tokenizer import Tokeniser
 from sentiment.output import Output
 from sentiment.receipt import ActorNote
 from sentiment.settings.choices import DeviceType, Precision
-from sentiment.t5.linear import ResolvedPrecision
-from sentiment.windows import score_windows
 
 _log = logging.getLogger(__name__)
 
@@ -231,35 +223,6 @@ class _Model:
             answers.label[row] = self._plan.card.meanings[k]
             answers.score[row] = np.exp(scores.among_NK[row, k])
         return answers
-
-
-def check_model(plan: ScorerPlan) -> ResolvedPrecision:
-    """Try the model on a golden set, so that a broken one stops the run before it starts.
-
-    Returns:
-        The precision to run in: `auto` falls back to float32 where bf16 changes the answers.
-
-    Raises:
-        ModelError: The model cannot be loaded, cannot spell the labels, gives no number, or gives
-            other answers in the precision that was asked for.
-        DeviceError: No GPU here, though the plan wants one.
-    """
-    limit_threads(plan.threads)
-    usable_device(plan.device_type)
-    precision = resolve_precision(plan.precision, plan.device_type)
-    drift = measure_drift(
-        plan.card, precision, batch_tokens=plan.batch_tokens, device_type=plan.device_type
-    )
-    if drift.passes(precision):
-        return precision
-    found = (
-        f"{plan.card.folder}: in {precision} a label's probability is off by {drift.worst:.3f} "
-        f"(limit {LIMITS[precision]:g}) and {drift.flips} of {drift.rows} labels change"
-    )
-    if plan.precision == "auto":
-        _log.warning("%s; running in fp32 instead", found)
-        return "fp32"
-    raise ModelError(f"{found}; use --precision fp32")
 
 
 @dataclass(frozen=True)

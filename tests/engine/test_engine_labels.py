@@ -14,16 +14,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentiment.engine import (
-    OUTSIDE_VOCABULARY,
-    Engine,
+from sentiment.engine.devices import (
     default_batch_tokens,
     default_device,
     device_faults,
-    label_sequences,
     limit_threads,
     resolve_precision,
 )
+from sentiment.engine.labels import OUTSIDE_VOCABULARY, Engine, label_sequences
 from sentiment.errors import DeviceError, ModelError
 from sentiment.model.find import find_model
 from sentiment.model.load import load_t5

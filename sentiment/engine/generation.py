@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from sentiment.batching import TokenBatcher
-from sentiment.engine import OUTSIDE_VOCABULARY, Ids, TokenIds, device_error, device_faults, embeds
+from sentiment.engine.batching import TokenBatcher
+from sentiment.engine.devices import device_error, device_faults
+from sentiment.engine.labels import OUTSIDE_VOCABULARY, Ids, TokenIds, embeds
 from sentiment.t5.linear import ResolvedPrecision
 
 if TYPE_CHECKING:

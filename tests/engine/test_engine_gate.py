@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import reference
 
-from sentiment import gate
-from sentiment.engine import Engine, LabelScores
+from sentiment.engine import gate
+from sentiment.engine.gate import LIMITS, Drift, check_model, measure_drift
+from sentiment.engine.labels import Engine, LabelScores
+from sentiment.engine.scorer import ScorerPlan
 from sentiment.errors import ModelError
-from sentiment.gate import LIMITS, Drift, measure_drift
 from sentiment.model.find import ModelCard, find_model
-from sentiment.scorer import ScorerPlan, check_model
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +104,9 @@ def test_another_processor_is_measured_anew(
     card: ModelCard, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drift_of(card)
-    monkeypatch.setattr("sentiment.gate.processor_name", lambda device: f"another {device.type}")
+    monkeypatch.setattr(
+        "sentiment.engine.gate.processor_name", lambda device: f"another {device.type}"
+    )
     drift_of(card)
     assert len(list(cache.iterdir())) == 2
 
@@ -138,7 +140,7 @@ def test_a_precision_that_changes_answers_is_refused(
 def test_auto_goes_on_in_float32_and_says_so(
     card: ModelCard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("sentiment.scorer.resolve_precision", lambda *_: "bf16")
+    monkeypatch.setattr("sentiment.engine.gate.resolve_precision", lambda *_: "bf16")
     plan = ScorerPlan(card, card.tokeniser(), precision="auto", batch_tokens=512, threads=1)
     assert check_model(plan) == "bf16"
     shift_rounded_answers(monkeypatch, by=0.5)

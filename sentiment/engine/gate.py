@@ -19,7 +19,9 @@ from typing import Final
 import numpy as np
 
 from sentiment.digest import SCORING_VERSION, digest
-from sentiment.engine import Engine, Ids, LabelScores, processor_name, usable_device
+from sentiment.engine.devices import limit_threads, processor_name, resolve_precision, usable_device
+from sentiment.engine.labels import Engine, Ids, LabelScores
+from sentiment.engine.scorer import ScorerPlan
 from sentiment.errors import ModelError
 from sentiment.model.find import ModelCard
 from sentiment.model.load import load_t5
@@ -144,3 +146,32 @@ def _key(
 def _cache_folder() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "sentiment" / "numerics"
+
+
+def check_model(plan: ScorerPlan) -> ResolvedPrecision:
+    """Try the model on a golden set, so that a broken one stops the run before it starts.
+
+    Returns:
+        The precision to run in: `auto` falls back to float32 where bf16 changes the answers.
+
+    Raises:
+        ModelError: The model cannot be loaded, cannot spell the labels, gives no number, or gives
+            other answers in the precision that was asked for.
+        DeviceError: No GPU here, though the plan wants one.
+    """
+    limit_threads(plan.threads)
+    usable_device(plan.device_type)
+    precision = resolve_precision(plan.precision, plan.device_type)
+    drift = measure_drift(
+        plan.card, precision, batch_tokens=plan.batch_tokens, device_type=plan.device_type
+    )
+    if drift.passes(precision):
+        return precision
+    found = (
+        f"{plan.card.folder}: in {precision} a label's probability is off by {drift.worst:.3f} "
+        f"(limit {LIMITS[precision]:g}) and {drift.flips} of {drift.rows} labels change"
+    )
+    if plan.precision == "auto":
+        _log.warning("%s; running in fp32 instead", found)
+        return "fp32"
+    raise ModelError(f"{found}; use --precision fp32")

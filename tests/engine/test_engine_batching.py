@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentiment.batching import TokenBatcher
+from sentiment.engine.batching import TokenBatcher
 from sentiment.errors import DeviceError
 
 LENGTHS = st.lists(st.integers(1, 600), max_size=60)

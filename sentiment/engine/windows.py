@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sentiment.engine import Ids, LabelScores
+from sentiment.engine.labels import Ids, LabelScores
 
 # Neighbours share so much of a window: a verdict cut in two is whole in one of them.
 _OVERLAP = 0.25

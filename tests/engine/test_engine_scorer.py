@@ -29,16 +29,17 @@ from sentiment.block import (
     STAGE,
     TOKENS,
 )
-from sentiment.engine import Engine, LabelScores
+from sentiment.engine.gate import check_model
+from sentiment.engine.generation import Generator
+from sentiment.engine.labels import Engine, LabelScores
+from sentiment.engine.scorer import Scorer, ScorerPlan
 from sentiment.errors import DeviceError, ModelError
 from sentiment.finetune.network import new_network
 from sentiment.finetune.vocabulary import train_vocabulary
-from sentiment.generation import Generator
 from sentiment.model.find import find_model
 from sentiment.model.load import load_t5
 from sentiment.model.tokenizer import Tokeniser, tokenise_block
 from sentiment.receipt import ActorNote
-from sentiment.scorer import Scorer, ScorerPlan, check_model
 
 ANSWERS = (LABEL, SCORE, OFF_LABEL)
 
@@ -289,7 +290,7 @@ def test_one_thread_computes_whatever_thread_calls(
 
         return noted
 
-    monkeypatch.setattr("sentiment.scorer.load_t5", noting(load_t5))
+    monkeypatch.setattr("sentiment.engine.scorer.load_t5", noting(load_t5))
     monkeypatch.setattr(Engine, "score", noting(Engine.score))
     scorer, block = Scorer(plan_of(tiny_model)), block_of(tiny_model, texts)
     here = scorer(block)
