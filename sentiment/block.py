@@ -9,25 +9,10 @@ with a block between stages and never reaches the labelled output.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
-
-# Everything that is not labelled data lives below this folder of the output. The leading underscore
-# makes Spark, Hive, DuckDB and pyarrow datasets skip it.
-PRIVATE_FOLDER: Final = "_sentiment"
-REJECTED_FOLDER: Final = f"{PRIVATE_FOLDER}/rejected"
-RUNS_FOLDER: Final = f"{PRIVATE_FOLDER}/runs"
-RUN_FILE: Final = "run.json"  # these three are in a folder below it, named by the run's id
-METRICS_FILE: Final = "metrics.parquet"
-REPORT_FILE: Final = "report.html"
-LEASE_FILE: Final = f"{PRIVATE_FOLDER}/lease.json"
-ATTEMPTS_FOLDER: Final = f"{PRIVATE_FOLDER}/attempts"
-SUCCESS_FILE: Final = "_SUCCESS"
-FOOTER_KEY: Final = b"sentiment"
 
 # Carriers. Source columns may not start with this prefix.
 CARRIER_PREFIX: Final = "_sentiment_"
@@ -79,96 +64,3 @@ REASONS: Final[Mapping[str, str]] = {
     "tokenising_error": "the tokenizer failed on this row alone",
     "scoring_error": "the model failed on this row alone",
 }
-
-REJECT_SCHEMA: Final = pa.schema(
-    [
-        pa.field("source_file", pa.string(), nullable=False),
-        pa.field("source_row", pa.int64(), nullable=False),
-        pa.field("source_row_end", pa.int64()),
-        pa.field("stage", pa.string(), nullable=False),
-        pa.field("reason", pa.string(), nullable=False),
-        pa.field("detail", pa.string()),
-        pa.field("attempts", pa.int32(), nullable=False),
-        pa.field("row_json", pa.string()),
-    ]
-)
-
-
-def file_of_run(run_id: str, name: str) -> str:
-    """Path of RUN_FILE, METRICS_FILE or REPORT_FILE of a run, relative to OUTPUT."""
-    return f"{RUNS_FOLDER}/{run_id}/{name}"
-
-
-def added_columns(prefix: str) -> pa.Schema:
-    """The columns the labelled output gains, in order.
-
-    Args:
-        prefix: First word of every added name, `sentiment` unless `--prefix` says otherwise.
-    """
-    return pa.schema(
-        [
-            pa.field(prefix, pa.string()),
-            pa.field(f"{prefix}_score", pa.float32()),
-            pa.field(f"{prefix}_off_label", pa.float32()),
-            pa.field(f"{prefix}_tokens", pa.int32()),
-            pa.field(f"{prefix}_truncated", pa.bool_()),
-            pa.field(f"{prefix}_source_file", pa.string()),
-            pa.field(f"{prefix}_source_row", pa.int64()),
-        ]
-    )
-
-
-@dataclass(frozen=True)
-class Footer:
-    """What a committed data file says about itself (one JSON object under FOOTER_KEY).
-
-    Attributes:
-        rows: Source rows this file accounts for; `labelled + rejected`.
-        metrics: Mergeable counts of the unit, see `metrics.py`.
-    """
-
-    unit_id: str
-    source_file: str
-    fingerprint: str
-    first_row: int
-    last_row: int
-    labelled: int
-    rejected: int
-    model_digest: str
-    config_digest: str
-    code_version: str
-    metrics: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def rows(self) -> int:
-        """Source rows this file accounts for."""
-        return self.labelled + self.rejected
-
-    @property
-    def rowless(self) -> bool:
-        """Whether the file stands for an empty shard or for damage, as a unit of no rows does."""
-        return self.last_row < self.first_row
-
-    @property
-    def folder(self) -> str:
-        """Output folder of the file, relative to OUTPUT; "" is the top."""
-        return self.unit_id.rpartition("/")[0]
-
-    def to_metadata(self) -> dict[bytes, bytes]:
-        """Parquet key-value metadata."""
-        return {FOOTER_KEY: self.to_json().encode()}
-
-    def to_json(self) -> str:
-        """The footer as one line of JSON."""
-        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Footer:
-        """Inverse of `to_json`."""
-        return cls(**json.loads(text))
-
-    @classmethod
-    def from_metadata(cls, metadata: Mapping[bytes, bytes] | None) -> Footer | None:
-        """Inverse of `to_metadata`; None when the file was not written by this project."""
-        raw = (metadata or {}).get(FOOTER_KEY)
-        return None if raw is None else cls.from_json(raw)

@@ -10,10 +10,10 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-from sentiment.block import RUN_FILE, RUNS_FOLDER, file_of_run
 from sentiment.metrics.counts import Counts, merge
 from sentiment.metrics.drift import Drift, compare
-from sentiment.output import Output
+from sentiment.output.folder import Output
+from sentiment.output.layout import RUN_FILE, RUNS_FOLDER, file_of_run
 from sentiment.settings.jobs import ScoreConfig
 
 _log = logging.getLogger(__name__)

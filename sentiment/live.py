@@ -10,9 +10,8 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from sentiment.block import Footer
+from sentiment.output.receipt import Footer, Receipt, Sight
 from sentiment.progress import Mode, show_progress
-from sentiment.receipt import Receipt, Sight
 from sentiment.settings.jobs import ScoreConfig
 from sentiment.telemetry import Meters
 from sentiment.timing import Account

@@ -25,9 +25,9 @@ from ray.exceptions import GetTimeoutError, RayError
 
 from sentiment.engine.scorer import Scorer, ScorerPlan
 from sentiment.errors import SentimentError
+from sentiment.output.commit import Stamp
+from sentiment.output.receipt import Receipt
 from sentiment.pool import TASK_CPUS, Pool
-from sentiment.receipt import Receipt
-from sentiment.sink import Stamp
 from sentiment.source.index import index_shard
 from sentiment.source.shards import ShardIndex, Unit
 from sentiment.stages import Commit, Tokenise, read_block, receipts_of

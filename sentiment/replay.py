@@ -10,10 +10,10 @@ import logging
 
 from pydantic import ValidationError
 
-from sentiment.block import RUN_FILE, file_of_run
 from sentiment.errors import OutputError, SourceError
 from sentiment.history import read_run, run_ids
-from sentiment.output import Output
+from sentiment.output.folder import Output
+from sentiment.output.layout import RUN_FILE, file_of_run
 from sentiment.report.summary import RunSummary
 from sentiment.run import score
 from sentiment.settings.jobs import ReplayConfig, ScoreConfig

@@ -24,10 +24,10 @@ from sentiment.errors import ModelError
 from sentiment.metrics.calibration import CALIBRATION_FILE, Calibration, read_calibration
 from sentiment.metrics.truth import truth_map
 from sentiment.model.find import ModelCard, find_model
+from sentiment.output.commit import Stamp
 from sentiment.pipeline import probe_on_gpu
 from sentiment.pool import Pool, resolve_pool
 from sentiment.settings.jobs import ScoreConfig
-from sentiment.sink import Stamp
 from sentiment.storage import is_uri
 
 _PACKAGES = ("sentiment", "ray", "torch", "transformers", "pyarrow")

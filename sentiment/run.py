@@ -19,10 +19,7 @@ from uuid import uuid4
 
 import pyarrow as pa
 
-from sentiment.attempts import clear
-from sentiment.block import REJECTED_FOLDER, Footer, added_columns
 from sentiment.cluster import LazyCluster
-from sentiment.committed import read_committed
 from sentiment.errors import (
     DriftError,
     LedgerError,
@@ -30,23 +27,27 @@ from sentiment.errors import (
     SentimentError,
     SourceError,
 )
-from sentiment.gone import find_gone, gone_facts, retire
 from sentiment.history import compare_with_earlier
-from sentiment.lease import hold
 from sentiment.live import LiveRun
 from sentiment.logs import name_run
-from sentiment.manifest import Plan, finish, mark_incomplete, plan_run
 from sentiment.metrics.drift import Drift
-from sentiment.output import Output
+from sentiment.output.attempts import clear
+from sentiment.output.commit import commit_rowless
+from sentiment.output.committed import read_committed
+from sentiment.output.finish import finish, mark_incomplete
+from sentiment.output.folder import Output
+from sentiment.output.gone import find_gone, gone_facts, retire
+from sentiment.output.layout import REJECTED_FOLDER, added_columns
+from sentiment.output.lease import hold
+from sentiment.output.plan import Plan, plan_run
+from sentiment.output.receipt import Footer, Receipt
 from sentiment.pipeline import Work, index_on_cluster, run_pipeline
 from sentiment.pool import resolve_pool
-from sentiment.receipt import Receipt
 from sentiment.report.job import write_page
 from sentiment.report.summary import Outcome, RunSummary, summarise, write_run
 from sentiment.report.terminal import print_summary
 from sentiment.resolve import Resolved, facts_of, find_card, resolve
 from sentiment.settings.jobs import ScoreConfig
-from sentiment.sink import commit_rowless
 from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards
 from sentiment.source.shards import Shard, ShardIndex, Unit

@@ -14,12 +14,12 @@ from typing import Final
 
 import pyarrow as pa
 
-from sentiment.attempts import READER_PATIENCE, Attempts, Part, tried
-from sentiment.block import SCORER, UNIT, Footer
+from sentiment.block import SCORER, UNIT
 from sentiment.model.tokenizer import Tokeniser, tokenise_block
-from sentiment.output import Output
-from sentiment.receipt import ActorNote, Receipt
-from sentiment.sink import Stamp, commit_block
+from sentiment.output.attempts import READER_PATIENCE, Attempts, Part, tried
+from sentiment.output.commit import Stamp, commit_block
+from sentiment.output.folder import Output
+from sentiment.output.receipt import ActorNote, Footer, Receipt
 from sentiment.source.index import lost_unit, parts_of, read_unit
 from sentiment.source.shards import Unit
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sentiment.receipt import Receipt, Sight, tokens_of
+from sentiment.output.receipt import Receipt, Sight, tokens_of
 
 # Rates are those of the last minutes: long enough to hold units of five minutes on slow machines
 # together with a commit, short enough that an ETA follows a pool that grows.

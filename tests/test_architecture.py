@@ -20,12 +20,12 @@ PACKAGE = "sentiment"
 # may import one another. A name listed here need not exist yet.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("block", "digest", "errors", "logs"),
-    ("cluster", "metrics", "receipt", "settings", "storage", "t5"),
-    ("model", "output", "pool", "source", "telemetry", "timing", "watch"),
-    ("attempts", "committed", "history", "lease", "progress", "sink", "verify"),
-    ("engine", "gone", "live", "manifest", "report", "stages"),
-    ("finetune", "pipeline"),
-    ("resolve",),
+    ("cluster", "metrics", "settings", "storage", "t5"),
+    ("model", "pool", "source"),
+    ("output",),
+    ("engine", "history", "stages", "telemetry", "timing", "verify", "watch"),
+    ("finetune", "pipeline", "progress", "report"),
+    ("live", "resolve"),
     ("run",),
     ("evaluate", "replay"),
     ("cli",),

@@ -13,8 +13,8 @@ import ray
 
 from sentiment import errors
 from sentiment.cli import main, run_job
-from sentiment.output import Output
-from sentiment.sink import Stamp, commit_rowless
+from sentiment.output.commit import Stamp, commit_rowless
+from sentiment.output.folder import Output
 from sentiment.source.listing import list_shards
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sentiment.block import REASONS, added_columns
+from sentiment.block import REASONS
+from sentiment.output.layout import added_columns
 from sentiment.telemetry import METRICS
 from sentiment.timing import STARTING, Account
 

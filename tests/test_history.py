@@ -14,7 +14,7 @@ from sentiment.errors import DriftError
 from sentiment.history import compare_with_earlier, run_ids
 from sentiment.metrics.counts import Counts, count_unit, merge
 from sentiment.metrics.drift import Drift
-from sentiment.output import Output
+from sentiment.output.folder import Output
 from sentiment.report.summary import summarise
 from sentiment.run import _outcome
 from sentiment.settings.jobs import ScoreConfig

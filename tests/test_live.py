@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from sentiment import live
-from sentiment.block import Footer
 from sentiment.live import LiveRun
-from sentiment.receipt import Receipt, Sight
+from sentiment.output.receipt import Footer, Receipt, Sight
 from sentiment.settings.jobs import ScoreConfig
 
 

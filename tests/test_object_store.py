@@ -23,13 +23,14 @@ import pytest
 from object_store import Fault, Proxy, Request
 from pyarrow import fs
 
-from sentiment import output as output_module
 from sentiment import storage
-from sentiment.committed import Committed, read_committed
 from sentiment.errors import OutputError, SourceError
-from sentiment.manifest import finish, mark_incomplete, plan_run
-from sentiment.output import Output
-from sentiment.sink import Stamp, commit_rowless
+from sentiment.output import folder as output_module
+from sentiment.output.commit import Stamp, commit_rowless
+from sentiment.output.committed import Committed, read_committed
+from sentiment.output.finish import finish, mark_incomplete
+from sentiment.output.folder import Output
+from sentiment.output.plan import plan_run
 from sentiment.source.index import index_shard, read_unit
 from sentiment.source.listing import list_shards
 from sentiment.source.shards import Shard, ShardIndex

@@ -16,9 +16,9 @@ from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import RayError, RayTaskError, UserCodeException, WorkerCrashedError
 
 from sentiment.block import ROW, UNIT
-from sentiment.committed import Committed
 from sentiment.errors import LedgerError, ModelError, OutputError, SentimentError
-from sentiment.manifest import plan_run
+from sentiment.output.committed import Committed
+from sentiment.output.plan import plan_run
 from sentiment.pipeline import ReviewShards, _explained, _stalled, _without_chatter
 from sentiment.pool import TASK_CPUS, resolve_pool
 from sentiment.settings.jobs import ScoreConfig

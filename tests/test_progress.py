@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from sentiment import progress
+from sentiment.output.receipt import Sight
 from sentiment.progress import fields_of, show_progress, told
-from sentiment.receipt import Sight
 from sentiment.timing import Figures
 
 SIGHT = Sight({"read and tokenise": 2000, "score": 1200}, actors=2, starting=1)

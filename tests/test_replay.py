@@ -10,12 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sentiment.block import REJECT_SCHEMA, REJECTED_FOLDER, Footer
 from sentiment.errors import OutputError, SourceError
+from sentiment.output.commit import serialise
+from sentiment.output.layout import REJECT_SCHEMA, REJECTED_FOLDER
+from sentiment.output.receipt import Footer
 from sentiment.replay import replay
 from sentiment.run import score
 from sentiment.settings.jobs import ReplayConfig, ScoreConfig
-from sentiment.sink import serialise
 
 pytestmark = pytest.mark.ray
 

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentiment.block import CARRIER_FIELDS, CARRIER_PREFIX, REJECT_SCHEMA, Footer, added_columns
+from sentiment.block import CARRIER_FIELDS, CARRIER_PREFIX
 from sentiment.digest import digest
+from sentiment.output.layout import REJECT_SCHEMA, added_columns
+from sentiment.output.receipt import Footer
 from sentiment.source.shards import Shard, Unit
 
 

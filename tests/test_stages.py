@@ -15,13 +15,14 @@ import pytest
 import tiny_models
 
 from sentiment import stages
-from sentiment.attempts import READER_PATIENCE
-from sentiment.block import ATTEMPTS, ATTEMPTS_FOLDER, REASON, ROW, ROW_END, SCORER, UNIT, Footer
+from sentiment.block import ATTEMPTS, REASON, ROW, ROW_END, SCORER, UNIT
 from sentiment.model.locate import BUILTIN_FOLDER
 from sentiment.model.tokenizer import Tokeniser
-from sentiment.output import Output
-from sentiment.receipt import ActorNote
-from sentiment.sink import Stamp
+from sentiment.output.attempts import READER_PATIENCE
+from sentiment.output.commit import Stamp
+from sentiment.output.folder import Output
+from sentiment.output.layout import ATTEMPTS_FOLDER
+from sentiment.output.receipt import ActorNote, Footer
 from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards
 from sentiment.source.shards import Unit

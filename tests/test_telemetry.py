@@ -15,8 +15,7 @@ import pytest
 import ray
 
 from sentiment import telemetry
-from sentiment.block import Footer
-from sentiment.receipt import ActorNote, Receipt, Sight
+from sentiment.output.receipt import ActorNote, Footer, Receipt, Sight
 from sentiment.report.summary import RunSummary
 from sentiment.run import score
 from sentiment.settings.jobs import ScoreConfig

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentiment.block import Footer
-from sentiment.receipt import ActorNote, Receipt, Sight, tokens_of
+from sentiment.output.receipt import ActorNote, Footer, Receipt, Sight, tokens_of
 from sentiment.timing import Account, Phases, Rate, Timeline
 
 

@@ -22,27 +22,27 @@ from hypothesis import strategies as st
 from pyarrow import fs
 
 from sentiment.block import (
-    FOOTER_KEY,
     LABEL,
     OFF_LABEL,
     REASON,
-    REJECTED_FOLDER,
     SCORE,
     SCORE_SEC,
     STAGE,
     TOKENISE_SEC,
     TOKENS,
     TRUNCATED,
-    Footer,
 )
 from sentiment.cli import main
-from sentiment.committed import read_committed
 from sentiment.errors import OutputError, SourceError, VerificationError
-from sentiment.manifest import finish, mark_incomplete, plan_run
-from sentiment.output import Output
+from sentiment.output.commit import Stamp, commit_rowless, commit_unit, serialise
+from sentiment.output.committed import read_committed
+from sentiment.output.finish import finish, mark_incomplete
+from sentiment.output.folder import Output
+from sentiment.output.layout import REJECTED_FOLDER
+from sentiment.output.plan import plan_run
+from sentiment.output.receipt import FOOTER_KEY, Footer
 from sentiment.report.summary import summarise, write_run
 from sentiment.settings.jobs import VerifyConfig
-from sentiment.sink import Stamp, commit_rowless, commit_unit, serialise
 from sentiment.source.index import index_shard, read_unit
 from sentiment.source.listing import list_shards
 from sentiment.verify.job import Verification, check, verify

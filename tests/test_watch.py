@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sentiment import watch
-from sentiment.receipt import Sight
+from sentiment.output.receipt import Sight
 from sentiment.watch import Watch
 
 

@@ -18,7 +18,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from sentiment.attempts import Attempts
 from sentiment.block import (
     DETAIL,
     IDS,
@@ -41,8 +40,9 @@ from sentiment.metrics.calibration import Calibration
 from sentiment.model.find import ModelCard, folder_digest
 from sentiment.model.load import load_network, load_t5
 from sentiment.model.tokenizer import Tokeniser
-from sentiment.output import Output
-from sentiment.receipt import ActorNote
+from sentiment.output.attempts import Attempts
+from sentiment.output.folder import Output
+from sentiment.output.receipt import ActorNote
 from sentiment.settings.choices import DeviceType, Precision
 
 _log = logging.getLogger(__name__)

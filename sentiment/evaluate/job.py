@@ -26,7 +26,7 @@ from sentiment.evaluate.rows import given_rows, scored_rows
 from sentiment.metrics.calibration import Calibration, fit_calibration
 from sentiment.metrics.truth import truth_map
 from sentiment.model.readme import with_evaluation
-from sentiment.output import Output
+from sentiment.output.folder import Output
 from sentiment.report.summary import RunSummary
 from sentiment.resolve import find_card
 from sentiment.run import score

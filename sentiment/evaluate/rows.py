@@ -12,12 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sentiment.block import REASON, ROW, Footer, added_columns
-from sentiment.committed import Committed, read_committed
+from sentiment.block import REASON, ROW
 from sentiment.errors import SourceError
-from sentiment.manifest import plan_run
 from sentiment.metrics.truth import TruthMap, as_text
-from sentiment.output import Output
+from sentiment.output.committed import Committed, read_committed
+from sentiment.output.folder import Output
+from sentiment.output.layout import added_columns
+from sentiment.output.plan import plan_run
+from sentiment.output.receipt import Footer
 from sentiment.settings.jobs import EvaluateConfig
 from sentiment.source.index import index_shard, read_unit
 from sentiment.source.listing import list_shards

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from pyarrow import fs
 
-from sentiment.block import REPORT_FILE, RUNS_FOLDER, file_of_run
 from sentiment.errors import OutputError, SentimentError
-from sentiment.output import Output
+from sentiment.output.folder import Output
+from sentiment.output.layout import REPORT_FILE, RUNS_FOLDER, file_of_run
 from sentiment.report.page import render
 from sentiment.report.record import Run
 from sentiment.report.runs import read_partitions, read_runs

@@ -16,7 +16,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from sentiment.block import REASONS, REJECTED_FOLDER
+from sentiment.block import REASONS
+from sentiment.output.layout import REJECTED_FOLDER
 from sentiment.report.pictures import Gallery, gallery
 from sentiment.report.record import QualityPart, Run
 from sentiment.report.runs import Partition, Runs

@@ -18,10 +18,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
-from sentiment.block import METRICS_FILE, RUN_FILE, file_of_run
 from sentiment.errors import OutputError
 from sentiment.history import run_ids
-from sentiment.output import Output
+from sentiment.output.folder import Output
+from sentiment.output.layout import METRICS_FILE, RUN_FILE, file_of_run
 from sentiment.report.record import Run, parse_run
 from sentiment.storage import STORAGE_ERRORS
 

@@ -17,11 +17,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sentiment.block import METRICS_FILE, REPORT_FILE, RUN_FILE, Footer, file_of_run
 from sentiment.metrics.counts import Counts, merge, partition_table
 from sentiment.metrics.drift import Drift
 from sentiment.metrics.quality import classification_report
-from sentiment.output import Output
+from sentiment.output.folder import Output
+from sentiment.output.layout import METRICS_FILE, REPORT_FILE, RUN_FILE, file_of_run
+from sentiment.output.receipt import Footer
 
 Outcome = Literal["success", "rejected", "unbalanced", "drift"]
 

@@ -13,7 +13,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sentiment.block import REASONS, REJECTED_FOLDER
+from sentiment.block import REASONS
+from sentiment.output.layout import REJECTED_FOLDER
 from sentiment.report.summary import RunSummary
 
 _BAR_CHARS = 24

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from sentiment.block import METRICS_FILE, REJECTED_FOLDER, RUNS_FOLDER, SUCCESS_FILE
 from sentiment.errors import OutputError
-from sentiment.output import Output
+from sentiment.output.folder import Output
+from sentiment.output.layout import METRICS_FILE, REJECTED_FOLDER, RUNS_FOLDER, SUCCESS_FILE
 from sentiment.storage import STORAGE_ERRORS
 
 # What `Output.write` leaves on a local disk when its process is killed: a dot, the end of the

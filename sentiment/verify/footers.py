@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 
 import pyarrow.parquet as pq
 
-from sentiment.block import Footer, added_columns
-from sentiment.output import Output
+from sentiment.output.folder import Output
+from sentiment.output.layout import added_columns
+from sentiment.output.receipt import Footer
 from sentiment.source.shards import Shard, Unit
 from sentiment.storage import one_line
 from sentiment.verify.contents import DAMAGE_ERRORS, Problem

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from sentiment.errors import VerificationError
-from sentiment.output import Output
+from sentiment.output.folder import Output
 from sentiment.settings.jobs import VerifyConfig
 from sentiment.verify.contents import Contents, Problem, folder_of, list_contents
 from sentiment.verify.footers import DataFile, Examined, examine

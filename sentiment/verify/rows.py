@@ -16,9 +16,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sentiment.block import REJECT_SCHEMA, REJECTED_FOLDER, Footer, added_columns
 from sentiment.metrics.counts import count_unit
-from sentiment.output import Output
+from sentiment.output.folder import Output
+from sentiment.output.layout import REJECT_SCHEMA, REJECTED_FOLDER, added_columns
+from sentiment.output.receipt import Footer
 from sentiment.storage import one_line
 from sentiment.verify.contents import DAMAGE_ERRORS, Problem
 

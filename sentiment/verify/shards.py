@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow.parquet as pq
 
-from sentiment.block import REJECTED_FOLDER
-from sentiment.output import Output
+from sentiment.output.folder import Output
+from sentiment.output.layout import REJECTED_FOLDER
 from sentiment.storage import one_line
 from sentiment.verify.contents import DAMAGE_ERRORS, Contents, Problem, folder_of
 from sentiment.verify.footers import DataFile

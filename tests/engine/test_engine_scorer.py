@@ -39,7 +39,7 @@ from sentiment.finetune.vocabulary import train_vocabulary
 from sentiment.model.find import find_model
 from sentiment.model.load import load_t5
 from sentiment.model.tokenizer import Tokeniser, tokenise_block
-from sentiment.receipt import ActorNote
+from sentiment.output.receipt import ActorNote
 
 ANSWERS = (LABEL, SCORE, OFF_LABEL)
 

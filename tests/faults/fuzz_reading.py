@@ -31,7 +31,7 @@ from pyarrow import fs
 from reading_stages import process
 
 from sentiment.errors import SourceError
-from sentiment.output import Output
+from sentiment.output.folder import Output
 
 # Far more than any file here needs, far less than a damaged header can ask for.
 MEMORY_BYTES = 3 * 2**30

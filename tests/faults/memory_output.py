@@ -13,7 +13,7 @@ from typing import Any, Literal
 import pyarrow as pa
 from pyarrow import fs
 
-from sentiment.output import Output
+from sentiment.output.folder import Output
 
 # Before the operation took effect, after it did, or after a part of a file was written.
 Moment = Literal["before", "torn", "after"]

@@ -21,22 +21,20 @@ from sentiment.block import (
     OFF_LABEL,
     REASON,
     REASONS,
-    REJECT_SCHEMA,
-    REJECTED_FOLDER,
     ROW,
     ROW_END,
     SCORE,
     SCORE_SEC,
     STAGE,
     UNIT,
-    Footer,
-    added_columns,
 )
-from sentiment.committed import read_committed
-from sentiment.manifest import ShardPlan, plan_run
 from sentiment.model.tokenizer import Tokeniser, tokenise_block
-from sentiment.output import Output
-from sentiment.sink import Stamp, commit_rowless, commit_unit
+from sentiment.output.commit import Stamp, commit_rowless, commit_unit
+from sentiment.output.committed import read_committed
+from sentiment.output.folder import Output
+from sentiment.output.layout import REJECT_SCHEMA, REJECTED_FOLDER, added_columns
+from sentiment.output.plan import ShardPlan, plan_run
+from sentiment.output.receipt import Footer
 from sentiment.source.index import index_shard, read_unit
 from sentiment.source.listing import list_shards
 from sentiment.source.shards import Shard, ShardIndex, Unit

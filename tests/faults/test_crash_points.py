@@ -31,24 +31,24 @@ from sentiment.block import (
     RAW,
     READ_SEC,
     REASON,
-    REJECTED_FOLDER,
     ROW,
     ROW_END,
     SCORE,
     SCORE_SEC,
     STAGE,
-    SUCCESS_FILE,
     TOKENISE_SEC,
     TOKENS,
     TRUNCATED,
     UNIT,
-    Footer,
 )
-from sentiment.committed import read_committed
-from sentiment.gone import retire
-from sentiment.manifest import Plan, finish, mark_incomplete, plan_run
-from sentiment.output import Output
-from sentiment.sink import Stamp, commit_rowless, commit_unit
+from sentiment.output.commit import Stamp, commit_rowless, commit_unit
+from sentiment.output.committed import read_committed
+from sentiment.output.finish import finish, mark_incomplete
+from sentiment.output.folder import Output
+from sentiment.output.gone import retire
+from sentiment.output.layout import REJECTED_FOLDER, SUCCESS_FILE
+from sentiment.output.plan import Plan, plan_run
+from sentiment.output.receipt import Footer
 from sentiment.source.shards import Damage, Shard, ShardFormat, ShardIndex, Unit
 
 COLUMNS = pa.schema([("text", pa.string())])
@@ -459,7 +459,7 @@ def live(life: Life) -> Counter[str]:
 def _quick_counts() -> Iterator[None]:
     """Metrics are not what is tested here, and pandas takes most of the time of a small unit."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sentiment.sink.count_unit", lambda **_: {})
+        patch.setattr("sentiment.output.commit.count_unit", lambda **_: {})
         yield
 
 

@@ -29,7 +29,7 @@ from pyarrow import fs
 from reading_stages import Account, process
 
 from sentiment.errors import SourceError
-from sentiment.output import Output
+from sentiment.output.folder import Output
 from sentiment.source.listing import list_shards
 
 ROOT = Path(__file__).resolve().parents[2]

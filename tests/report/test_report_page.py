@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from sentiment.block import REASONS
 from sentiment.errors import OutputError
-from sentiment.output import Output
+from sentiment.output.folder import Output
 from sentiment.report import job
 from sentiment.report.job import report, write_page
 from sentiment.report.page import REMEDIES, render

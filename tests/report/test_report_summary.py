@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from sentiment.block import Footer
 from sentiment.metrics.counts import count_unit
-from sentiment.output import Output
+from sentiment.output.folder import Output
+from sentiment.output.receipt import Footer
 from sentiment.report.summary import Ledger, RunSummary, summarise, write_run
 from sentiment.report.terminal import print_summary
 

@@ -27,9 +27,10 @@ from uuid import uuid4
 import numpy as np
 import pyarrow as pa
 
-from sentiment.block import ATTEMPTS, ATTEMPTS_FOLDER, DETAIL, IDS, REASON, STAGE, UNIT
+from sentiment.block import ATTEMPTS, DETAIL, IDS, REASON, STAGE, UNIT
 from sentiment.errors import OutputError
-from sentiment.output import Output
+from sentiment.output.folder import Output
+from sentiment.output.layout import ATTEMPTS_FOLDER
 from sentiment.source.shards import Unit
 
 # Deaths over a whole unit before it is taken apart, and over a row alone before it is given up.

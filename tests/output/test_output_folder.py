@@ -13,7 +13,7 @@ import pytest
 from pyarrow import fs
 
 from sentiment.errors import OutputError
-from sentiment.output import Output
+from sentiment.output.folder import Output
 
 
 def names(folder: Path) -> list[str]:
@@ -86,7 +86,7 @@ def test_a_disk_that_fills_up_halfway_leaves_nothing(tmp_path: Path) -> None:
     script = (
         "import resource, signal, sys\n"
         "from sentiment.errors import OutputError\n"
-        "from sentiment.output import Output\n"
+        "from sentiment.output.folder import Output\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "output = Output.open(sys.argv[1])\n"
         "output.write('dt=1/a', b'before')\n"

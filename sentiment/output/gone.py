@@ -10,9 +10,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from sentiment.block import REJECTED_FOLDER, SUCCESS_FILE, Footer
-from sentiment.committed import UNREADABLE, data_files, key_of, read_footer
-from sentiment.output import Output
+from sentiment.output.committed import UNREADABLE, read_footer
+from sentiment.output.folder import Output
+from sentiment.output.layout import REJECTED_FOLDER, SUCCESS_FILE, data_files, key_of
+from sentiment.output.receipt import Footer
 from sentiment.source.coverage import Coverage
 from sentiment.source.shards import Shard
 

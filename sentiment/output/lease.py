@@ -35,9 +35,9 @@ from uuid import uuid4
 
 from pyarrow import fs
 
-from sentiment.block import LEASE_FILE, PRIVATE_FOLDER
 from sentiment.errors import OutputError
-from sentiment.output import Output
+from sentiment.output.folder import Output
+from sentiment.output.layout import LEASE_FILE, PRIVATE_FOLDER
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _PID_NAMESPACE = "/proc/self/ns/pid"

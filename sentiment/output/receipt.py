@@ -7,9 +7,66 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
 
-from sentiment.block import Footer
+FOOTER_KEY: Final = b"sentiment"
+
+
+@dataclass(frozen=True)
+class Footer:
+    """What a committed data file says about itself (one JSON object under FOOTER_KEY).
+
+    Attributes:
+        rows: Source rows this file accounts for; `labelled + rejected`.
+        metrics: Mergeable counts of the unit, see `metrics.py`.
+    """
+
+    unit_id: str
+    source_file: str
+    fingerprint: str
+    first_row: int
+    last_row: int
+    labelled: int
+    rejected: int
+    model_digest: str
+    config_digest: str
+    code_version: str
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """Source rows this file accounts for."""
+        return self.labelled + self.rejected
+
+    @property
+    def rowless(self) -> bool:
+        """Whether the file stands for an empty shard or for damage, as a unit of no rows does."""
+        return self.last_row < self.first_row
+
+    @property
+    def folder(self) -> str:
+        """Output folder of the file, relative to OUTPUT; "" is the top."""
+        return self.unit_id.rpartition("/")[0]
+
+    def to_metadata(self) -> dict[bytes, bytes]:
+        """Parquet key-value metadata."""
+        return {FOOTER_KEY: self.to_json().encode()}
+
+    def to_json(self) -> str:
+        """The footer as one line of JSON."""
+        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Footer:
+        """Inverse of `to_json`."""
+        return cls(**json.loads(text))
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[bytes, bytes] | None) -> Footer | None:
+        """Inverse of `to_metadata`; None when the file was not written by this project."""
+        raw = (metadata or {}).get(FOOTER_KEY)
+        return None if raw is None else cls.from_json(raw)
 
 
 @dataclass(frozen=True)

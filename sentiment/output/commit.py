@@ -10,8 +10,6 @@ file is serialised in memory and written in one piece.
 from __future__ import annotations
 
 import io
-import json
-import math
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -23,33 +21,27 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sentiment.block import (
-    ATTEMPTS,
     CARRIER_PREFIX,
-    DETAIL,
     LABEL,
     OFF_LABEL,
-    RAW,
     READ_SEC,
     REASON,
-    REJECT_SCHEMA,
-    REJECTED_FOLDER,
     ROW,
-    ROW_END,
     SCORE,
     SCORE_SEC,
     SPLIT,
-    STAGE,
     TOKENISE_SEC,
     TOKENS,
     TRUNCATED,
     UNIT,
-    Footer,
-    added_columns,
 )
 from sentiment.errors import LedgerError
 from sentiment.metrics.counts import count_unit, group_name
 from sentiment.metrics.truth import TruthMap
-from sentiment.output import Output
+from sentiment.output.folder import Output
+from sentiment.output.layout import REJECT_SCHEMA, REJECTED_FOLDER, added_columns
+from sentiment.output.receipt import Footer
+from sentiment.output.rejects import _rows_per_reject, _values, reject_table
 from sentiment.source.shards import Damage, Shard, Unit
 
 
@@ -191,30 +183,6 @@ def labelled_table(prefix: str, shard: Shard, good: pa.Table) -> pa.Table:
     return source.replace_schema_metadata(None)
 
 
-def reject_table(shard: Shard, bad: pa.Table) -> pa.Table:
-    """Rejected rows in the one schema all sources share; the source row becomes JSON."""
-    names = [name for name in bad.column_names if not name.startswith(CARRIER_PREFIX)]
-    columns = [_values(bad.column(name)) for name in names]
-    rows = [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
-    raw = bad.column(RAW).to_pylist()
-    first = bad.column(ROW)
-    return pa.Table.from_arrays(
-        [
-            pa.array([shard.uri] * bad.num_rows, pa.string()),
-            first,
-            pc.coalesce(bad.column(ROW_END), first),
-            bad.column(STAGE),
-            bad.column(REASON),
-            bad.column(DETAIL),
-            _attempts(bad),
-            pa.array(
-                [_row_json(row, text) for row, text in zip(rows, raw, strict=True)], pa.string()
-            ),
-        ],
-        schema=REJECT_SCHEMA,
-    )
-
-
 def serialise(table: pa.Table, footer: Footer | None = None) -> memoryview:
     """A whole Parquet file (zstd) in memory, with the footer in its key-value metadata."""
     buffer = io.BytesIO()
@@ -266,18 +234,6 @@ def _write(
     return footer
 
 
-def _attempts(bad: pa.Table) -> pa.Array:
-    """How often each row was tried: once, but for those that killed their process."""
-    if ATTEMPTS not in bad.column_names:
-        return pa.array([1] * bad.num_rows, pa.int32())
-    return pc.fill_null(bad.column(ATTEMPTS), 1)
-
-
-def _rows_per_reject(rejects: pa.Table) -> list[int]:
-    spans = pc.subtract(rejects.column("source_row_end"), rejects.column("source_row"))
-    return [int(span) + 1 for span in spans.to_pylist()]
-
-
 def _check_complete(unit: Unit, good: pa.Table, rejects: pa.Table, lost: list[int]) -> None:
     """Every row of the unit exactly once, labelled or rejected."""
     covered = good.column(ROW).to_pylist()
@@ -309,37 +265,3 @@ def _groups(rows: pa.Table, columns: tuple[str, ...]) -> list[str] | None:
         for name in columns
     ]
     return [group_name(columns, row) for row in zip(*values, strict=True)]
-
-
-def _values(column: pa.ChunkedArray) -> list[Any]:
-    """A column as Python values, whatever it holds: Arrow knows dates that Python does not."""
-    try:
-        return list(column.to_pylist())
-    except (ValueError, OverflowError, pa.ArrowException):
-        return [_value(scalar) for chunk in column.chunks for scalar in chunk]
-
-
-def _value(scalar: pa.Scalar) -> Any:
-    try:
-        return scalar.as_py()
-    except UnicodeDecodeError:
-        return scalar.as_buffer().to_pybytes()
-    except (ValueError, OverflowError, pa.ArrowException):
-        return f"a {scalar.type} that cannot be shown"
-
-
-def _row_json(row: dict[str, Any], raw: str | None) -> str:
-    return json.dumps(_plain(row if raw is None else raw), ensure_ascii=False, allow_nan=False)
-
-
-def _plain(value: Any) -> Any:
-    """The nearest value that every JSON reader takes."""
-    if isinstance(value, dict):
-        return {str(name): _plain(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "backslashreplace")
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value if isinstance(value, str | int | float | None) else str(value)

@@ -21,8 +21,6 @@ from sentiment.block import (
     RAW,
     READ_SEC,
     REASON,
-    REJECT_SCHEMA,
-    REJECTED_FOLDER,
     ROW,
     ROW_END,
     SCORE,
@@ -32,12 +30,12 @@ from sentiment.block import (
     TOKENS,
     TRUNCATED,
     UNIT,
-    Footer,
-    added_columns,
 )
 from sentiment.errors import LedgerError, OutputError
-from sentiment.output import Output
-from sentiment.sink import Stamp, commit_block, commit_rowless, commit_unit
+from sentiment.output.commit import Stamp, commit_block, commit_rowless, commit_unit
+from sentiment.output.folder import Output
+from sentiment.output.layout import REJECT_SCHEMA, REJECTED_FOLDER, added_columns
+from sentiment.output.receipt import Footer
 from sentiment.source.shards import Damage, Shard, Unit
 
 SHARD = Shard("/lake/dt=1/a.parquet", "dt=1", "a.parquet", "parquet", "fp", 100)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from sentiment.block import REJECTED_FOLDER, SUCCESS_FILE
-from sentiment.gone import find_gone, gone_facts, retire
-from sentiment.output import Output
-from sentiment.sink import Stamp, commit_rowless
+from sentiment.output.commit import Stamp, commit_rowless
+from sentiment.output.folder import Output
+from sentiment.output.gone import find_gone, gone_facts, retire
+from sentiment.output.layout import REJECTED_FOLDER, SUCCESS_FILE
 from sentiment.source.listing import list_shards
 from sentiment.source.shards import Damage, Shard
 

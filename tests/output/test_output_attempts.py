@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentiment.attempts import PATIENCE, Attempts, clear
-from sentiment.block import ATTEMPTS, ATTEMPTS_FOLDER, DETAIL, IDS, REASON, STAGE, UNIT
-from sentiment.output import Output
+from sentiment.block import ATTEMPTS, DETAIL, IDS, REASON, STAGE, UNIT
+from sentiment.output.attempts import PATIENCE, Attempts, clear
+from sentiment.output.folder import Output
+from sentiment.output.layout import ATTEMPTS_FOLDER
 from sentiment.source.shards import Shard, Unit
 
 SHARD = Shard("/lake/a.parquet", "dt=1", "a.parquet", "parquet", "f", 1)

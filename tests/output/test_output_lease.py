@@ -24,11 +24,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import fs
 
-from sentiment import lease
-from sentiment.block import LEASE_FILE
 from sentiment.errors import OutputError
-from sentiment.lease import Holder, LeaseTimes, hold
-from sentiment.output import Output
+from sentiment.output import lease
+from sentiment.output.folder import Output
+from sentiment.output.layout import LEASE_FILE
+from sentiment.output.lease import Holder, LeaseTimes, hold
 
 QUICK = LeaseTimes(renew_sec=0.02, stale_sec=0.2, settle_sec=0.2, poll_sec=0.02)
 PATIENT = LeaseTimes(renew_sec=0.02, stale_sec=60, settle_sec=0.2, poll_sec=0.02)
@@ -36,8 +36,8 @@ RACERS = 3
 
 HOLD_FOR_EVER = """
 import sys, time
-from sentiment.lease import hold
-from sentiment.output import Output
+from sentiment.output.lease import hold
+from sentiment.output.folder import Output
 with hold(Output.open(sys.argv[1]), "doomed"):
     print("holds", flush=True)
     time.sleep(600)

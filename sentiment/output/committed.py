@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sentiment.block import Footer
 from sentiment.errors import OutputError
-from sentiment.output import Output
+from sentiment.output.folder import Output
+from sentiment.output.layout import data_files, key_of
+from sentiment.output.receipt import Footer
 from sentiment.storage import is_outage, one_line
 
 _FOOTER_THREADS = 16
@@ -54,15 +55,6 @@ def read_committed(output: Output, folders: Iterable[str], keys: set[str]) -> Co
     return Committed(dict(by_key))
 
 
-def data_files(output: Output, folder: str) -> list[str]:
-    """Data files directly inside one output folder, relative to the output."""
-    return [
-        f"{folder}/{name}" if folder else name
-        for name in output.list_files(folder)
-        if name.endswith(".parquet") and not name.startswith((".", "_"))
-    ]
-
-
 def read_footer(output: Output, path: str) -> Footer | None:
     """The footer of a Parquet file; None when it was not written by this project.
 
@@ -92,8 +84,3 @@ def _footer(output: Output, path: str) -> Footer:
             f"{output.path(path)}: was not written by sentiment; use another --output"
         )
     return footer
-
-
-def key_of(path: str) -> str:
-    """Shard key of a data file: its name without the row range."""
-    return path.rsplit("/", 1)[-1].rsplit("-", 2)[0]

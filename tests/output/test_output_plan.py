@@ -12,12 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentiment.block import REJECTED_FOLDER, Footer
-from sentiment.committed import Committed, read_committed
 from sentiment.errors import OutputError
-from sentiment.manifest import Plan, finish, mark_incomplete, plan_run
-from sentiment.output import Output
-from sentiment.sink import Stamp, commit_rowless, serialise
+from sentiment.output.commit import Stamp, commit_rowless, serialise
+from sentiment.output.committed import Committed, read_committed
+from sentiment.output.finish import finish, mark_incomplete
+from sentiment.output.folder import Output
+from sentiment.output.layout import REJECTED_FOLDER
+from sentiment.output.plan import Plan, plan_run
+from sentiment.output.receipt import Footer
 from sentiment.source.shards import Damage, Shard, ShardIndex, Unit
 
 COLUMNS = pa.schema([("text", pa.string())])

@@ -1,0 +1,89 @@
+"""The layout of an output: names of its folders and files, added columns, the schema of rejects."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pyarrow as pa
+
+from sentiment.output.folder import Output
+
+# Everything that is not labelled data lives below this folder of the output. The leading underscore
+# makes Spark, Hive, DuckDB and pyarrow datasets skip it.
+PRIVATE_FOLDER: Final = "_sentiment"
+
+
+REJECTED_FOLDER: Final = f"{PRIVATE_FOLDER}/rejected"
+
+
+RUNS_FOLDER: Final = f"{PRIVATE_FOLDER}/runs"
+
+
+RUN_FILE: Final = "run.json"  # these three are in a folder below it, named by the run's id
+
+
+METRICS_FILE: Final = "metrics.parquet"
+
+
+REPORT_FILE: Final = "report.html"
+
+
+LEASE_FILE: Final = f"{PRIVATE_FOLDER}/lease.json"
+
+
+ATTEMPTS_FOLDER: Final = f"{PRIVATE_FOLDER}/attempts"
+
+
+SUCCESS_FILE: Final = "_SUCCESS"
+
+
+REJECT_SCHEMA: Final = pa.schema(
+    [
+        pa.field("source_file", pa.string(), nullable=False),
+        pa.field("source_row", pa.int64(), nullable=False),
+        pa.field("source_row_end", pa.int64()),
+        pa.field("stage", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("detail", pa.string()),
+        pa.field("attempts", pa.int32(), nullable=False),
+        pa.field("row_json", pa.string()),
+    ]
+)
+
+
+def file_of_run(run_id: str, name: str) -> str:
+    """Path of RUN_FILE, METRICS_FILE or REPORT_FILE of a run, relative to OUTPUT."""
+    return f"{RUNS_FOLDER}/{run_id}/{name}"
+
+
+def added_columns(prefix: str) -> pa.Schema:
+    """The columns the labelled output gains, in order.
+
+    Args:
+        prefix: First word of every added name, `sentiment` unless `--prefix` says otherwise.
+    """
+    return pa.schema(
+        [
+            pa.field(prefix, pa.string()),
+            pa.field(f"{prefix}_score", pa.float32()),
+            pa.field(f"{prefix}_off_label", pa.float32()),
+            pa.field(f"{prefix}_tokens", pa.int32()),
+            pa.field(f"{prefix}_truncated", pa.bool_()),
+            pa.field(f"{prefix}_source_file", pa.string()),
+            pa.field(f"{prefix}_source_row", pa.int64()),
+        ]
+    )
+
+
+def data_files(output: Output, folder: str) -> list[str]:
+    """Data files directly inside one output folder, relative to the output."""
+    return [
+        f"{folder}/{name}" if folder else name
+        for name in output.list_files(folder)
+        if name.endswith(".parquet") and not name.startswith((".", "_"))
+    ]
+
+
+def key_of(path: str) -> str:
+    """Shard key of a data file: its name without the row range."""
+    return path.rsplit("/", 1)[-1].rsplit("-", 2)[0]

@@ -1,0 +1,84 @@
+"""Rejected rows as a table, with the row itself as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentiment.block import ATTEMPTS, CARRIER_PREFIX, DETAIL, RAW, REASON, ROW, ROW_END, STAGE
+from sentiment.output.layout import REJECT_SCHEMA
+from sentiment.source.shards import Shard
+
+
+def reject_table(shard: Shard, bad: pa.Table) -> pa.Table:
+    """Rejected rows in the one schema all sources share; the source row becomes JSON."""
+    names = [name for name in bad.column_names if not name.startswith(CARRIER_PREFIX)]
+    columns = [_values(bad.column(name)) for name in names]
+    rows = [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
+    raw = bad.column(RAW).to_pylist()
+    first = bad.column(ROW)
+    return pa.Table.from_arrays(
+        [
+            pa.array([shard.uri] * bad.num_rows, pa.string()),
+            first,
+            pc.coalesce(bad.column(ROW_END), first),
+            bad.column(STAGE),
+            bad.column(REASON),
+            bad.column(DETAIL),
+            _attempts(bad),
+            pa.array(
+                [_row_json(row, text) for row, text in zip(rows, raw, strict=True)], pa.string()
+            ),
+        ],
+        schema=REJECT_SCHEMA,
+    )
+
+
+def _attempts(bad: pa.Table) -> pa.Array:
+    """How often each row was tried: once, but for those that killed their process."""
+    if ATTEMPTS not in bad.column_names:
+        return pa.array([1] * bad.num_rows, pa.int32())
+    return pc.fill_null(bad.column(ATTEMPTS), 1)
+
+
+def _rows_per_reject(rejects: pa.Table) -> list[int]:
+    spans = pc.subtract(rejects.column("source_row_end"), rejects.column("source_row"))
+    return [int(span) + 1 for span in spans.to_pylist()]
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    """A column as Python values, whatever it holds: Arrow knows dates that Python does not."""
+    try:
+        return list(column.to_pylist())
+    except (ValueError, OverflowError, pa.ArrowException):
+        return [_value(scalar) for chunk in column.chunks for scalar in chunk]
+
+
+def _value(scalar: pa.Scalar) -> Any:
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError:
+        return scalar.as_buffer().to_pybytes()
+    except (ValueError, OverflowError, pa.ArrowException):
+        return f"a {scalar.type} that cannot be shown"
+
+
+def _row_json(row: dict[str, Any], raw: str | None) -> str:
+    return json.dumps(_plain(row if raw is None else raw), ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    """The nearest value that every JSON reader takes."""
+    if isinstance(value, dict):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if isinstance(value, str | int | float | None) else str(value)
