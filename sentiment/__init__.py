@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sentiment.errors import SentimentError
     from sentiment.evaluate.job import evaluate
     from sentiment.finetune.job import finetune
-    from sentiment.report.summary import RunSummary
+    from sentiment.ledger.summary import RunSummary
     from sentiment.run import score
     from sentiment.settings.finetune import FinetuneConfig
     from sentiment.settings.jobs import EvaluateConfig, ScoreConfig
@@ -35,7 +35,7 @@ __all__ = [
 _HOMES = {
     "EvaluateConfig": "sentiment.settings.jobs",
     "FinetuneConfig": "sentiment.settings.finetune",
-    "RunSummary": "sentiment.report.summary",
+    "RunSummary": "sentiment.ledger.summary",
     "ScoreConfig": "sentiment.settings.jobs",
     "SentimentError": "sentiment.errors",
     "evaluate": "sentiment.evaluate.job",

@@ -11,10 +11,10 @@ import logging
 from pydantic import ValidationError
 
 from sentiment.errors import OutputError, SourceError
-from sentiment.history import read_run, run_ids
+from sentiment.ledger.runs import read_run, run_ids
+from sentiment.ledger.summary import RunSummary
 from sentiment.output.folder import Output
 from sentiment.output.layout import RUN_FILE, file_of_run
-from sentiment.report.summary import RunSummary
 from sentiment.run import score
 from sentiment.settings.jobs import ReplayConfig, ScoreConfig
 from sentiment.source.listing import list_shards

@@ -27,7 +27,8 @@ from sentiment.errors import (
     SentimentError,
     SourceError,
 )
-from sentiment.history import compare_with_earlier
+from sentiment.ledger.compare import compare_with_earlier
+from sentiment.ledger.summary import Outcome, RunSummary, summarise, write_run
 from sentiment.live import LiveRun
 from sentiment.logs import name_run
 from sentiment.metrics.drift import Drift
@@ -44,7 +45,6 @@ from sentiment.output.receipt import Footer, Receipt
 from sentiment.pipeline import Work, index_on_cluster, run_pipeline
 from sentiment.pool import resolve_pool
 from sentiment.report.job import write_page
-from sentiment.report.summary import Outcome, RunSummary, summarise, write_run
 from sentiment.report.terminal import print_summary
 from sentiment.resolve import Resolved, facts_of, find_card, resolve
 from sentiment.settings.jobs import ScoreConfig

@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("cluster", "metrics", "settings", "storage", "t5"),
     ("model", "pool", "source"),
     ("output",),
-    ("engine", "history", "stages", "telemetry", "timing", "verify", "watch"),
+    ("engine", "ledger", "stages", "telemetry", "timing", "verify", "watch"),
     ("finetune", "pipeline", "progress", "report"),
     ("live", "resolve"),
     ("run",),

@@ -16,11 +16,11 @@ import ray
 import tiny_models
 
 from sentiment.errors import OutputError, RejectedRowsError
+from sentiment.ledger.summary import RunSummary
 from sentiment.output.folder import Output
 from sentiment.output.layout import REJECT_SCHEMA, added_columns
 from sentiment.output.lease import hold
 from sentiment.output.receipt import Footer
-from sentiment.report.summary import RunSummary
 from sentiment.run import score
 from sentiment.settings.jobs import ScoreConfig
 

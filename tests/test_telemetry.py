@@ -15,8 +15,8 @@ import pytest
 import ray
 
 from sentiment import telemetry
+from sentiment.ledger.summary import RunSummary
 from sentiment.output.receipt import ActorNote, Footer, Receipt, Sight
-from sentiment.report.summary import RunSummary
 from sentiment.run import score
 from sentiment.settings.jobs import ScoreConfig
 from sentiment.telemetry import METRICS, Meters

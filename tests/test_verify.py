@@ -34,6 +34,7 @@ from sentiment.block import (
 )
 from sentiment.cli import main
 from sentiment.errors import OutputError, SourceError, VerificationError
+from sentiment.ledger.summary import summarise, write_run
 from sentiment.output.commit import Stamp, commit_rowless, commit_unit, serialise
 from sentiment.output.committed import read_committed
 from sentiment.output.finish import finish, mark_incomplete
@@ -41,7 +42,6 @@ from sentiment.output.folder import Output
 from sentiment.output.layout import REJECTED_FOLDER
 from sentiment.output.plan import plan_run
 from sentiment.output.receipt import FOOTER_KEY, Footer
-from sentiment.report.summary import summarise, write_run
 from sentiment.settings.jobs import VerifyConfig
 from sentiment.source.index import index_shard, read_unit
 from sentiment.source.listing import list_shards

@@ -23,11 +23,11 @@ from sentiment.errors import ConfigError, OutputError, RejectedRowsError
 from sentiment.evaluate.figures import figures, mistakes, report_text
 from sentiment.evaluate.parity import compare_decoding
 from sentiment.evaluate.rows import given_rows, scored_rows
+from sentiment.ledger.summary import RunSummary
 from sentiment.metrics.calibration import Calibration, fit_calibration
 from sentiment.metrics.truth import truth_map
 from sentiment.model.readme import with_evaluation
 from sentiment.output.folder import Output
-from sentiment.report.summary import RunSummary
 from sentiment.resolve import find_card
 from sentiment.run import score
 from sentiment.settings.jobs import EvaluateConfig, ScoreConfig

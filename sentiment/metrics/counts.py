@@ -21,7 +21,7 @@ run reports the same totals as an uninterrupted one:
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -109,42 +109,6 @@ def merge(parts: Iterable[Counts]) -> Counts:
     for part in parts:
         total = _add(total, part)
     return total
-
-
-def partition_table(partitions: Mapping[str, Counts]) -> pd.DataFrame:
-    """One row per partition and label, and per partition and reject reason; then those of groups.
-
-    Args:
-        partitions: Merged counts by output folder.
-    """
-    records: list[dict[str, Any]] = []
-    for partition, counts in sorted(partitions.items()):
-        records += [{"partition": partition, "group": None, **one} for one in _table_rows(counts)]
-        for group, grouped in sorted(counts.get("groups", {}).items()):
-            records += [
-                {"partition": partition, "group": group, **one} for one in _table_rows(grouped)
-            ]
-    return pd.DataFrame.from_records(records, columns=_TABLE_COLUMNS)
-
-
-_TABLE_COLUMNS: Final = [
-    "partition", "group", "label", "reason", "rows", "truncated", "tokens", "with_truth", "right",
-    "score_histogram",
-]  # fmt: skip
-
-
-def _table_rows(counts: Counts) -> Iterator[dict[str, Any]]:
-    cells = counts.get("confusion")
-    unknown: dict[str, int | None] = {"with_truth": None, "right": None}
-    for label, values in counts["labels"].items():
-        truth = unknown
-        if cells is not None:
-            rows = sum(row.get(label, 0) for row in cells.values())
-            truth = {"with_truth": rows, "right": cells.get(label, {}).get(label, 0)}
-        yield {"label": label, "reason": None, **truth, **values}
-    for reason, rows in counts["rejected"].items():
-        none = {"truncated": 0, "tokens": 0, "score_histogram": None}
-        yield {"label": None, "reason": reason, "rows": rows, **unknown, **none}
 
 
 def _by_label(rows: pd.DataFrame) -> dict[str, Any]:

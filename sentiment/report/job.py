@@ -12,11 +12,11 @@ from pathlib import Path
 from pyarrow import fs
 
 from sentiment.errors import OutputError, SentimentError
+from sentiment.ledger.record import Run
+from sentiment.ledger.runs import read_partitions, read_runs
 from sentiment.output.folder import Output
 from sentiment.output.layout import REPORT_FILE, RUNS_FOLDER, file_of_run
 from sentiment.report.page import render
-from sentiment.report.record import Run
-from sentiment.report.runs import read_partitions, read_runs
 from sentiment.settings.jobs import ReportConfig
 from sentiment.storage import descendant_uri, is_uri
 

@@ -17,10 +17,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from sentiment.block import REASONS
+from sentiment.ledger.record import QualityPart, Run
+from sentiment.ledger.runs import Partition, Runs
 from sentiment.output.layout import REJECTED_FOLDER
 from sentiment.report.pictures import Gallery, gallery
-from sentiment.report.record import QualityPart, Run
-from sentiment.report.runs import Partition, Runs
 from sentiment.report.svg import clean, duration, percent, shorten
 from sentiment.report.verdict import judge
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from sentiment.ledger.record import CountsPart, Run
+from sentiment.ledger.runs import Partition
 from sentiment.metrics.counts import merge
 from sentiment.report.bars import (
     MOST_SERIES,
@@ -20,8 +22,6 @@ from sentiment.report.bars import (
     time_bars,
 )
 from sentiment.report.curves import Night, reliability, share_lines, speeds, throughput
-from sentiment.report.record import CountsPart, Run
-from sentiment.report.runs import Partition
 from sentiment.report.svg import Chart, compact, duration, percent, shorten
 
 MOST_PARTITIONS = 20

@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sentiment.block import REASONS
+from sentiment.ledger.summary import RunSummary
 from sentiment.output.layout import REJECTED_FOLDER
-from sentiment.report.summary import RunSummary
 
 _BAR_CHARS = 24
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sentiment.report.record import QualityPart, Run
+from sentiment.ledger.record import QualityPart, Run
 from sentiment.report.svg import percent
 
 Level = Literal["good", "look", "bad", "open"]

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
-from sentiment.metrics.counts import HISTOGRAM_BINS, count_unit, merge, partition_table
+from sentiment.ledger.summary import partition_table
+from sentiment.metrics.counts import HISTOGRAM_BINS, count_unit, merge
 from sentiment.metrics.quality import classification_report, confusion
 
 LABELS = st.sampled_from(["negative", "neutral", "positive"])

@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 
 from sentiment.block import REASONS
 from sentiment.errors import OutputError
+from sentiment.ledger.record import parse_run
+from sentiment.ledger.runs import Partition, Runs, read_partitions
 from sentiment.output.folder import Output
 from sentiment.report import job
 from sentiment.report.job import report, write_page
 from sentiment.report.page import REMEDIES, render
 from sentiment.report.pictures import MOST_PARTITIONS
-from sentiment.report.record import parse_run
-from sentiment.report.runs import Partition, Runs, read_partitions
 from sentiment.settings.jobs import ReportConfig
 
 HOSTILE = (

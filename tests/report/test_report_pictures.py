@@ -8,10 +8,10 @@ from typing import Any
 import made_up_runs
 import pytest
 
+from sentiment.ledger.record import parse_run
+from sentiment.ledger.runs import Partition
 from sentiment.report.bars import Series
 from sentiment.report.pictures import Gallery, gallery, shares
-from sentiment.report.record import parse_run
-from sentiment.report.runs import Partition
 
 
 def drawn(values: dict[str, Any], *partitions: Partition) -> Gallery:

@@ -8,7 +8,7 @@ from typing import Any
 import made_up_runs
 import pytest
 
-from sentiment.report.record import parse_run
+from sentiment.ledger.record import parse_run
 from sentiment.report.verdict import Verdict, judge
 
 DRIFTED = {"name": "share of positive", "value": 0.3, "limit": 0.05, "drifted": True}

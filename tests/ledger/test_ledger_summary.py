@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from sentiment.ledger.summary import Ledger, RunSummary, summarise, write_run
 from sentiment.metrics.counts import count_unit
 from sentiment.output.folder import Output
 from sentiment.output.receipt import Footer
-from sentiment.report.summary import Ledger, RunSummary, summarise, write_run
 from sentiment.report.terminal import print_summary
 
 ROWS = st.integers(0, 1000)

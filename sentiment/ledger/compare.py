@@ -5,41 +5,18 @@ Takes an output, gives plain values. Knows nothing of how a run is made.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
 from typing import Any
 
+from sentiment.ledger.runs import read_run, run_ids
 from sentiment.metrics.counts import Counts, merge
 from sentiment.metrics.drift import Drift, compare
 from sentiment.output.folder import Output
-from sentiment.output.layout import RUN_FILE, RUNS_FOLDER, file_of_run
+from sentiment.output.layout import RUN_FILE, file_of_run
 from sentiment.settings.jobs import ScoreConfig
 
 _log = logging.getLogger(__name__)
-
-
-def run_ids(output: Output) -> list[str]:
-    """Ids of all runs that left a `run.json`, oldest first: they start with the time.
-
-    Raises:
-        OutputError: The output cannot be listed.
-    """
-    paths = [path.split("/") for path in output.list_tree(RUNS_FOLDER)]
-    return sorted({path[-2] for path in paths if path[-1] == RUN_FILE and len(path) > 2})
-
-
-def read_run(output: Output, run_id: str) -> dict[str, Any]:
-    """One `run.json`.
-
-    Raises:
-        OSError, ValueError: It cannot be read or is damaged.
-    """
-    with output.filesystem.open_input_file(output.path(file_of_run(run_id, RUN_FILE))) as file:
-        values = json.loads(file.read())
-    if not isinstance(values, dict):
-        raise ValueError("not the account of a run")
-    return values
 
 
 def compare_with_earlier(

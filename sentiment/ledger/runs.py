@@ -7,6 +7,7 @@ page.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,10 +20,9 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from sentiment.errors import OutputError
-from sentiment.history import run_ids
+from sentiment.ledger.record import Run, parse_run
 from sentiment.output.folder import Output
-from sentiment.output.layout import METRICS_FILE, RUN_FILE, file_of_run
-from sentiment.report.record import Run, parse_run
+from sentiment.output.layout import METRICS_FILE, RUN_FILE, RUNS_FOLDER, file_of_run
 from sentiment.storage import STORAGE_ERRORS
 
 _READ_THREADS = 16
@@ -137,3 +137,26 @@ def _bytes(output: Output, relative: str) -> bytes:
     with output.filesystem.open_input_file(output.path(relative)) as file:
         content: bytes = file.read()
     return content
+
+
+def run_ids(output: Output) -> list[str]:
+    """Ids of all runs that left a `run.json`, oldest first: they start with the time.
+
+    Raises:
+        OutputError: The output cannot be listed.
+    """
+    paths = [path.split("/") for path in output.list_tree(RUNS_FOLDER)]
+    return sorted({path[-2] for path in paths if path[-1] == RUN_FILE and len(path) > 2})
+
+
+def read_run(output: Output, run_id: str) -> dict[str, Any]:
+    """One `run.json`.
+
+    Raises:
+        OSError, ValueError: It cannot be read or is damaged.
+    """
+    with output.filesystem.open_input_file(output.path(file_of_run(run_id, RUN_FILE))) as file:
+        values = json.loads(file.read())
+    if not isinstance(values, dict):
+        raise ValueError("not the account of a run")
+    return values

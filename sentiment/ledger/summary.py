@@ -9,15 +9,15 @@ from __future__ import annotations
 import io
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sentiment.metrics.counts import Counts, merge, partition_table
+from sentiment.metrics.counts import Counts, merge
 from sentiment.metrics.drift import Drift
 from sentiment.metrics.quality import classification_report
 from sentiment.output.folder import Output
@@ -176,3 +176,39 @@ def write_run(output: Output, summary: RunSummary, footers: Iterable[Footer]) ->
     pq.write_table(rows.replace_schema_metadata(None), buffer, compression="zstd")
     output.write(file_of_run(summary.run_id, METRICS_FILE), buffer.getbuffer())
     output.write(file_of_run(summary.run_id, RUN_FILE), summary.to_json().encode())
+
+
+def partition_table(partitions: Mapping[str, Counts]) -> pd.DataFrame:
+    """One row per partition and label, and per partition and reject reason; then those of groups.
+
+    Args:
+        partitions: Merged counts by output folder.
+    """
+    records: list[dict[str, Any]] = []
+    for partition, counts in sorted(partitions.items()):
+        records += [{"partition": partition, "group": None, **one} for one in _table_rows(counts)]
+        for group, grouped in sorted(counts.get("groups", {}).items()):
+            records += [
+                {"partition": partition, "group": group, **one} for one in _table_rows(grouped)
+            ]
+    return pd.DataFrame.from_records(records, columns=_TABLE_COLUMNS)
+
+
+_TABLE_COLUMNS: Final = [
+    "partition", "group", "label", "reason", "rows", "truncated", "tokens", "with_truth", "right",
+    "score_histogram",
+]  # fmt: skip
+
+
+def _table_rows(counts: Counts) -> Iterator[dict[str, Any]]:
+    cells = counts.get("confusion")
+    unknown: dict[str, int | None] = {"with_truth": None, "right": None}
+    for label, values in counts["labels"].items():
+        truth = unknown
+        if cells is not None:
+            rows = sum(row.get(label, 0) for row in cells.values())
+            truth = {"with_truth": rows, "right": cells.get(label, {}).get(label, 0)}
+        yield {"label": label, "reason": None, **truth, **values}
+    for reason, rows in counts["rejected"].items():
+        none = {"truncated": 0, "tokens": 0, "score_histogram": None}
+        yield {"label": None, "reason": reason, "rows": rows, **unknown, **none}

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from sentiment.errors import DriftError
-from sentiment.history import compare_with_earlier, run_ids
+from sentiment.ledger.compare import compare_with_earlier
+from sentiment.ledger.runs import run_ids
+from sentiment.ledger.summary import summarise
 from sentiment.metrics.counts import Counts, count_unit, merge
 from sentiment.metrics.drift import Drift
 from sentiment.output.folder import Output
-from sentiment.report.summary import summarise
 from sentiment.run import _outcome
 from sentiment.settings.jobs import ScoreConfig
 
