@@ -25,13 +25,13 @@ from ray.exceptions import GetTimeoutError, RayError
 
 from sentiment.engine.scorer import Scorer, ScorerPlan
 from sentiment.errors import SentimentError
+from sentiment.monitor.executor import Watch
 from sentiment.output.commit import Stamp
 from sentiment.output.receipt import Receipt
 from sentiment.pool import TASK_CPUS, Pool
 from sentiment.source.index import index_shard
 from sentiment.source.shards import ShardIndex, Unit
 from sentiment.stages import Commit, Tokenise, read_block, receipts_of
-from sentiment.watch import Watch
 
 _OURS = re.compile(r"^ *sentiment\.errors\.(\w+): (.+)$", re.MULTILINE)
 _RAISED = re.compile(r"[\w.]*(Error|Exception|Exit|Interrupt)\b")

@@ -29,9 +29,9 @@ from sentiment.errors import (
 )
 from sentiment.ledger.compare import compare_with_earlier
 from sentiment.ledger.summary import Outcome, RunSummary, summarise, write_run
-from sentiment.live import LiveRun
 from sentiment.logs import name_run
 from sentiment.metrics.drift import Drift
+from sentiment.monitor.run import LiveRun
 from sentiment.output.attempts import clear
 from sentiment.output.commit import commit_rowless
 from sentiment.output.committed import read_committed

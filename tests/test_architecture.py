@@ -23,9 +23,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("cluster", "metrics", "settings", "storage", "t5"),
     ("model", "pool", "source"),
     ("output",),
-    ("engine", "ledger", "stages", "telemetry", "timing", "verify", "watch"),
-    ("finetune", "pipeline", "progress", "report"),
-    ("live", "resolve"),
+    ("engine", "ledger", "monitor", "stages", "verify"),
+    ("finetune", "pipeline", "report"),
+    ("resolve",),
     ("run",),
     ("evaluate", "replay"),
     ("cli",),
@@ -35,7 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 # Who may import the heavy libraries, at any depth of the file.
 TORCH_ROOMS = frozenset({"engine", "finetune", "model", "t5"})
-RAY_ROOMS = frozenset({"cluster", "finetune", "pipeline", "telemetry"})
+RAY_ROOMS = frozenset({"cluster", "finetune", "monitor", "pipeline"})
 
 # What other rooms may take from transformers: tokenisers and configurations need no torch.
 TORCHLESS_TRANSFORMERS = re.compile(r"(Tokenizer(Fast|Base)?|Config|BatchEncoding)$")

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from sentiment.block import REASONS
+from sentiment.monitor.account import STARTING, Account
+from sentiment.monitor.prometheus import METRICS
 from sentiment.output.layout import added_columns
-from sentiment.telemetry import METRICS
-from sentiment.timing import STARTING, Account
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(

@@ -21,7 +21,7 @@ library = logging.getLogger("library")
 library.propagate = False
 library.addHandler(logging.StreamHandler())
 configure_logging("FORMAT", quiet=QUIET)
-log = logging.getLogger("sentiment.live")
+log = logging.getLogger("sentiment.monitor.run")
 log.info("before")
 name_run("run-7")
 log.info("unit %s", "ü", extra={"fields": {"unit": "a.parquet", "first_row": 0}})
@@ -51,11 +51,11 @@ def lines(text: str) -> list[dict[str, Any]]:
 def test_every_line_is_an_object_whoever_speaks() -> None:
     found = lines(spoken("json"))
     assert [(one["level"], one["logger"], one["run_id"]) for one in found] == [
-        ("INFO", "sentiment.live", None),
-        ("INFO", "sentiment.live", "run-7"),
+        ("INFO", "sentiment.monitor.run", None),
+        ("INFO", "sentiment.monitor.run", "run-7"),
         ("WARNING", "library", "run-7"),
         ("WARNING", "py.warnings", "run-7"),
-        ("ERROR", "sentiment.live", "run-7"),
+        ("ERROR", "sentiment.monitor.run", "run-7"),
     ]
     unit = found[1]
     assert (unit["message"], unit["unit"], unit["first_row"]) == ("unit ü", "a.parquet", 0)

@@ -117,21 +117,6 @@ class Receipt:
         return {**self.footer.metrics.get("stage_sec", {}), "write": self.write_sec}
 
 
-@dataclass(frozen=True)
-class Sight:
-    """What the cluster is doing at one moment.
-
-    Attributes:
-        rows: Rows that each stage has finished, by its name, in the order of the flow.
-        actors: Actors that can score.
-        starting: Actors that load their model, or wait for a machine.
-    """
-
-    rows: Mapping[str, int]
-    actors: int
-    starting: int
-
-
 def tokens_of(footer: Footer) -> int:
     """Tokens of a unit's labelled rows, before truncation."""
     labels = footer.metrics.get("labels", {})

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from sentiment.output.receipt import Sight
+from sentiment.monitor.account import Sight
 
 _EVERY_SEC: Final = 0.1
 

@@ -18,7 +18,8 @@ from typing import Any, Final, Literal
 import ray
 from ray.util.metrics import Counter, Gauge, Histogram
 
-from sentiment.output.receipt import Receipt, Sight, tokens_of
+from sentiment.monitor.account import Sight
+from sentiment.output.receipt import Receipt, tokens_of
 
 # From a model of a few MB on a local disk to one of many GB over a network.
 _LOAD_SEC: Final = [1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0, 300.0, 600.0]

@@ -19,7 +19,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from sentiment.timing import Figures
+from sentiment.monitor.account import Figures
 
 LOG_EVERY_SEC: Final = 30.0
 

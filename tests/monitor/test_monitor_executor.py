@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from sentiment import watch
-from sentiment.output.receipt import Sight
-from sentiment.watch import Watch
+from sentiment.monitor import executor as watch
+from sentiment.monitor.account import Sight
+from sentiment.monitor.executor import Watch
 
 
 def operator(name: str, rows: int, actors: tuple[int, int, int] = (0, 0, 0)) -> Any:
@@ -69,7 +69,7 @@ def test_ray_data_may_call_as_often_as_it_likes(monkeypatch: pytest.MonkeyPatch)
 def test_a_changed_ray_data_ends_the_watch_and_not_the_run(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.DEBUG, "sentiment.watch")
+    caplog.set_level(logging.DEBUG, "sentiment.monitor.executor")
     seen: list[Sight] = []
     one = Watch(seen.append)
     one.on_execution_step(object())
@@ -88,7 +88,8 @@ def test_contexts_are_copied_and_sent_without_it() -> None:
 
 
 def test_workers_import_it_cheaply() -> None:
-    code = "import sentiment.watch, sys; print({'torch', 'transformers', 'ray'} & set(sys.modules))"
+    heavy = "{'torch', 'transformers', 'ray'} & set(sys.modules)"
+    code = f"import sentiment.monitor.executor, sys; print({heavy})"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sentiment import progress
-from sentiment.output.receipt import Sight
-from sentiment.progress import fields_of, show_progress, told
-from sentiment.timing import Figures
+from sentiment.monitor import terminal as progress
+from sentiment.monitor.account import Figures, Sight
+from sentiment.monitor.terminal import fields_of, show_progress, told
 
 SIGHT = Sight({"read and tokenise": 2000, "score": 1200}, actors=2, starting=1)
 
@@ -93,7 +92,7 @@ def test_a_log_gets_a_line_now_and_then_while_nothing_is_committed(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(progress, "LOG_EVERY_SEC", 0.01)
-    caplog.set_level(logging.INFO, "sentiment.progress")
+    caplog.set_level(logging.INFO, "sentiment.monitor.terminal")
     with show_progress(figures, "auto"):
         deadline = time.monotonic() + 20
         while len(caplog.records) < 2:
@@ -111,7 +110,7 @@ def test_log_lines_come_on_a_terminal_where_they_are_asked_for(
 ) -> None:
     screen = terminal(monkeypatch)
     monkeypatch.setattr(progress, "LOG_EVERY_SEC", 0.01)
-    caplog.set_level(logging.INFO, "sentiment.progress")
+    caplog.set_level(logging.INFO, "sentiment.monitor.terminal")
     with show_progress(figures, "log"):
         deadline = time.monotonic() + 20
         while not caplog.records:
@@ -123,7 +122,7 @@ def test_log_lines_come_on_a_terminal_where_they_are_asked_for(
 def test_a_short_run_has_no_line_in_its_log(
     capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO, "sentiment.progress")
+    caplog.set_level(logging.INFO, "sentiment.monitor.terminal")
     with show_progress(figures, "auto"):
         pass
     assert capfd.readouterr() == ("", "")

@@ -14,14 +14,15 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
-from sentiment import telemetry
 from sentiment.ledger.summary import RunSummary
-from sentiment.output.receipt import ActorNote, Footer, Receipt, Sight
+from sentiment.monitor import prometheus as telemetry
+from sentiment.monitor.account import Sight
+from sentiment.monitor.prometheus import METRICS, Meters
+from sentiment.output.receipt import ActorNote, Footer, Receipt
 from sentiment.run import score
 from sentiment.settings.jobs import ScoreConfig
-from sentiment.telemetry import METRICS, Meters
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DASHBOARD = json.loads((ROOT / "deploy" / "grafana" / "sentiment.json").read_text())
 
 SAMPLE = re.compile(r"^(\w+)\{(.*)\} (\S+)$", re.MULTILINE)

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from sentiment import live
-from sentiment.live import LiveRun
-from sentiment.output.receipt import Footer, Receipt, Sight
+from sentiment.monitor import run as live
+from sentiment.monitor.account import Sight
+from sentiment.monitor.run import LiveRun
+from sentiment.output.receipt import Footer, Receipt
 from sentiment.settings.jobs import ScoreConfig
 
 
@@ -30,7 +31,7 @@ def run(**settings: Any) -> LiveRun:
 
 
 def test_footers_pass_through_and_are_counted(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "sentiment.live")
+    caplog.set_level(logging.INFO, "sentiment.monitor.run")
     one = run(quiet=True)
     receipts = [receipt(0, {"null_text": 2}), receipt(10, {})]
     assert list(one.follow(receipts, 20)) == [each.footer for each in receipts]

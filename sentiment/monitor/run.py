@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from sentiment.output.receipt import Footer, Receipt, Sight
-from sentiment.progress import Mode, show_progress
+from sentiment.monitor.account import Account, Sight
+from sentiment.monitor.executor import Watch
+from sentiment.monitor.prometheus import Meters
+from sentiment.monitor.terminal import Mode, show_progress
+from sentiment.output.receipt import Footer, Receipt
 from sentiment.settings.jobs import ScoreConfig
-from sentiment.telemetry import Meters
-from sentiment.timing import Account
-from sentiment.watch import Watch
 
 _log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentiment.output.receipt import ActorNote, Footer, Receipt, Sight, tokens_of
-from sentiment.timing import Account, Phases, Rate, Timeline
+from sentiment.monitor.account import Account, Phases, Rate, Sight, Timeline
+from sentiment.output.receipt import ActorNote, Footer, Receipt, tokens_of
 
 
 class Clock:

@@ -14,7 +14,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sentiment.output.receipt import Receipt, Sight, tokens_of
+from sentiment.output.receipt import Receipt, tokens_of
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What the cluster is doing at one moment.
+
+    Attributes:
+        rows: Rows that each stage has finished, by its name, in the order of the flow.
+        actors: Actors that can score.
+        starting: Actors that load their model, or wait for a machine.
+    """
+
+    rows: Mapping[str, int]
+    actors: int
+    starting: int
+
 
 # Rates are those of the last minutes: long enough to hold units of five minutes on slow machines
 # together with a commit, short enough that an ETA follows a pool that grows.
