@@ -63,7 +63,7 @@ def _report(config: ReportConfig) -> object:
 
 
 def _verify(config: VerifyConfig) -> object:
-    from sentiment.verify.job import verify
+    from sentiment.verification.job import verify
 
     return verify(config)
 

@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("cluster", "metrics", "settings", "storage", "t5"),
     ("model", "pool", "source"),
     ("output",),
-    ("engine", "ledger", "monitor", "stages", "verify"),
+    ("engine", "ledger", "monitor", "stages", "verification"),
     ("finetune", "pipeline", "report"),
     ("resolve",),
     ("run",),

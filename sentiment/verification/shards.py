@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from sentiment.output.folder import Output
 from sentiment.output.layout import REJECTED_FOLDER
 from sentiment.storage import one_line
-from sentiment.verify.contents import DAMAGE_ERRORS, Contents, Problem, folder_of
-from sentiment.verify.footers import DataFile
+from sentiment.verification.contents import DAMAGE_ERRORS, Contents, Problem, folder_of
+from sentiment.verification.footers import DataFile
 
 _RECORD_THREADS = 16
 _DIGEST_CHARS = 12

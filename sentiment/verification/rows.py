@@ -21,7 +21,7 @@ from sentiment.output.folder import Output
 from sentiment.output.layout import REJECT_SCHEMA, REJECTED_FOLDER, added_columns
 from sentiment.output.receipt import Footer
 from sentiment.storage import one_line
-from sentiment.verify.contents import DAMAGE_ERRORS, Problem
+from sentiment.verification.contents import DAMAGE_ERRORS, Problem
 
 _BATCH_ROWS = 4096
 _BUFFER_BYTES = 1024 * 1024

@@ -45,7 +45,7 @@ from sentiment.output.receipt import FOOTER_KEY, Footer
 from sentiment.settings.jobs import VerifyConfig
 from sentiment.source.index import index_shard, read_unit
 from sentiment.source.listing import list_shards
-from sentiment.verify.job import Verification, check, verify
+from sentiment.verification.job import Verification, check, verify
 
 STAMP = Stamp("model", "config", "0.1.0", "sentiment")
 

@@ -19,9 +19,9 @@ from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards
 from sentiment.source.shards import ShardIndex
 from sentiment.storage import descendant_uri, is_uri, open_filesystem
-from sentiment.verify.contents import Problem
-from sentiment.verify.footers import DataFile
-from sentiment.verify.shards import end_of, span
+from sentiment.verification.contents import Problem
+from sentiment.verification.footers import DataFile
+from sentiment.verification.shards import end_of, span
 
 _INDEX_THREADS = 16
 

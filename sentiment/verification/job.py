@@ -17,9 +17,9 @@ from rich.text import Text
 from sentiment.errors import VerificationError
 from sentiment.output.folder import Output
 from sentiment.settings.jobs import VerifyConfig
-from sentiment.verify.contents import Contents, Problem, folder_of, list_contents
-from sentiment.verify.footers import DataFile, Examined, examine
-from sentiment.verify.shards import (
+from sentiment.verification.contents import Contents, Problem, folder_of, list_contents
+from sentiment.verification.footers import DataFile, Examined, examine
+from sentiment.verification.shards import (
     by_source,
     digest_problems,
     folder_problems,
@@ -28,7 +28,7 @@ from sentiment.verify.shards import (
     shard_problems,
     without_copies,
 )
-from sentiment.verify.sources import source_problems
+from sentiment.verification.sources import source_problems
 
 # Waiting for storage; decoding, which --deep does, happens outside of Python's lock.
 _THREADS = 16

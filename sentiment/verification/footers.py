@@ -17,7 +17,7 @@ from sentiment.output.layout import added_columns
 from sentiment.output.receipt import Footer
 from sentiment.source.shards import Shard, Unit
 from sentiment.storage import one_line
-from sentiment.verify.contents import DAMAGE_ERRORS, Problem
+from sentiment.verification.contents import DAMAGE_ERRORS, Problem
 
 _ADDED = len(added_columns(""))
 _LAST_ADDED = added_columns("").names[-1]  # without its prefix
@@ -81,7 +81,7 @@ def examine(output: Output, path: str, *, has_rejects: bool, deep: bool) -> Exam
     ]
     if deep and not problems:
         # Imported here: it takes pandas, and a look at the footers does not.
-        from sentiment.verify.rows import check_rows
+        from sentiment.verification.rows import check_rows
 
         problems = check_rows(output, path, footer, prefix)
     source = sys.intern(", ".join(f"{name} {kind}" for name, kind in columns[:-_ADDED]))

@@ -1,1 +1,0 @@
-"""An output checked from its files alone. Knows what was promised, not how it was made."""
