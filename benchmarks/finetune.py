@@ -36,14 +36,14 @@ from transformers.utils import logging as transformers_logging
 
 from sentiment.engine.devices import default_batch_tokens, default_device, peak_memory_mib
 from sentiment.engine.labels import Engine
-from sentiment.finetune.batches import Rows, epoch_batches
-from sentiment.finetune.dataset import LabelledTexts, TokenRows
-from sentiment.finetune.network import for_scoring, recompute_activations, set_dropout
-from sentiment.finetune.step import LabelLoss, Trainer
 from sentiment.model.find import find_model
 from sentiment.model.load import load_network
 from sentiment.model.tokenizer import Tokeniser
 from sentiment.settings.finetune import FinetuneConfig
+from sentiment.training.batches import Rows, epoch_batches
+from sentiment.training.dataset import LabelledTexts, TokenRows
+from sentiment.training.network import for_scoring, recompute_activations, set_dropout
+from sentiment.training.step import LabelLoss, Trainer
 
 BASELINE = "padded-512"
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sentiment.errors import SentimentError
     from sentiment.evaluate.job import evaluate
-    from sentiment.finetune.job import finetune
     from sentiment.ledger.summary import RunSummary
     from sentiment.run import score
     from sentiment.settings.finetune import FinetuneConfig
     from sentiment.settings.jobs import EvaluateConfig, ScoreConfig
+    from sentiment.training.job import finetune
 
 __version__ = "0.1.0"
 __all__ = [
@@ -39,7 +39,7 @@ _HOMES = {
     "ScoreConfig": "sentiment.settings.jobs",
     "SentimentError": "sentiment.errors",
     "evaluate": "sentiment.evaluate.job",
-    "finetune": "sentiment.finetune.job",
+    "finetune": "sentiment.training.job",
     "score": "sentiment.run",
 }
 

@@ -75,7 +75,7 @@ def _replay(config: ReplayConfig) -> object:
 
 
 def _finetune(config: FinetuneConfig) -> object:
-    from sentiment.finetune.job import finetune
+    from sentiment.training.job import finetune
 
     return finetune(config)
 

@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("model", "pool", "source"),
     ("output",),
     ("engine", "ledger", "monitor", "stages", "verification"),
-    ("finetune", "pipeline", "report"),
+    ("pipeline", "report", "training"),
     ("resolve",),
     ("run",),
     ("evaluate", "replay"),
@@ -34,8 +34,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 
 # Who may import the heavy libraries, at any depth of the file.
-TORCH_ROOMS = frozenset({"engine", "finetune", "model", "t5"})
-RAY_ROOMS = frozenset({"cluster", "finetune", "monitor", "pipeline"})
+TORCH_ROOMS = frozenset({"engine", "model", "t5", "training"})
+RAY_ROOMS = frozenset({"cluster", "monitor", "pipeline", "training"})
 
 # What other rooms may take from transformers: tokenisers and configurations need no torch.
 TORCHLESS_TRANSFORMERS = re.compile(r"(Tokenizer(Fast|Base)?|Config|BatchEncoding)$")

@@ -15,9 +15,9 @@ from transformers import (
     T5Tokenizer,
 )
 
-from sentiment.finetune.network import new_network
-from sentiment.finetune.vocabulary import train_vocabulary
 from sentiment.settings.finetune import ArchitectureConfig
+from sentiment.training.network import new_network
+from sentiment.training.vocabulary import train_vocabulary
 
 # Beside matrices this small, a second thread only waits; on a busy machine it waits long.
 torch.set_num_threads(1)

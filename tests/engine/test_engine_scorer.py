@@ -34,12 +34,12 @@ from sentiment.engine.generation import Generator
 from sentiment.engine.labels import Engine, LabelScores
 from sentiment.engine.scorer import Scorer, ScorerPlan
 from sentiment.errors import DeviceError, ModelError
-from sentiment.finetune.network import new_network
-from sentiment.finetune.vocabulary import train_vocabulary
 from sentiment.model.find import find_model
 from sentiment.model.load import load_t5
 from sentiment.model.tokenizer import Tokeniser, tokenise_block
 from sentiment.output.receipt import ActorNote
+from sentiment.training.network import new_network
+from sentiment.training.vocabulary import train_vocabulary
 
 ANSWERS = (LABEL, SCORE, OFF_LABEL)
 

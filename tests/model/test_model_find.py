@@ -20,7 +20,6 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, T5ForConditionalGeneration
 
 from sentiment.errors import ModelError, SourceError
-from sentiment.finetune.job import finetune
 from sentiment.model import find as weights
 from sentiment.model import locate as catalogue
 from sentiment.model.find import find_model, folder_digest
@@ -29,6 +28,7 @@ from sentiment.run import score
 from sentiment.settings.finetune import FinetuneConfig
 from sentiment.settings.jobs import ScoreConfig
 from sentiment.t5.network import T5
+from sentiment.training.job import finetune
 
 CPU = torch.device("cpu")
 KINDS = ("tiny_v1_0", "tiny_v1_1", "tiny_mt5")

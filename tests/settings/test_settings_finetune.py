@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from sentiment.errors import ConfigError
-from sentiment.finetune.card import labels_json
-from sentiment.finetune.dataset import target_texts
 from sentiment.model.declaration import read_labels_file
 from sentiment.settings.finetune import FinetuneConfig, _recipes
+from sentiment.training.card import labels_json
+from sentiment.training.dataset import target_texts
 
 WORDS = ["--train", "t.parquet", "--output", "o"]
 

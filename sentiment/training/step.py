@@ -18,10 +18,10 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import T5ForConditionalGeneration
 from transformers.modeling_outputs import BaseModelOutput
 
-from sentiment.finetune.batches import Rows, pieces
-from sentiment.finetune.dataset import TokenRows
-from sentiment.finetune.network import bypassed_blocks
 from sentiment.settings.finetune import FinetuneConfig
+from sentiment.training.batches import Rows, pieces
+from sentiment.training.dataset import TokenRows
+from sentiment.training.network import bypassed_blocks
 
 _IGNORED = -100  # target id that the loss skips
 

@@ -20,13 +20,13 @@ from transformers import AutoTokenizer, T5ForConditionalGeneration
 from sentiment.block import DETAIL, LABEL, REASON, SCORE, STAGE
 from sentiment.engine.scorer import Scorer, ScorerPlan
 from sentiment.errors import ConfigError, ModelError, SentimentError, SourceError
-from sentiment.finetune import job
-from sentiment.finetune.dataset import TokenRows
-from sentiment.finetune.job import finetune
-from sentiment.finetune.loop import phases
 from sentiment.model.find import find_model
 from sentiment.model.tokenizer import tokenise_block
 from sentiment.settings.finetune import ArchitectureConfig, FinetuneConfig
+from sentiment.training import job
+from sentiment.training.dataset import TokenRows
+from sentiment.training.job import finetune
+from sentiment.training.loop import phases
 
 # Wide embeddings and high rates: a few hundred steps of a network this small are enough.
 SHAPE = ArchitectureConfig(

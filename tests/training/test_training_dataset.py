@@ -12,14 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentiment.errors import SourceError
-from sentiment.finetune.dataset import (
+from sentiment.model.tokenizer import Tokeniser
+from sentiment.training.dataset import (
     LabelledTexts,
     TokenRows,
     read_labelled,
     split_off,
     target_texts,
 )
-from sentiment.model.tokenizer import Tokeniser
 
 TEXTS = {"negative": "negative", "positive": "positive"}
 ROWS = [

@@ -25,22 +25,22 @@ from ray.train.torch import TorchTrainer
 
 from sentiment.cluster import connect
 from sentiment.errors import ConfigError, SentimentError, SourceError
-from sentiment.finetune.card import labels_json, model_card
-from sentiment.finetune.dataset import (
+from sentiment.model.find import ModelCard, find_model
+from sentiment.model.load import load_network
+from sentiment.model.locate import TOKENIZER_FILES
+from sentiment.model.tokenizer import Tokeniser
+from sentiment.settings.finetune import FinetuneConfig
+from sentiment.training.card import labels_json, model_card
+from sentiment.training.dataset import (
     LabelledTexts,
     TokenRows,
     read_labelled,
     split_off,
     target_texts,
 )
-from sentiment.finetune.history import follow_history
-from sentiment.finetune.loop import LoopPlan, train_worker
-from sentiment.finetune.vocabulary import train_vocabulary
-from sentiment.model.find import ModelCard, find_model
-from sentiment.model.load import load_network
-from sentiment.model.locate import TOKENIZER_FILES
-from sentiment.model.tokenizer import Tokeniser
-from sentiment.settings.finetune import FinetuneConfig
+from sentiment.training.history import follow_history
+from sentiment.training.loop import LoopPlan, train_worker
+from sentiment.training.vocabulary import train_vocabulary
 
 _PACKAGES = ("sentiment", "torch", "transformers", "ray", "sentencepiece")
 _MAX_WORKER_FAILURES = 3

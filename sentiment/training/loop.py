@@ -31,10 +31,13 @@ from sentiment.engine.devices import (
     resolve_precision,
 )
 from sentiment.engine.labels import Engine
-from sentiment.finetune.batches import phase_batches
-from sentiment.finetune.dataset import TokenRows
-from sentiment.finetune.history import write_history
-from sentiment.finetune.network import (
+from sentiment.metrics.quality import classification_report, confusion
+from sentiment.model.load import load_network
+from sentiment.settings.finetune import FinetuneConfig
+from sentiment.training.batches import phase_batches
+from sentiment.training.dataset import TokenRows
+from sentiment.training.history import write_history
+from sentiment.training.network import (
     bypassed_blocks,
     for_scoring,
     new_network,
@@ -42,11 +45,8 @@ from sentiment.finetune.network import (
     set_dropout,
     set_uniform_attention,
 )
-from sentiment.finetune.step import LabelLoss, Trainer
-from sentiment.finetune.stopping import EarlyStopping
-from sentiment.metrics.quality import classification_report, confusion
-from sentiment.model.load import load_network
-from sentiment.settings.finetune import FinetuneConfig
+from sentiment.training.step import LabelLoss, Trainer
+from sentiment.training.stopping import EarlyStopping
 
 _STATE_FILE = "state.pt"
 

@@ -11,7 +11,7 @@ import tiny_models
 from transformers import AutoTokenizer, T5Tokenizer
 
 from sentiment.errors import ConfigError
-from sentiment.finetune.vocabulary import train_vocabulary
+from sentiment.training.vocabulary import train_vocabulary
 
 FILES = ["spiece.model", "tokenizer.json", "tokenizer_config.json"]
 
@@ -39,7 +39,7 @@ _TRAIN = """
 import sys
 from pathlib import Path
 import tiny_models
-from sentiment.finetune.vocabulary import train_vocabulary
+from sentiment.training.vocabulary import train_vocabulary
 texts = tiny_models.example_texts()
 train_vocabulary(texts, Path(sys.argv[1]), vocab_size=200, sample_rows=150)
 """

@@ -9,9 +9,9 @@ import yaml
 from huggingface_hub import ModelCard
 from made_up_report import REPORT
 
-from sentiment.finetune.card import labels_json, model_card
 from sentiment.model.readme import report_table
 from sentiment.settings.finetune import ArchitectureConfig, FinetuneConfig
+from sentiment.training.card import labels_json, model_card
 
 RECORD: dict[str, Any] = {
     "history": [

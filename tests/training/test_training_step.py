@@ -19,12 +19,12 @@ from transformers import (
     T5Tokenizer,
 )
 
-from sentiment.finetune.batches import epoch_batches
-from sentiment.finetune.dataset import LabelledTexts, TokenRows
-from sentiment.finetune.network import recompute_activations, set_dropout
-from sentiment.finetune.step import LabelLoss, Trainer, linear_decay
 from sentiment.model.tokenizer import Tokeniser
 from sentiment.settings.finetune import FinetuneConfig
+from sentiment.training.batches import epoch_batches
+from sentiment.training.dataset import LabelledTexts, TokenRows
+from sentiment.training.network import recompute_activations, set_dropout
+from sentiment.training.step import LabelLoss, Trainer, linear_decay
 
 LABEL_IDS = ((3, 40), (41,))  # two tokens and one, as `0` and `1` in the published vocabulary
 EOS_ID = 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sentiment.finetune.stopping import EarlyStopping
+from sentiment.training.stopping import EarlyStopping
 
 
 def network_of(value: float) -> torch.nn.Linear:

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentiment.finetune.batches import Rows, epoch_batches, phase_batches, pieces
 from sentiment.settings.finetune import FinetuneConfig
+from sentiment.training.batches import Rows, epoch_batches, phase_batches, pieces
 
 LENGTHS = np.random.default_rng(0).integers(1, 100, 400)
 

@@ -9,7 +9,7 @@ import tiny_models
 import torch
 from transformers import T5ForConditionalGeneration, T5Tokenizer
 
-from sentiment.finetune.network import new_network, set_dropout, set_uniform_attention
+from sentiment.training.network import new_network, set_dropout, set_uniform_attention
 
 IDS = torch.tensor([[20, 31, 44, 59, 60, 1]])
 

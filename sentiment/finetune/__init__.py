@@ -1,1 +1,0 @@
-"""Fine-tuning: from labelled files to a model folder that `sentiment score` can use."""
