@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sentiment.errors import SentimentError
-    from sentiment.evaluate.job import evaluate
+    from sentiment.evaluation.job import evaluate
     from sentiment.ledger.summary import RunSummary
     from sentiment.run import score
     from sentiment.settings.finetune import FinetuneConfig
@@ -38,7 +38,7 @@ _HOMES = {
     "RunSummary": "sentiment.ledger.summary",
     "ScoreConfig": "sentiment.settings.jobs",
     "SentimentError": "sentiment.errors",
-    "evaluate": "sentiment.evaluate.job",
+    "evaluate": "sentiment.evaluation.job",
     "finetune": "sentiment.training.job",
     "score": "sentiment.run",
 }

@@ -51,7 +51,7 @@ def _score(config: ScoreConfig) -> object:
 
 
 def _evaluate(config: EvaluateConfig) -> object:
-    from sentiment.evaluate.job import evaluate
+    from sentiment.evaluation.job import evaluate
 
     return evaluate(config)
 

@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("pipeline", "report", "training"),
     ("resolve",),
     ("run",),
-    ("evaluate", "replay"),
+    ("evaluation", "replay"),
     ("cli",),
     ("__init__", "__main__"),
     ("jobs",),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 
-from sentiment.evaluate.figures import _auc_of_weights, figures, mistakes, report_text
+from sentiment.evaluation.figures import _auc_of_weights, figures, mistakes, report_text
 
 
 def frame(rows: int = 400, seed: int = 1, wrong: float = 0.2) -> pd.DataFrame:

@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.text import Text
 
 from sentiment.errors import ConfigError, OutputError, RejectedRowsError
-from sentiment.evaluate.figures import figures, mistakes, report_text
-from sentiment.evaluate.parity import compare_decoding
-from sentiment.evaluate.rows import given_rows, scored_rows
+from sentiment.evaluation.figures import figures, mistakes, report_text
+from sentiment.evaluation.parity import compare_decoding
+from sentiment.evaluation.rows import given_rows, scored_rows
 from sentiment.ledger.summary import RunSummary
 from sentiment.metrics.calibration import Calibration, fit_calibration
 from sentiment.metrics.truth import truth_map

@@ -15,7 +15,7 @@ import tiny_models
 
 from sentiment.cli import main
 from sentiment.errors import ConfigError, ModelError, SourceError
-from sentiment.evaluate.job import Evaluation, evaluate
+from sentiment.evaluation.job import Evaluation, evaluate
 from sentiment.metrics.calibration import Calibration
 from sentiment.model.find import find_model
 from sentiment.model.readme import report_table

@@ -9,7 +9,7 @@ import pytest
 import tiny_models
 import torch
 
-from sentiment.evaluate.parity import compare_decoding
+from sentiment.evaluation.parity import compare_decoding
 from sentiment.model.find import find_model
 from sentiment.model.load import load_network
 

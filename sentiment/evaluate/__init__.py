@@ -1,1 +1,0 @@
-"""How right the labels are."""
