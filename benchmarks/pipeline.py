@@ -37,7 +37,7 @@ from peers.processes import Watched, run_watched
 from peers.rates import Commits, Figures, commits_of, summarised, warm_rate
 
 from sentiment.model.find import ModelCard, find_model
-from sentiment.pool import resolve_pool
+from sentiment.scoring.pool import resolve_pool
 from sentiment.settings.jobs import ScoreConfig
 
 HERE = Path(__file__).resolve().parent

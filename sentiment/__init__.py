@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sentiment.errors import SentimentError
     from sentiment.evaluation.job import evaluate
     from sentiment.ledger.summary import RunSummary
-    from sentiment.run import score
+    from sentiment.scoring.job import score
     from sentiment.settings.finetune import FinetuneConfig
     from sentiment.settings.jobs import EvaluateConfig, ScoreConfig
     from sentiment.training.job import finetune
@@ -40,7 +40,7 @@ _HOMES = {
     "SentimentError": "sentiment.errors",
     "evaluate": "sentiment.evaluation.job",
     "finetune": "sentiment.training.job",
-    "score": "sentiment.run",
+    "score": "sentiment.scoring.job",
 }
 
 

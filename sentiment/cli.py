@@ -45,7 +45,7 @@ class Command(Generic[Config]):
 
 
 def _score(config: ScoreConfig) -> object:
-    from sentiment.run import score
+    from sentiment.scoring.job import score
 
     return score(config)
 
@@ -69,7 +69,7 @@ def _verify(config: VerifyConfig) -> object:
 
 
 def _replay(config: ReplayConfig) -> object:
-    from sentiment.replay import replay
+    from sentiment.scoring.replay import replay
 
     return replay(config)
 

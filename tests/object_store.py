@@ -247,7 +247,7 @@ def _serve() -> None:
 def _score(model: str, jobs: dict[str, tuple[str, str]]) -> None:
     """Run jobs of (source, output), twice those in a store, on one Ray; print their ledgers."""
     from sentiment.cluster import connect
-    from sentiment.run import score
+    from sentiment.scoring.job import score
     from sentiment.settings.jobs import ScoreConfig
 
     ledgers = {}

@@ -21,13 +21,12 @@ PACKAGE = "sentiment"
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("block", "digest", "errors", "logs"),
     ("cluster", "metrics", "settings", "storage", "t5"),
-    ("model", "pool", "source"),
-    ("output",),
-    ("engine", "ledger", "monitor", "stages", "verification"),
-    ("pipeline", "report", "training"),
-    ("resolve",),
-    ("run",),
-    ("evaluation", "replay"),
+    ("model", "source"),
+    ("engine", "output"),
+    ("ledger", "monitor", "training", "verification"),
+    ("report",),
+    ("scoring",),
+    ("evaluation",),
     ("cli",),
     ("__init__", "__main__"),
     ("jobs",),
@@ -35,7 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 
 # Who may import the heavy libraries, at any depth of the file.
 TORCH_ROOMS = frozenset({"engine", "model", "t5", "training"})
-RAY_ROOMS = frozenset({"cluster", "monitor", "pipeline", "training"})
+RAY_ROOMS = frozenset({"cluster", "monitor", "scoring", "training"})
 
 # What other rooms may take from transformers: tokenisers and configurations need no torch.
 TORCHLESS_TRANSFORMERS = re.compile(r"(Tokenizer(Fast|Base)?|Config|BatchEncoding)$")

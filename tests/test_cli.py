@@ -191,9 +191,9 @@ def test_every_class_of_failure_has_its_code(
         if error is not None:
             raise error
 
-    module = ModuleType("sentiment.run")
+    module = ModuleType("sentiment.scoring.job")
     module.score = score  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "sentiment.run", module)
+    monkeypatch.setitem(sys.modules, "sentiment.scoring.job", module)
     assert run_job("score", ["in", "--output", "out"]) == code
     assert capsys.readouterr().err == ("" if error is None else "sentiment score: x\n")
 
@@ -204,9 +204,9 @@ def test_an_interrupted_run_says_how_to_go_on(
     def score(_: object) -> None:
         raise KeyboardInterrupt
 
-    module = ModuleType("sentiment.run")
+    module = ModuleType("sentiment.scoring.job")
     module.score = score  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "sentiment.run", module)
+    monkeypatch.setitem(sys.modules, "sentiment.scoring.job", module)
     assert run_job("score", ["in", "--output", "out"]) == 130
     assert "the same command goes on" in capsys.readouterr().err
 

@@ -16,7 +16,7 @@ import time
 import ray
 
 from sentiment.cluster import connect
-from sentiment.pool import TASK_CPUS
+from sentiment.scoring.pool import TASK_CPUS
 
 
 @ray.remote(num_cpus=os.cpu_count() - 0.5)

@@ -19,11 +19,12 @@ from transformers import T5ForConditionalGeneration
 
 from sentiment.block import DETAIL, IDS, LABEL, REASON, SCORE, STAGE
 from sentiment.engine.generation import Generator
-from sentiment.engine.scorer import Scorer, ScorerPlan
+from sentiment.engine.scorer import ScorerPlan
 from sentiment.model.find import ModelCard, find_model
-from sentiment.model.tokenizer import tokenise_block
-from sentiment.resolve import _stamp
-from sentiment.run import score
+from sentiment.scoring.actor import Scorer
+from sentiment.scoring.job import score
+from sentiment.scoring.setup import _stamp
+from sentiment.scoring.stages import tokenise_block
 from sentiment.settings.jobs import ScoreConfig
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples" / "models"

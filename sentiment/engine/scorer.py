@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Literal
-from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +24,6 @@ from sentiment.block import (
     REASON,
     SCORE,
     SCORE_SEC,
-    SCORER,
     SPLIT,
     STAGE,
 )
@@ -40,9 +37,6 @@ from sentiment.metrics.calibration import Calibration
 from sentiment.model.find import ModelCard, folder_digest
 from sentiment.model.load import load_network, load_t5
 from sentiment.model.tokenizer import Tokeniser
-from sentiment.output.attempts import Attempts
-from sentiment.output.folder import Output
-from sentiment.output.receipt import ActorNote
 from sentiment.settings.choices import DeviceType, Precision
 
 _log = logging.getLogger(__name__)
@@ -72,62 +66,6 @@ class ScorerPlan:
     num_beams: int = 1
     max_new_tokens: int = 8
     calibration: Calibration | None = None
-
-
-class Scorer:
-    """Holds the model, loaded once, and scores block after block, from whatever thread.
-
-    Args:
-        plan: What to score with.
-        output: Where to keep the markers that find a row which kills its process; without, such a
-            row does so again.
-
-    Raises:
-        ModelError: The model cannot be loaded here, or differs from what the driver saw.
-        DeviceError: No GPU here, though the plan wants one.
-    """
-
-    def __init__(self, plan: ScorerPlan, output: str | None = None) -> None:
-        # OpenMP keeps a team of threads for every thread that computes. Ray makes an actor in one
-        # thread and calls it from another, and with two teams GNU's sees more threads than cores
-        # and puts them to sleep after every product instead of spinning: a third of the speed.
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scorer")
-        started = time.perf_counter()
-        self._model = self._thread.submit(_Model, plan).result()
-        self._load_sec = time.perf_counter() - started
-        self._name = uuid4().hex
-        self._attempts = None if output is None else Attempts(Output.open(output), "score")
-
-    def __call__(self, block: pa.Table) -> pa.Table:
-        """Score one block.
-
-        Args:
-            block: Rows with the IDS carrier; null where an earlier stage rejected the row.
-
-        Returns:
-            The same rows in the same order without IDS, with LABEL, SCORE, OFF_LABEL, SCORE_SEC and
-            SCORER.
-        """
-        return self._thread.submit(self._score, block).result()
-
-    def _score(self, block: pa.Table) -> pa.Table:
-        before = replace(self._model.fill)
-        if self._attempts is None:
-            scored = self._model.score(block)
-        else:
-            scored = self._attempts.work_on_rows(block, self._model.score, "scoring_error")
-        fill = self._model.fill
-        note = ActorNote(
-            actor=self._name,
-            load_sec=self._load_sec,
-            batches=fill.batches - before.batches,
-            batch_tokens=fill.tokens - before.tokens,
-            room_tokens=fill.room_tokens - before.room_tokens,
-        )
-        notes = pa.DictionaryArray.from_arrays(
-            pa.array(np.zeros(scored.num_rows, np.int32)), pa.array([note.to_json()])
-        )
-        return scored.append_column(SCORER, notes)
 
 
 class _Model:

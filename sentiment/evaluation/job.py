@@ -28,8 +28,8 @@ from sentiment.metrics.calibration import Calibration, fit_calibration
 from sentiment.metrics.truth import truth_map
 from sentiment.model.readme import with_evaluation
 from sentiment.output.folder import Output
-from sentiment.resolve import find_card
-from sentiment.run import score
+from sentiment.scoring.job import score
+from sentiment.scoring.setup import find_card
 from sentiment.settings.jobs import EvaluateConfig, ScoreConfig
 
 _SCORED_FOLDER = "scored"

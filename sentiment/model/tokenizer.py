@@ -5,7 +5,6 @@ Takes strings or blocks of rows, gives int32 id arrays. Knows no tensors and no 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,12 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from sentiment.block import IDS, REASON, STAGE, TOKENISE_SEC, TOKENS, TRUNCATED
 from sentiment.errors import ModelError
 from sentiment.settings.choices import LongText
 
@@ -184,70 +180,3 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             f"{folder}: the tokenizer cannot be loaded ({type(error).__name__}); a model folder "
             f"needs {_NEEDED}"
         ) from error
-
-
-def tokenise_block(block: pa.Table, tokeniser: Tokeniser, text_column: str) -> pa.Table:
-    """Attach token ids to the good rows of a block; reject rows that hold no text.
-
-    Args:
-        block: Rows as read, with the read carriers.
-
-    Returns:
-        The same rows with IDS, TOKENS, TRUNCATED and TOKENISE_SEC.
-    """
-    started = time.perf_counter()
-    texts, problems = _usable_texts(block.column(text_column))
-    known = block.column(REASON).to_pylist()
-    reasons = [before or now for before, now in zip(known, problems, strict=True)]
-    stages = [
-        stage or (now and "tokenise")
-        for stage, now in zip(block.column(STAGE).to_pylist(), reasons, strict=True)
-    ]
-    good = [row for row, reason in enumerate(reasons) if reason is None]
-    encoded = tokeniser.encode([texts[row] for row in good])
-    ids: list[NDArray[np.int32] | None] = [None] * block.num_rows
-    tokens: list[int | None] = [None] * block.num_rows
-    truncated: list[bool | None] = [None] * block.num_rows
-    for row, item in zip(good, encoded, strict=True):
-        ids[row], tokens[row], truncated[row] = item.ids, item.tokens, item.tokens > len(item.ids)
-    for name, values in ((STAGE, stages), (REASON, reasons)):
-        block = block.set_column(
-            block.schema.get_field_index(name), name, pa.array(values, pa.string())
-        )
-    seconds = (time.perf_counter() - started) / max(1, block.num_rows)
-    return (
-        block.append_column(IDS, pa.array(ids, pa.list_(pa.int32())))
-        .append_column(TOKENS, pa.array(tokens, pa.int32()))
-        .append_column(TRUNCATED, pa.array(truncated, pa.bool_()))
-        .append_column(TOKENISE_SEC, pa.array([seconds] * block.num_rows, pa.float32()))
-    )
-
-
-def _usable_texts(column: pa.ChunkedArray) -> tuple[list[str], list[str | None]]:
-    """Texts and, row by row, the reason why there is none."""
-    if pa.types.is_dictionary(column.type):
-        column = pc.cast(column, column.type.value_type)
-    texts: list[str] = []
-    problems: list[str | None] = []
-    for found in column.to_pylist():
-        value = _decoded(found) if isinstance(found, bytes) else found
-        texts.append(value if isinstance(value, str) else "")
-        problems.append(_problem(value))
-    return texts, problems
-
-
-def _decoded(value: bytes) -> str | bytes:
-    try:
-        return value.decode("utf-8")
-    except UnicodeDecodeError:
-        return value
-
-
-def _problem(value: object) -> str | None:
-    if value is None:
-        return "null_text"
-    if isinstance(value, bytes):
-        return "undecodable_text"
-    if not isinstance(value, str):
-        return "text_not_string"
-    return None if value.strip() else "empty_text"

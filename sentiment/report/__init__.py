@@ -1,1 +1,3 @@
-"""What a run tells: its summary, its files and its page."""
+"""The page about a run and its charts, made from `run.json` and `metrics.parquet` alone. Must
+not know Ray or torch.
+"""

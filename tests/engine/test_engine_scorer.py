@@ -32,12 +32,14 @@ from sentiment.block import (
 from sentiment.engine.gate import check_model
 from sentiment.engine.generation import Generator
 from sentiment.engine.labels import Engine, LabelScores
-from sentiment.engine.scorer import Scorer, ScorerPlan
+from sentiment.engine.scorer import ScorerPlan
 from sentiment.errors import DeviceError, ModelError
 from sentiment.model.find import find_model
 from sentiment.model.load import load_t5
-from sentiment.model.tokenizer import Tokeniser, tokenise_block
+from sentiment.model.tokenizer import Tokeniser
 from sentiment.output.receipt import ActorNote
+from sentiment.scoring.actor import Scorer
+from sentiment.scoring.stages import tokenise_block
 from sentiment.training.network import new_network
 from sentiment.training.vocabulary import train_vocabulary
 

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 
 from sentiment.block import DETAIL, LABEL, OFF_LABEL, REASON, SCORE, SPLIT, STAGE, TRUNCATED
 from sentiment.engine.labels import Ids, LabelScores
-from sentiment.engine.scorer import Scorer, ScorerPlan
+from sentiment.engine.scorer import ScorerPlan
 from sentiment.engine.windows import cut, score_windows
 from sentiment.errors import ModelError
 from sentiment.model.find import find_model
-from sentiment.model.tokenizer import tokenise_block
+from sentiment.scoring.actor import Scorer
+from sentiment.scoring.stages import tokenise_block
 
 END = 1
 

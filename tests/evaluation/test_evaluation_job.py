@@ -19,8 +19,8 @@ from sentiment.evaluation.job import Evaluation, evaluate
 from sentiment.metrics.calibration import Calibration
 from sentiment.model.find import find_model
 from sentiment.model.readme import report_table
-from sentiment.resolve import find_calibration
-from sentiment.run import score
+from sentiment.scoring.job import score
+from sentiment.scoring.setup import find_calibration
 from sentiment.settings.jobs import EvaluateConfig, ScoreConfig
 
 GIVEN = pa.table(

@@ -28,13 +28,14 @@ from sentiment.block import (
     STAGE,
     UNIT,
 )
-from sentiment.model.tokenizer import Tokeniser, tokenise_block
+from sentiment.model.tokenizer import Tokeniser
 from sentiment.output.commit import Stamp, commit_rowless, commit_unit
 from sentiment.output.committed import read_committed
 from sentiment.output.folder import Output
 from sentiment.output.layout import REJECT_SCHEMA, REJECTED_FOLDER, added_columns
 from sentiment.output.plan import ShardPlan, plan_run
 from sentiment.output.receipt import Footer
+from sentiment.scoring.stages import tokenise_block
 from sentiment.source.index import index_shard, read_unit
 from sentiment.source.listing import list_shards
 from sentiment.source.shards import Shard, ShardIndex, Unit

@@ -242,7 +242,7 @@ def scored(unit: Unit, model: int) -> pa.Table:
 def run(
     output: FragileOutput, indexes: Sequence[ShardIndex], night: Night, places: Sequence[str] = ()
 ) -> None:
-    """A run as `sentiment.run` goes about it; units are committed in random order.
+    """A run as `sentiment.scoring.job` goes about it; units are committed in random order.
 
     Args:
         places: Shards the sources would hold if they were there.

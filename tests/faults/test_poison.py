@@ -93,7 +93,7 @@ def test_killed_drivers_are_not_held_against_what_was_being_read(
     (lake / "a.csv").write_text("text\n" + "the soup was good\n" * 30)
     pq.write_table(pa.table({"text": ["the soup was bad"] * 30}), lake / "b.parquet")
     change = SLOW_READER.format(hold=str(hold), reading=str(reading))
-    hook = write_hook(tmp_path / "hook", "sentiment.stages", change)
+    hook = write_hook(tmp_path / "hook", "sentiment.scoring.stages", change)
     job = Job(lake, tmp_path / "out", tiny_model, scratch, extra_path=hook)
     hold.touch()
     try:

@@ -17,7 +17,7 @@ from sentiment.ledger.summary import summarise
 from sentiment.metrics.counts import Counts, count_unit, merge
 from sentiment.metrics.drift import Drift
 from sentiment.output.folder import Output
-from sentiment.run import _outcome
+from sentiment.scoring.job import _outcome
 from sentiment.settings.jobs import ScoreConfig
 
 

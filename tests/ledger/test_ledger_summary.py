@@ -19,7 +19,7 @@ from sentiment.ledger.summary import Ledger, RunSummary, summarise, write_run
 from sentiment.metrics.counts import count_unit
 from sentiment.output.folder import Output
 from sentiment.output.receipt import Footer
-from sentiment.report.terminal import print_summary
+from sentiment.scoring.terminal import print_summary
 
 ROWS = st.integers(0, 1000)
 

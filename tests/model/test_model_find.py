@@ -24,7 +24,7 @@ from sentiment.model import find as weights
 from sentiment.model import locate as catalogue
 from sentiment.model.find import find_model, folder_digest
 from sentiment.model.load import load_network, load_t5
-from sentiment.run import score
+from sentiment.scoring.job import score
 from sentiment.settings.finetune import FinetuneConfig
 from sentiment.settings.jobs import ScoreConfig
 from sentiment.t5.network import T5

@@ -17,7 +17,8 @@ from transformers import AutoTokenizer
 
 from sentiment.block import IDS, REASON, REASONS, STAGE, TOKENISE_SEC, TOKENS, TRUNCATED
 from sentiment.errors import ModelError
-from sentiment.model.tokenizer import Tokeniser, tokenise_block, truncate
+from sentiment.model.tokenizer import Tokeniser, truncate
+from sentiment.scoring.stages import tokenise_block
 
 EOS = 1
 ODD_TEXTS = [

@@ -19,7 +19,7 @@ from sentiment.monitor import prometheus as telemetry
 from sentiment.monitor.account import Sight
 from sentiment.monitor.prometheus import METRICS, Meters
 from sentiment.output.receipt import ActorNote, Footer, Receipt
-from sentiment.run import score
+from sentiment.scoring.job import score
 from sentiment.settings.jobs import ScoreConfig
 
 ROOT = Path(__file__).resolve().parents[2]

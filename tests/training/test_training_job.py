@@ -18,10 +18,11 @@ from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 from transformers import AutoTokenizer, T5ForConditionalGeneration
 
 from sentiment.block import DETAIL, LABEL, REASON, SCORE, STAGE
-from sentiment.engine.scorer import Scorer, ScorerPlan
+from sentiment.engine.scorer import ScorerPlan
 from sentiment.errors import ConfigError, ModelError, SentimentError, SourceError
 from sentiment.model.find import find_model
-from sentiment.model.tokenizer import tokenise_block
+from sentiment.scoring.actor import Scorer
+from sentiment.scoring.stages import tokenise_block
 from sentiment.settings.finetune import ArchitectureConfig, FinetuneConfig
 from sentiment.training import job
 from sentiment.training.dataset import TokenRows

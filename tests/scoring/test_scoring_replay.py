@@ -14,8 +14,8 @@ from sentiment.errors import OutputError, SourceError
 from sentiment.output.commit import serialise
 from sentiment.output.layout import REJECT_SCHEMA, REJECTED_FOLDER
 from sentiment.output.receipt import Footer
-from sentiment.replay import replay
-from sentiment.run import score
+from sentiment.scoring.job import score
+from sentiment.scoring.replay import replay
 from sentiment.settings.jobs import ReplayConfig, ScoreConfig
 
 pytestmark = pytest.mark.ray

@@ -12,10 +12,13 @@ import time
 from dataclasses import dataclass, replace
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from sentiment.block import SCORER, UNIT
-from sentiment.model.tokenizer import Tokeniser, tokenise_block
+from sentiment.block import IDS, REASON, SCORER, STAGE, TOKENISE_SEC, TOKENS, TRUNCATED, UNIT
+from sentiment.model.tokenizer import Tokeniser
 from sentiment.output.attempts import READER_PATIENCE, Attempts, Part, tried
 from sentiment.output.commit import Stamp, commit_block
 from sentiment.output.folder import Output
@@ -110,3 +113,70 @@ def _note(block: pa.Table) -> str | None:
     if not block.num_rows or SCORER not in block.column_names:
         return None
     return str(block.column(SCORER)[0].as_py())
+
+
+def tokenise_block(block: pa.Table, tokeniser: Tokeniser, text_column: str) -> pa.Table:
+    """Attach token ids to the good rows of a block; reject rows that hold no text.
+
+    Args:
+        block: Rows as read, with the read carriers.
+
+    Returns:
+        The same rows with IDS, TOKENS, TRUNCATED and TOKENISE_SEC.
+    """
+    started = time.perf_counter()
+    texts, problems = _usable_texts(block.column(text_column))
+    known = block.column(REASON).to_pylist()
+    reasons = [before or now for before, now in zip(known, problems, strict=True)]
+    stages = [
+        stage or (now and "tokenise")
+        for stage, now in zip(block.column(STAGE).to_pylist(), reasons, strict=True)
+    ]
+    good = [row for row, reason in enumerate(reasons) if reason is None]
+    encoded = tokeniser.encode([texts[row] for row in good])
+    ids: list[NDArray[np.int32] | None] = [None] * block.num_rows
+    tokens: list[int | None] = [None] * block.num_rows
+    truncated: list[bool | None] = [None] * block.num_rows
+    for row, item in zip(good, encoded, strict=True):
+        ids[row], tokens[row], truncated[row] = item.ids, item.tokens, item.tokens > len(item.ids)
+    for name, values in ((STAGE, stages), (REASON, reasons)):
+        block = block.set_column(
+            block.schema.get_field_index(name), name, pa.array(values, pa.string())
+        )
+    seconds = (time.perf_counter() - started) / max(1, block.num_rows)
+    return (
+        block.append_column(IDS, pa.array(ids, pa.list_(pa.int32())))
+        .append_column(TOKENS, pa.array(tokens, pa.int32()))
+        .append_column(TRUNCATED, pa.array(truncated, pa.bool_()))
+        .append_column(TOKENISE_SEC, pa.array([seconds] * block.num_rows, pa.float32()))
+    )
+
+
+def _usable_texts(column: pa.ChunkedArray) -> tuple[list[str], list[str | None]]:
+    """Texts and, row by row, the reason why there is none."""
+    if pa.types.is_dictionary(column.type):
+        column = pc.cast(column, column.type.value_type)
+    texts: list[str] = []
+    problems: list[str | None] = []
+    for found in column.to_pylist():
+        value = _decoded(found) if isinstance(found, bytes) else found
+        texts.append(value if isinstance(value, str) else "")
+        problems.append(_problem(value))
+    return texts, problems
+
+
+def _decoded(value: bytes) -> str | bytes:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value
+
+
+def _problem(value: object) -> str | None:
+    if value is None:
+        return "null_text"
+    if isinstance(value, bytes):
+        return "undecodable_text"
+    if not isinstance(value, str):
+        return "text_not_string"
+    return None if value.strip() else "empty_text"

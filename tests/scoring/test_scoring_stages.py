@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 import tiny_models
 
-from sentiment import stages
 from sentiment.block import ATTEMPTS, REASON, ROW, ROW_END, SCORER, UNIT
 from sentiment.model.locate import BUILTIN_FOLDER
 from sentiment.model.tokenizer import Tokeniser
@@ -23,14 +22,15 @@ from sentiment.output.commit import Stamp
 from sentiment.output.folder import Output
 from sentiment.output.layout import ATTEMPTS_FOLDER
 from sentiment.output.receipt import ActorNote, Footer
+from sentiment.scoring import stages
+from sentiment.scoring.stages import Commit, Tokenise, read_block, receipts_of
 from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards
 from sentiment.source.shards import Unit
-from sentiment.stages import Commit, Tokenise, read_block, receipts_of
 
 LEAN = """
 import pickle, sys
-import sentiment.stages
+import sentiment.scoring.stages
 stage = pickle.loads(sys.stdin.buffer.read())
 print(stage.tokeniser.encode([sys.argv[1]])[0].ids.tolist())
 heavy = {"torch", "transformers", "ray", "sklearn"} & set(sys.modules)

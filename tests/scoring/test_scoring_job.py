@@ -21,12 +21,12 @@ from sentiment.output.folder import Output
 from sentiment.output.layout import REJECT_SCHEMA, added_columns
 from sentiment.output.lease import hold
 from sentiment.output.receipt import Footer
-from sentiment.run import score
+from sentiment.scoring.job import score
 from sentiment.settings.jobs import ScoreConfig
 
 pytestmark = pytest.mark.ray
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples" / "reviews"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples" / "reviews"
 DAYS = ["dt=2026-11-18", "dt=2026-11-19", "dt=2026-11-20"]
 PARTS = ["part-0.parquet", "part-0.parquet", "part-0.csv"]
 
@@ -212,7 +212,7 @@ def test_the_same_command_again_scores_nothing(
     def started(*_: object) -> None:
         raise AssertionError("the pipeline was started")
 
-    monkeypatch.setattr("sentiment.run.run_pipeline", started)
+    monkeypatch.setattr("sentiment.scoring.job.run_pipeline", started)
     times = {path: path.stat().st_mtime_ns for path in data_files(scored.output)}
     summary = scored.again()
     assert (summary.ledger.labelled, summary.ledger.rejected) == (0, 0)

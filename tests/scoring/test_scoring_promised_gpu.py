@@ -21,7 +21,7 @@ ray.init(
     _node_ip_address="127.0.0.1", log_to_driver=False,
 )
 
-from sentiment import pipeline, resolve, run
+from sentiment.scoring import job, setup, tasks
 from sentiment.settings.jobs import ScoreConfig
 from sentiment.errors import DeviceError
 from dataclasses import replace
@@ -31,9 +31,9 @@ config = ScoreConfig(
     sources=[source], model=model, output=output, labels=["good", "bad"],
     batch_tokens=512, unit_rows=20, gpus_per_actor=0.5,
 )
-found = {"asked": pipeline.probe_on_gpu(partial(max, 1, 2), 0.5, 60)}
+found = {"asked": tasks.probe_on_gpu(partial(max, 1, 2), 0.5, 60)}
 try:
-    run.score(config)
+    job.score(config)
 except DeviceError as error:
     found["refused"] = str(error)
 
@@ -42,16 +42,16 @@ def on_cpus(probe, check, *rest):
     (scorer,) = check.args
     return probe(partial(check.func, replace(scorer, device_type="cpu")), *rest)
 
-settle, ask = run.resolve, resolve.probe_on_gpu
-resolve.probe_on_gpu = partial(on_cpus, ask)
+settle, ask = job.resolve, setup.probe_on_gpu
+setup.probe_on_gpu = partial(on_cpus, ask)
 
 def settled(*given):
     settled = settle(*given)
     found["pool"] = [settled.pool.device_type, settled.pool.gpus, settled.pool.actors_max]
     return replace(settled, scorer=replace(settled.scorer, device_type="cpu"))
 
-run.resolve = settled
-found["labelled"] = run.score(config).ledger.labelled
+job.resolve = settled
+found["labelled"] = job.score(config).ledger.labelled
 print(json.dumps(found))
 """
 

@@ -15,7 +15,7 @@ from sentiment.ledger.runs import read_run, run_ids
 from sentiment.ledger.summary import RunSummary
 from sentiment.output.folder import Output
 from sentiment.output.layout import RUN_FILE, file_of_run
-from sentiment.run import score
+from sentiment.scoring.job import score
 from sentiment.settings.jobs import ReplayConfig, ScoreConfig
 from sentiment.source.listing import list_shards
 

@@ -42,11 +42,12 @@ from sentiment.output.layout import REJECTED_FOLDER, added_columns
 from sentiment.output.lease import hold
 from sentiment.output.plan import Plan, plan_run
 from sentiment.output.receipt import Footer, Receipt
-from sentiment.pipeline import Work, index_on_cluster, run_pipeline
-from sentiment.pool import resolve_pool
 from sentiment.report.job import write_page
-from sentiment.report.terminal import print_summary
-from sentiment.resolve import Resolved, facts_of, find_card, resolve
+from sentiment.scoring.pipeline import Work, run_pipeline
+from sentiment.scoring.pool import resolve_pool
+from sentiment.scoring.setup import Resolved, facts_of, find_card, resolve
+from sentiment.scoring.tasks import index_on_cluster
+from sentiment.scoring.terminal import print_summary
 from sentiment.settings.jobs import ScoreConfig
 from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards

@@ -25,8 +25,8 @@ from sentiment.metrics.calibration import CALIBRATION_FILE, Calibration, read_ca
 from sentiment.metrics.truth import truth_map
 from sentiment.model.find import ModelCard, find_model
 from sentiment.output.commit import Stamp
-from sentiment.pipeline import probe_on_gpu
-from sentiment.pool import Pool, resolve_pool
+from sentiment.scoring.pool import Pool, resolve_pool
+from sentiment.scoring.tasks import probe_on_gpu
 from sentiment.settings.jobs import ScoreConfig
 from sentiment.storage import is_uri
 

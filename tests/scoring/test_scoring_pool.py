@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentiment.errors import ConfigError
-from sentiment.pool import TASK_CPUS, Pool, resolve_pool
+from sentiment.scoring.pool import TASK_CPUS, Pool, resolve_pool
 from sentiment.settings.jobs import ScoreConfig
 
 

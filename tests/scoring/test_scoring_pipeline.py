@@ -19,8 +19,9 @@ from sentiment.block import ROW, UNIT
 from sentiment.errors import LedgerError, ModelError, OutputError, SentimentError
 from sentiment.output.committed import Committed
 from sentiment.output.plan import plan_run
-from sentiment.pipeline import ReviewShards, _explained, _stalled, _without_chatter
-from sentiment.pool import TASK_CPUS, resolve_pool
+from sentiment.scoring.pipeline import ReviewShards, _stalled, _without_chatter
+from sentiment.scoring.pool import TASK_CPUS, resolve_pool
+from sentiment.scoring.tasks import _explained
 from sentiment.settings.jobs import ScoreConfig
 from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards
