@@ -150,7 +150,7 @@ def test_the_split_is_fixed_disjoint_and_whole(rows: int, fraction: float, seed:
     for part in (rest, held):
         assert part.confidence == [1 - int(text) / 1000 for text in part.texts]
     assert (rest, held) == split_off(whole, fraction, seed)
-    if rows > 20:
+    if len(held.texts) >= 8:  # of a few rows, two seeds may draw the same
         assert held.texts != split_off(whole, fraction, seed + 1)[1].texts
 
 
