@@ -224,8 +224,8 @@ def padded_step(
 
 def learned(options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
     """Loss and held-out accuracy of the built-in model on new label texts, for each seed."""
-    card, device = find_model("builtin"), default_device()
-    tokeniser = Tokeniser(card.folder, "{text}", PADDED_TOKENS, "head")
+    model, device = find_model("builtin"), default_device()
+    tokeniser = Tokeniser(model.folder, "{text}", PADDED_TOKENS, "head")
     steps = options.loss_steps
     rows = read(options.reviews_file, tokeniser, 8 * steps + HELD_OUT)
     held = max(1, min(HELD_OUT, len(rows) // 4))
@@ -235,7 +235,7 @@ def learned(options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
     found: dict[str, list[dict[str, float]]] = {}
     for name in (BASELINE, "grouped"):
         for seed in SEEDS:
-            network = load_network(card.folder, device=device)
+            network = load_network(model.folder, device=device)
             config = config_of(name, seed=seed)
             step = step_of(name, network, train, config, labels, total=steps)
             losses: list[float] = []

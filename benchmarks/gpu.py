@@ -146,10 +146,10 @@ def workload(
         from sentiment.model.find import find_model
         from sentiment.model.load import load_network
 
-        card = find_model(options.model)
-        tokeniser = card.tokeniser()
-        label_ids = [tokeniser.label_ids(label)[0] for label in card.labels]
-        network = load_network(card.folder, device=CUDA)
+        model = find_model(options.model)
+        tokeniser = model.tokeniser()
+        label_ids = [tokeniser.label_ids(label)[0] for label in model.labels]
+        network = load_network(model.folder, device=CUDA)
     else:
         torch.manual_seed(SEED)
         with CUDA:

@@ -36,7 +36,7 @@ from peers.machine import machine
 from peers.processes import Watched, run_watched
 from peers.rates import Commits, Figures, commits_of, summarised, warm_rate
 
-from sentiment.model.find import ModelCard, find_model
+from sentiment.model.find import Model, find_model
 from sentiment.scoring.pool import resolve_pool
 from sentiment.settings.jobs import ScoreConfig
 
@@ -81,7 +81,7 @@ class Setup:
         scratch: An empty folder for outputs and logs.
     """
 
-    card: ModelCard
+    model: Model
     precision: str
     corpus: Path
     rows: int
@@ -90,7 +90,7 @@ class Setup:
     sample_sec: float
     scratch: Path
 
-    def watch(self, *command: object) -> Watched:
+    def callback(self, *command: object) -> Watched:
         """Run a Python program on the cores, without GPUs, clusters or model hubs."""
         others = ("RAY_ADDRESS", "SENTIMENT_")  # would join a cluster, would change the job alone
         environment = {
@@ -113,9 +113,9 @@ class Setup:
 def run_job(setup: Setup) -> Figures:
     """`sentiment score`; every file it commits has its time."""
     output = setup.scratch / "output"
-    watched = setup.watch(
+    watched = setup.callback(
         *("-m", "sentiment", "score", setup.corpus, "--output", output),
-        *("--model", setup.card.name, "--precision", setup.precision),
+        *("--model", setup.model.name, "--precision", setup.precision),
         *("--unit-rows", setup.unit_rows),
         *pool_flags(setup.cores),
     )
@@ -131,9 +131,9 @@ def run_job(setup: Setup) -> Figures:
 def run_bare_engine(setup: Setup) -> Figures:
     """The engine in one process."""
     report_file = setup.scratch / "report.json"
-    watched = setup.watch(
+    watched = setup.callback(
         *(HERE / "peers" / "bare_engine.py", setup.corpus, "--report", report_file),
-        *("--model", setup.card.name, "--precision", setup.precision),
+        *("--model", setup.model.name, "--precision", setup.precision),
         *("--threads", len(setup.cores)),
     )
     report = json.loads(report_file.read_text(encoding="utf-8"))
@@ -149,11 +149,11 @@ def run_bare_engine(setup: Setup) -> Figures:
 def run_ray_transformers(setup: Setup, precision: str) -> Figures:
     """Ray Data and `generate`; the journal has the time of every batch."""
     output, journal = setup.scratch / "output", setup.scratch / "journal.jsonl"
-    card = setup.card
-    watched = setup.watch(
+    model = setup.model
+    watched = setup.callback(
         *(HERE / "peers" / "ray_transformers_job.py", setup.corpus, "--output", output),
-        *("--model", card.folder, "--labels", *card.labels, "--template", card.template),
-        *("--max-source-tokens", card.max_source_tokens, "--precision", precision),
+        *("--model", model.folder, "--labels", *model.labels, "--template", model.template),
+        *("--max-source-tokens", model.max_source_tokens, "--precision", precision),
         *("--cpus", len(setup.cores), "--journal", journal),
     )
     batches = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
@@ -171,13 +171,13 @@ VARIANTS: dict[str, Callable[[Setup], Figures]] = {
 
 def main() -> None:
     options = arguments()
-    card = find_model(options.model)
+    model = find_model(options.model)
     rounds: dict[str, list[Figures]] = {name: [] for name in options.variants}
     shape = {"rows": options.rows, "shards": SHARDS, "unit_rows": options.unit_rows}
     # Variants take turns, so that drift of the machine hits all alike.
     for _ in range(options.rounds):
         for name in options.variants:
-            with prepared(card, options, **shape, sample_sec=TIMED_SAMPLE_SEC) as setup:
+            with prepared(model, options, **shape, sample_sec=TIMED_SAMPLE_SEC) as setup:
                 rounds[name].append(VARIANTS[name](setup))
     results = {name: summarised(found) for name, found in rounds.items()}
     memory = memory_curve(options) if options.memory_curve else {}
@@ -225,7 +225,7 @@ def variant_names(text: str) -> list[str]:
 
 @contextmanager
 def prepared(
-    card: ModelCard,
+    model: Model,
     options: argparse.Namespace,
     *,
     rows: int,
@@ -239,7 +239,7 @@ def prepared(
         write_corpus(corpus, numbered(read_texts(options.source), rows), shards)
         units = shards * UNITS_PER_SHARD
         yield Setup(
-            card=card,
+            model=model,
             precision=options.precision,
             corpus=corpus,
             rows=rows,
@@ -279,13 +279,13 @@ def figures(setup: Setup, watched: Watched, commits: Commits, warm: float | None
 
 def memory_curve(options: argparse.Namespace) -> dict[str, int]:
     """Peak memory of the job, in bytes, over corpora that grow; shards grow in number."""
-    card = find_model("builtin")
+    model = find_model("builtin")
     peaks = {}
     for factor in GROWTH:
         shape = {"rows": factor * options.memory_rows, "shards": factor * SHARDS}
         unit_rows = math.ceil(options.memory_rows / CURVE_UNITS)
         with prepared(
-            card, options, **shape, unit_rows=unit_rows, sample_sec=CURVE_SAMPLE_SEC
+            model, options, **shape, unit_rows=unit_rows, sample_sec=CURVE_SAMPLE_SEC
         ) as setup:
             peaks[str(factor)] = run_job(setup)["peak_pss_bytes"]
     return peaks

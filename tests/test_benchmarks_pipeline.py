@@ -76,8 +76,8 @@ def test_texts_shorter_than_their_number_are_told_apart_too(corpus: ModuleType) 
 
 
 def test_repeated_texts_differ_for_the_model_even_when_cut_short(corpus: ModuleType) -> None:
-    card = find_model("builtin")
-    tokeniser = Tokeniser(card.folder, card.template, 16, "head")
+    model = find_model("builtin")
+    tokeniser = Tokeniser(model.folder, model.template, 16, "head")
     ids = tokeniser.encode(corpus.numbered(["A long story of a film about a film " * 20], 200))
     assert len({row.ids.tobytes() for row in ids}) == 200
 

@@ -20,7 +20,7 @@ from transformers import T5ForConditionalGeneration
 from sentiment.block import DETAIL, IDS, LABEL, REASON, SCORE, STAGE
 from sentiment.engine.generation import Generator
 from sentiment.engine.scorer import ScorerPlan
-from sentiment.model.find import ModelCard, find_model
+from sentiment.model.find import Model, find_model
 from sentiment.scoring.actor import Scorer
 from sentiment.scoring.job import score
 from sentiment.scoring.setup import _stamp
@@ -48,29 +48,29 @@ def instruction(tiny_flan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return EXAMPLES / "instruction.yaml"
 
 
-def block_of(card: ModelCard, texts: list[str]) -> pa.Table:
+def block_of(model: Model, texts: list[str]) -> pa.Table:
     nothing = pa.nulls(len(texts), pa.string())
     block = pa.table({"text": texts, STAGE: nothing, REASON: nothing, DETAIL: nothing})
-    return tokenise_block(block, card.tokeniser(), "text")
+    return tokenise_block(block, model.tokeniser(), "text")
 
 
-def scorer_of(card: ModelCard) -> Scorer:
+def scorer_of(model: Model) -> Scorer:
     return Scorer(
         ScorerPlan(
-            card, card.tokeniser(), precision="fp32", batch_tokens=512, threads=1,
-            decode=card.decode, max_new_tokens=card.max_new_tokens,
+            model, model.tokeniser(), precision="fp32", batch_tokens=512, threads=1,
+            decode=model.decode, max_new_tokens=model.max_new_tokens,
         )
     )  # fmt: skip
 
 
-def expected(card: ModelCard, block: pa.Table) -> tuple[list[str], np.ndarray]:
+def expected(model: Model, block: pa.Table) -> tuple[list[str], np.ndarray]:
     """Meaning and probability of the best label, by transformers."""
-    network = T5ForConditionalGeneration.from_pretrained(str(card.folder))
-    tokeniser = card.tokeniser()
+    network = T5ForConditionalGeneration.from_pretrained(str(model.folder))
+    tokeniser = model.tokeniser()
     ids = [np.array(row, np.int32) for row in block.column(IDS).to_pylist()]
-    labels = [tokeniser.label_ids(label) for label in card.labels]
+    labels = [tokeniser.label_ids(label) for label in model.labels]
     p = np.exp(reference.among_labels(network, ids, labels))
-    return [card.meanings[k] for k in p.argmax(axis=1)], p.max(axis=1)
+    return [model.meanings[k] for k in p.argmax(axis=1)], p.max(axis=1)
 
 
 def test_every_example_is_tried_here() -> None:
@@ -79,26 +79,26 @@ def test_every_example_is_tried_here() -> None:
 
 
 def test_five_stars(five_stars: Path) -> None:
-    card = find_model(str(five_stars))
-    assert (card.labels, card.meanings) == (tuple("12345"), tuple(STARS))
-    assert (card.max_source_tokens, card.long_text) == (512, "head_tail")
-    block = block_of(card, tiny_models.example_texts()[:40])
-    out = scorer_of(card)(block)
-    labels, scores = expected(card, block)
+    model = find_model(str(five_stars))
+    assert (model.labels, model.meanings) == (tuple("12345"), tuple(STARS))
+    assert (model.max_source_tokens, model.long_text) == (512, "head_tail")
+    block = block_of(model, tiny_models.example_texts()[:40])
+    out = scorer_of(model)(block)
+    labels, scores = expected(model, block)
     assert out.column(LABEL).to_pylist() == labels
     assert len(set(labels)) >= 3
     np.testing.assert_allclose(out.column(SCORE).to_numpy(), scores, atol=1e-4)
 
 
 def test_an_instruction(instruction: Path) -> None:
-    card = find_model(str(instruction))
-    assert card.labels == card.meanings == ("negative", "positive")
+    model = find_model(str(instruction))
+    assert model.labels == model.meanings == ("negative", "positive")
     texts = tiny_models.example_texts()[:40]
-    block = block_of(card, texts)
-    prompt = card.template.replace("{text}", texts[0])
-    assert block.column(IDS)[0].as_py() == [*card.tokeniser().label_ids(prompt), 1]
-    out = scorer_of(card)(block)
-    labels, scores = expected(card, block)
+    block = block_of(model, texts)
+    prompt = model.template.replace("{text}", texts[0])
+    assert block.column(IDS)[0].as_py() == [*model.tokeniser().label_ids(prompt), 1]
+    out = scorer_of(model)(block)
+    labels, scores = expected(model, block)
     assert out.column(LABEL).to_pylist() == labels
     np.testing.assert_allclose(out.column(SCORE).to_numpy(), scores, atol=1e-4)
 
@@ -108,12 +108,12 @@ def test_free_generation_is_told_by_its_meaning_too(
 ) -> None:
     with five_stars.open("a") as file:
         file.write("decode: generate\nmax_new_tokens: 4\n")
-    card = find_model(str(five_stars))
-    assert (card.decode, card.max_new_tokens) == ("generate", 4)
-    tokeniser = card.tokeniser()
+    model = find_model(str(five_stars))
+    assert (model.decode, model.max_new_tokens) == ("generate", 4)
+    tokeniser = model.tokeniser()
     said: list[Any] = [tokeniser.label_ids(text) for text in ("5", "1", "5 stars")]
     monkeypatch.setattr(Generator, "generate", lambda *_, **__: (said, {}))
-    out = scorer_of(card)(block_of(card, ["so good", "so bad", "so so"]))
+    out = scorer_of(model)(block_of(model, ["so good", "so bad", "so so"]))
     assert out.column(LABEL).to_pylist() == ["5 stars", "1 star", None]
     assert out.column(REASON).to_pylist() == [None, None, "off_label_text"]
 

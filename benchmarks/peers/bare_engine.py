@@ -33,11 +33,11 @@ def main() -> None:
     parser.add_argument("--report", type=Path, required=True, help="JSON file to write")
     options = parser.parse_args()
     limit_threads(options.threads)
-    card = find_model(options.model)
-    tokeniser = card.tokeniser()
+    model = find_model(options.model)
+    tokeniser = model.tokeniser()
     precision = resolve_precision(options.precision, "cpu")
-    network = load_t5(card.folder, device=torch.device("cpu"), precision=precision)
-    label_ids = [tokeniser.label_ids(label) for label in card.labels]
+    network = load_t5(model.folder, device=torch.device("cpu"), precision=precision)
+    label_ids = [tokeniser.label_ids(label) for label in model.labels]
     engine = Engine(network, label_ids, batch_tokens=default_batch_tokens("cpu"))
     first = tokeniser.encode(read_texts(options.corpus)[:WARM_UP_ROWS])
     engine.score([row.ids for row in first])

@@ -23,7 +23,7 @@ from sentiment.engine.devices import limit_threads, processor_name, resolve_prec
 from sentiment.engine.labels import Engine, Ids, LabelScores
 from sentiment.engine.scorer import ScorerPlan
 from sentiment.errors import ModelError
-from sentiment.model.find import ModelCard
+from sentiment.model.find import Model
 from sentiment.model.load import load_t5
 from sentiment.settings.choices import DeviceType
 from sentiment.t5.linear import ResolvedPrecision
@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Drift:
+class PrecisionGap:
     """How far a precision is from float32 on the golden set.
 
     Attributes:
@@ -59,13 +59,13 @@ class Drift:
         return self.worst <= LIMITS[precision]
 
 
-def measure_drift(
-    card: ModelCard, precision: ResolvedPrecision, *, batch_tokens: int, device_type: DeviceType
-) -> Drift:
+def measure_precision_gap(
+    model: Model, precision: ResolvedPrecision, *, batch_tokens: int, device_type: DeviceType
+) -> PrecisionGap:
     """Compare a precision with float32 on this machine, or remember having done so.
 
     Args:
-        card: The model.
+        model: The model.
         precision: What is asked; float32 itself is scored once, to see that it gives numbers.
         batch_tokens: As in the run that follows, so that its batches are the ones tried.
         device_type: What the run will compute on.
@@ -74,55 +74,55 @@ def measure_drift(
         ModelError: The model cannot be loaded, cannot spell the labels, or gives no number.
         DeviceError: No GPU here, though the run wants one.
     """
-    path = _cache_folder() / f"{_key(card, precision, batch_tokens, device_type)}.json"
+    path = _cache_folder() / f"{_key(model, precision, batch_tokens, device_type)}.json"
     try:
-        return Drift(**json.loads(path.read_text(encoding="utf-8")))
+        return PrecisionGap(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         pass
-    drift = _measured(card, precision, batch_tokens, device_type)
+    gap = _measured(model, precision, batch_tokens, device_type)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(f".{os.getpid()}")
-        unfinished.write_text(json.dumps(asdict(drift)), encoding="utf-8")
+        unfinished.write_text(json.dumps(asdict(gap)), encoding="utf-8")
         unfinished.rename(path)
     except OSError as error:
         _log.debug("%s: cannot be written, the check will run again (%s)", path, error)
-    return drift
+    return gap
 
 
 def _measured(
-    card: ModelCard, precision: ResolvedPrecision, batch_tokens: int, device_type: DeviceType
-) -> Drift:
-    tokeniser = card.tokeniser()
+    model: Model, precision: ResolvedPrecision, batch_tokens: int, device_type: DeviceType
+) -> PrecisionGap:
+    tokeniser = model.tokeniser()
     ids = [item.ids for item in tokeniser.encode(_golden_texts())]
-    labels = [tokeniser.label_ids(label) for label in card.labels]
+    labels = [tokeniser.label_ids(label) for label in model.labels]
 
     def score(how: ResolvedPrecision) -> LabelScores:
-        return _score(card, ids, labels, how, batch_tokens, device_type)
+        return _score(model, ids, labels, how, batch_tokens, device_type)
 
     exact = score("fp32")
     rounded = exact if precision == "fp32" else score(precision)
-    drift_NK = np.abs(exact.probabilities_NK - rounded.probabilities_NK)
-    return Drift(
+    gap_NK = np.abs(exact.probabilities_NK - rounded.probabilities_NK)
+    return PrecisionGap(
         rows=len(ids),
-        worst=float(drift_NK.max()),
+        worst=float(gap_NK.max()),
         flips=int((exact.best_N != rounded.best_N).sum()),
     )
 
 
 def _score(
-    card: ModelCard,
+    model: Model,
     ids: Sequence[Ids],
     labels: Sequence[tuple[int, ...]],
     precision: ResolvedPrecision,
     batch_tokens: int,
     device_type: DeviceType,
 ) -> LabelScores:
-    network = load_t5(card.folder, device=usable_device(device_type), precision=precision)
+    network = load_t5(model.folder, device=usable_device(device_type), precision=precision)
     scores = Engine(network, labels, batch_tokens=batch_tokens).score(ids)
     if scores.errors:
         reason = next(iter(scores.errors.values()))
-        raise ModelError(f"{card.folder}: the model fails in {precision}: {reason}")
+        raise ModelError(f"{model.folder}: the model fails in {precision}: {reason}")
     return scores
 
 
@@ -132,11 +132,11 @@ def _golden_texts() -> list[str]:
 
 
 def _key(
-    card: ModelCard, precision: ResolvedPrecision, batch_tokens: int, device_type: DeviceType
+    model: Model, precision: ResolvedPrecision, batch_tokens: int, device_type: DeviceType
 ) -> str:
     return digest(
         [
-            card.digest, card.labels, card.template, card.max_source_tokens, card.long_text,
+            model.digest, model.labels, model.template, model.max_source_tokens, model.long_text,
             precision, batch_tokens, processor_name(usable_device(device_type)), version("torch"),
             SCORING_VERSION,
         ]
@@ -162,14 +162,14 @@ def check_model(plan: ScorerPlan) -> ResolvedPrecision:
     limit_threads(plan.threads)
     usable_device(plan.device_type)
     precision = resolve_precision(plan.precision, plan.device_type)
-    drift = measure_drift(
-        plan.card, precision, batch_tokens=plan.batch_tokens, device_type=plan.device_type
+    gap = measure_precision_gap(
+        plan.model, precision, batch_tokens=plan.batch_tokens, device_type=plan.device_type
     )
-    if drift.passes(precision):
+    if gap.passes(precision):
         return precision
     found = (
-        f"{plan.card.folder}: in {precision} a label's probability is off by {drift.worst:.3f} "
-        f"(limit {LIMITS[precision]:g}) and {drift.flips} of {drift.rows} labels change"
+        f"{plan.model.folder}: in {precision} a label's probability is off by {gap.worst:.3f} "
+        f"(limit {LIMITS[precision]:g}) and {gap.flips} of {gap.rows} labels change"
     )
     if plan.precision == "auto":
         _log.warning("%s; running in fp32 instead", found)

@@ -34,7 +34,7 @@ from sentiment.engine.labels import Engine, Ids, LabelScores
 from sentiment.engine.windows import score_windows
 from sentiment.errors import ModelError
 from sentiment.metrics.calibration import Calibration
-from sentiment.model.find import ModelCard, folder_digest
+from sentiment.model.find import Model, folder_digest
 from sentiment.model.load import load_network, load_t5
 from sentiment.model.tokenizer import Tokeniser
 from sentiment.settings.choices import DeviceType, Precision
@@ -47,7 +47,7 @@ class ScorerPlan:
     """What a scorer is given. Small enough to send to every actor.
 
     Attributes:
-        card: The model; its folder must exist on the actor's machine.
+        model: The model; its folder must exist on the actor's machine.
         tokeniser: The model's. It travels so that actors need not import transformers to have one.
         precision: `auto` is settled where the plan is used; the driver settles it for a run.
         batch_tokens: Tokens per batch.
@@ -56,7 +56,7 @@ class ScorerPlan:
         calibration: What to make of the scores, if anything.
     """
 
-    card: ModelCard
+    model: Model
     tokeniser: Tokeniser
     precision: Precision
     batch_tokens: int
@@ -73,23 +73,23 @@ class _Model:
 
     def __init__(self, plan: ScorerPlan) -> None:
         limit_threads(plan.threads)
-        card = plan.card
-        if folder_digest(card.folder) != card.digest:
-            raise ModelError(f"{card.folder}: differs on this machine from what the driver read")
+        model = plan.model
+        if folder_digest(model.folder) != model.digest:
+            raise ModelError(f"{model.folder}: differs on this machine from what the driver read")
         self._plan = plan
         self._tokeniser = plan.tokeniser
-        self._label_ids = [self._tokeniser.label_ids(label) for label in card.labels]
+        self._label_ids = [self._tokeniser.label_ids(label) for label in model.labels]
         device = usable_device(plan.device_type)
         precision = resolve_precision(plan.precision, device.type)
         self._engine = Engine(
-            load_t5(card.folder, device=device, precision=precision),
+            load_t5(model.folder, device=device, precision=precision),
             self._label_ids,
             batch_tokens=plan.batch_tokens,
         )
         self._generator: Generator | None = None
         if plan.decode == "generate":
             self._generator = Generator(
-                load_network(card.folder, device=device),
+                load_network(model.folder, device=device),
                 precision=precision,
                 batch_tokens=plan.batch_tokens,
                 max_new_tokens=plan.max_new_tokens,
@@ -124,15 +124,15 @@ class _Model:
         return once.take(back)
 
     def _label(self, ids: list[Ids]) -> Answers:
-        card = self._plan.card
-        if card.long_text != "windows":
+        model = self._plan.model
+        if model.long_text != "windows":
             return self._best_labels(self._engine.score(ids))
-        pooled = score_windows(self._engine.score, ids, card.max_source_tokens)
+        pooled = score_windows(self._engine.score, ids, model.max_source_tokens)
         return replace(self._best_labels(pooled.scores), split=pooled.split_N)
 
     def _best_labels(self, scores: LabelScores) -> Answers:
         rows = len(scores.log_probs_NK)
-        meanings = np.array(self._plan.card.meanings, dtype=object)
+        meanings = np.array(self._plan.model.meanings, dtype=object)
         answers = Answers(
             label=meanings[scores.best_N],
             score=scores.score_N,
@@ -158,7 +158,7 @@ class _Model:
                 detail = f"answer of {len(said[row])} tokens is none of the {known} labels"
                 answers.reject({row: detail}, "off_label_text")
                 continue
-            answers.label[row] = self._plan.card.meanings[k]
+            answers.label[row] = self._plan.model.meanings[k]
             answers.score[row] = np.exp(scores.among_NK[row, k])
         return answers
 

@@ -29,7 +29,7 @@ from sentiment.metrics.truth import truth_map
 from sentiment.model.readme import with_evaluation
 from sentiment.output.folder import Output
 from sentiment.scoring.job import score
-from sentiment.scoring.setup import find_card
+from sentiment.scoring.setup import configured_model
 from sentiment.settings.jobs import EvaluateConfig, ScoreConfig
 
 _SCORED_FOLDER = "scored"
@@ -203,7 +203,7 @@ def _parity(
     known = rows[rows["truth"].notna()]
     some = known.sample(min(config.parity_rows, len(known)), random_state=config.seed)
     return compare_decoding(
-        find_card(config), some["text"].tolist(), some["truth"].tolist(), model["precision"]
+        configured_model(config), some["text"].tolist(), some["truth"].tolist(), model["precision"]
     )
 
 

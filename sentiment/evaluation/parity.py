@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from sentiment.engine.devices import default_batch_tokens, default_device
 from sentiment.engine.generation import Generator
 from sentiment.engine.labels import Engine, TokenIds
-from sentiment.model.find import ModelCard
+from sentiment.model.find import Model
 from sentiment.model.load import load_network, load_t5
 from sentiment.t5.linear import ResolvedPrecision
 
@@ -31,7 +31,7 @@ _MAX_NEW_TOKENS: Final = 8  # no label text is longer; what goes on beyond is no
 
 
 def compare_decoding(
-    card: ModelCard,
+    model: Model,
     texts: Sequence[str],
     truth: Sequence[str],
     precision: ResolvedPrecision,
@@ -39,7 +39,7 @@ def compare_decoding(
     """Score, and generate greedily and with beams; the same rows, model and precision.
 
     Args:
-        card: The model.
+        model: The model.
         texts: Reviews.
         truth: True label of each, as the model's labels are meant.
 
@@ -49,23 +49,23 @@ def compare_decoding(
         decoding the `accuracy`, and for the free ones `agreement` with label scoring and the share
         of answers that are no label (`off_label`).
     """
-    if card.long_text == "windows":
-        card = replace(card, long_text="head")  # as model cards read
-    tokeniser = card.tokeniser()
-    label_ids = [tokeniser.label_ids(label) for label in card.labels]
+    if model.long_text == "windows":
+        model = replace(model, long_text="head")  # as model cards read
+    tokeniser = model.tokeniser()
+    label_ids = [tokeniser.label_ids(label) for label in model.labels]
     ids = [encoded.ids for encoded in tokeniser.encode(texts)]
     device = default_device()
     batch_tokens = default_batch_tokens(device.type)
-    network = load_t5(card.folder, device=device, precision=precision)
+    network = load_t5(model.folder, device=device, precision=precision)
     engine = Engine(network, label_ids, batch_tokens=batch_tokens)
-    scored = [card.meanings[k] for k in engine.score(ids).best_N]
+    scored = [model.meanings[k] for k in engine.score(ids).best_N]
     ended = Engine(network, label_ids, batch_tokens=batch_tokens, ended=True)
     found: dict[str, Any] = {
         "rows": len(texts),
-        "loss": _loss(ended.score(ids).log_probs_NK, card.meanings, truth, label_ids),
+        "loss": _loss(ended.score(ids).log_probs_NK, model.meanings, truth, label_ids),
         "labels": {"accuracy": _share(scored, truth)},
     }
-    free = load_network(card.folder, device=device)
+    free = load_network(model.folder, device=device)
     for name, beams in (("greedy", 1), ("beams", _BEAMS)):
         generator = Generator(
             free,
@@ -78,7 +78,7 @@ def compare_decoding(
         if name == "greedy":
             found["gen_len"] = float(np.mean([len(answer) for answer in answers]))
         said = [
-            None if k is None else card.meanings[k]
+            None if k is None else model.meanings[k]
             for k in tokeniser.labels_said(answers, label_ids)
         ]
         found[name] = {

@@ -1,6 +1,6 @@
 """Models as folders: what one is asked, its digest, its network.
 
-Takes the name of a model; gives a `ModelCard` and the loaded T5. Knows nothing of scoring. A model
+Takes the name of a model; gives a `Model` and the loaded T5. Knows nothing of scoring. A model
 folder is the standard transformers layout plus an optional
 `labels.json`:
 
@@ -44,7 +44,7 @@ _PLAIN = Declaration(
 
 
 @dataclass(frozen=True)
-class ModelCard:
+class Model:
     """A model, found and described but not loaded. Small enough to send to every worker.
 
     Attributes:
@@ -89,7 +89,7 @@ def find_model(
     max_new_tokens: int | None = None,
     sha256: str | None = None,
     allow_pickle: bool = False,
-) -> ModelCard:
+) -> Model:
     """Locate a model and settle what it is asked.
 
     Explicit arguments win over a model file, that over a preset, that over the folder's
@@ -139,7 +139,7 @@ def find_model(
             "model than the expected one, or one of its files was changed"
         )
     values: dict[str, Any] = vars(settled)  # none is None: `_PLAIN` has all but the labels
-    return ModelCard(name=name, folder=folder, digest=found, **values)
+    return Model(name=name, folder=folder, digest=found, **values)
 
 
 def folder_digest(folder: Path) -> str:

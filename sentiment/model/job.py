@@ -35,14 +35,14 @@ def list_models(config: ModelsConfig) -> None:
 
 
 def _builtin() -> tuple[str, ...]:
-    card = find_model(BUILTIN)
+    model = find_model(BUILTIN)
     return (
-        card.name,
-        _labels(card.labels, card.meanings),
-        card.template,
-        str(card.max_source_tokens),
-        card.long_text,
-        card.decode,
+        model.name,
+        _labels(model.labels, model.meanings),
+        model.template,
+        str(model.max_source_tokens),
+        model.long_text,
+        model.decode,
         "yes, comes with the package",
     )
 

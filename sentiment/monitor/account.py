@@ -18,7 +18,7 @@ from sentiment.output.receipt import Receipt, tokens_of
 
 
 @dataclass(frozen=True)
-class Sight:
+class PipelineStatus:
     """What the cluster is doing at one moment.
 
     Attributes:
@@ -55,7 +55,7 @@ class Figures:
         rows: Rows committed, labelled or rejected.
         tokens: Tokens of labelled rows, before truncation.
         left_sec: Seconds left at this speed; None while there is none.
-        sight: Of the cluster; None before the first.
+        status: Of the pipeline; None before the first.
         stage_rates: Rows per second of each stage.
     """
 
@@ -66,7 +66,7 @@ class Figures:
     rows_per_sec: float
     tokens_per_sec: float
     left_sec: float | None
-    sight: Sight | None
+    status: PipelineStatus | None
     stage_rates: Mapping[str, float]
 
 
@@ -183,7 +183,7 @@ class Account:
         self._timeline = Timeline()
         self._total_rows = 0
         self._begun: float | None = None  # while units are scored
-        self._sight: tuple[float, Sight] | None = None
+        self._status: tuple[float, PipelineStatus] | None = None
         self._rate = Rate(self._started, 0, 0)
         self._stage_rates: dict[str, Rate] = {}
 
@@ -222,10 +222,10 @@ class Account:
             self._rate.add(now, sums.rows, sums.tokens)
             self._timeline.add(self._point(now))
 
-    def saw(self, sight: Sight) -> None:
+    def update_status(self, status: PipelineStatus) -> None:
         """Take note of what the cluster is doing."""
         with self._lock:
-            self._see(self._clock(), sight)
+            self._see(self._clock(), status)
 
     def figures(self) -> Figures:
         """How the run stands now."""
@@ -241,7 +241,7 @@ class Account:
                 rows_per_sec=rows_per_sec,
                 tokens_per_sec=tokens_per_sec,
                 left_sec=max(0, left) / rows_per_sec if rows_per_sec > 0 else None,
-                sight=self._sight[1] if self._sight else None,
+                status=self._status[1] if self._status else None,
                 stage_rates={
                     stage: rate.per_sec(now)[0] for stage, rate in self._stage_rates.items()
                 },
@@ -280,17 +280,17 @@ class Account:
             "rejected": sums.rejected,
         }
 
-    def _see(self, now: float, sight: Sight | None) -> None:
+    def _see(self, now: float, status: PipelineStatus | None) -> None:
         """Add up the time actors were there, and the rows of each stage."""
-        if self._sight is not None:
-            before, last = self._sight
+        if self._status is not None:
+            before, last = self._status
             self._sums.up_sec = (self._sums.up_sec or 0.0) + last.actors * (now - before)
-        self._sight = None if sight is None else (now, sight)
-        if sight is None or self._begun is None:
+        self._status = None if status is None else (now, status)
+        if status is None or self._begun is None:
             return
-        if sight.actors:
+        if status.actors:
             self._actors_are_up()
-        for stage, rows in sight.rows.items():
+        for stage, rows in status.rows.items():
             self._stage_rates.setdefault(stage, Rate(self._begun, 0)).add(now, rows)
 
 

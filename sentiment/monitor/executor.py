@@ -1,7 +1,6 @@
-"""A look at Ray Data while it runs: rows that each stage has finished, actors that are up.
+"""The callback through which a running Ray Data pipeline reports its status.
 
-Takes the executor that Ray Data hands to its callbacks, gives a `Sight` ten times a second. Imports
-no Ray: what it is registered with travels to every worker, and workers import its module.
+It imports no Ray: Ray sends every registered callback to all workers, and they import this module.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from sentiment.monitor.account import Sight
+from sentiment.monitor.account import PipelineStatus
 
 _EVERY_SEC: Final = 0.1
 
@@ -21,7 +20,7 @@ _STAGES: Final = {"ReadReviewShards": "read", "Tokenise": "tokenise", "Scorer": 
 _log = logging.getLogger(__name__)
 
 
-class Watch:
+class StatusCallback:
     """A callback for `DataContext.custom_execution_callback_classes`.
 
     Ray Data has no public way to ask a running pipeline for its figures; its callbacks get the
@@ -29,31 +28,31 @@ class Watch:
     surprise the watch says so at DEBUG and sees nothing more.
 
     Args:
-        saw: Called with every sight, in the executor's thread.
+        on_status: Called with every status, in the executor's thread.
     """
 
-    def __init__(self, saw: Callable[[Sight], None] | None = None) -> None:
-        self._saw = saw
+    def __init__(self, on_status: Callable[[PipelineStatus], None] | None = None) -> None:
+        self._on_status = on_status
         self._next = 0.0
 
-    def __call__(self) -> Watch:
+    def __call__(self) -> StatusCallback:
         """Ray Data makes its callbacks by calling what it was given."""
         return self
 
-    def __deepcopy__(self, _: object) -> Watch:
+    def __deepcopy__(self, _: object) -> StatusCallback:
         """Contexts are copied on the driver; there is one watch all the same."""
         return self
 
-    def __reduce__(self) -> tuple[type[Watch], tuple[()]]:
+    def __reduce__(self) -> tuple[type[StatusCallback], tuple[()]]:
         """Contexts are sent to workers as well, where there is nothing to watch."""
-        return (Watch, ())
+        return (StatusCallback, ())
 
     def before_execution_starts(self, executor: Any) -> None:
         """Called by Ray Data."""
 
     def on_execution_step(self, executor: Any) -> None:
         """Called by Ray Data in every round of its loop."""
-        if self._saw is None or time.monotonic() < self._next:
+        if self._on_status is None or time.monotonic() < self._next:
             return
         self._next = time.monotonic() + _EVERY_SEC
         self._look(executor)
@@ -66,16 +65,16 @@ class Watch:
         """Called by Ray Data."""
 
     def _look(self, executor: Any) -> None:
-        if self._saw is None:
+        if self._on_status is None:
             return
         try:
-            self._saw(_sight(executor))
+            self._on_status(_status(executor))
         except Exception as error:
-            self._saw = None
+            self._on_status = None
             _log.debug("Ray Data shows no figures any more (%s)", type(error).__name__)
 
 
-def _sight(executor: Any) -> Sight:
+def _status(executor: Any) -> PipelineStatus:
     rows: dict[str, int] = {}
     actors = starting = 0
     for operator in executor._topology:
@@ -86,4 +85,4 @@ def _sight(executor: Any) -> Sight:
         info = operator.get_actor_info()
         actors += int(info.running)
         starting += int(info.pending) + int(info.restarting)
-    return Sight(rows, actors, starting)
+    return PipelineStatus(rows, actors, starting)

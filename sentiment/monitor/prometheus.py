@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 import ray
 from ray.util.metrics import Counter, Gauge, Histogram
 
-from sentiment.monitor.account import Sight
+from sentiment.monitor.account import PipelineStatus
 from sentiment.output.receipt import Receipt, tokens_of
 
 # From a model of a few MB on a local disk to one of many GB over a network.
@@ -77,24 +77,24 @@ class Meters:
         """Tell how many rows the run has to score; 0 when it is over."""
         self._attempt(rows, None)
 
-    def saw(self, sight: Sight) -> None:
+    def update_status(self, status: PipelineStatus) -> None:
         """Tell what the cluster is doing."""
-        self._attempt(None, sight)
+        self._attempt(None, status)
 
     def close(self) -> None:
         """Gauges keep their last value as long as this process lives: the run is over."""
-        self._attempt(0, Sight({}, 0, 0))
+        self._attempt(0, PipelineStatus({}, 0, 0))
 
-    def _attempt(self, planned_rows: int | None, sight: Sight | None) -> None:
+    def _attempt(self, planned_rows: int | None, status: PipelineStatus | None) -> None:
         if self._broken or not ray.is_initialized():
             return
         try:
             if planned_rows is not None:
                 self._set("sentiment_planned_rows", planned_rows)
-            if sight is not None:
-                self._set("sentiment_actors", sight.actors, state="running")
-                self._set("sentiment_actors", sight.starting, state="starting")
-                for stage, rows in sight.rows.items():
+            if status is not None:
+                self._set("sentiment_actors", status.actors, state="running")
+                self._set("sentiment_actors", status.starting, state="starting")
+                for stage, rows in status.rows.items():
                     self._set("sentiment_stage_rows", rows, stage=stage)
             while self._waiting:
                 self._count(self._waiting.pop(0))

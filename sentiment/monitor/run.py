@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from sentiment.monitor.account import Account, Sight
-from sentiment.monitor.executor import Watch
+from sentiment.monitor.account import Account, PipelineStatus
+from sentiment.monitor.executor import StatusCallback
 from sentiment.monitor.prometheus import Meters
 from sentiment.monitor.terminal import Mode, show_progress
 from sentiment.output.receipt import Footer, Receipt
@@ -35,7 +35,7 @@ class LiveRun:
     def __init__(self, run_id: str, config: ScoreConfig) -> None:
         self._started = datetime.now(UTC)
         self.account = Account()
-        self.watch = Watch(self._saw)
+        self.callback = StatusCallback(self._on_status)
         self._meters = Meters(run_id)
         self._mode = _mode(config)
 
@@ -69,9 +69,9 @@ class LiveRun:
             "time": self.account.to_json(),
         }
 
-    def _saw(self, sight: Sight) -> None:
-        self.account.saw(sight)
-        self._meters.saw(sight)
+    def _on_status(self, status: PipelineStatus) -> None:
+        self.account.update_status(status)
+        self._meters.update_status(status)
 
 
 def _log_unit(footer: Footer) -> None:

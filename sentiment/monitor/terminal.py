@@ -84,21 +84,21 @@ def told(figures: Figures) -> str:
         parts.append(f"{_rate(figures.tokens_per_sec)} tokens/s")
     if figures.left_sec is not None:
         parts.append(f"{_duration(figures.left_sec)} left")
-    sight = figures.sight
-    if sight is not None:
-        parts.append(_actors(sight.actors, sight.starting))
+    status = figures.status
+    if status is not None:
+        parts.append(_actors(status.actors, status.starting))
     parts.append(f"{figures.rejected:,} rejected")
-    if sight is not None:
+    if status is not None:
         parts += [
             f"{stage} {rows:,} rows{_pace(figures, stage, ' at {}/s')}"
-            for stage, rows in sight.rows.items()
+            for stage, rows in status.rows.items()
         ]
     return ", ".join(parts)
 
 
 def fields_of(figures: Figures) -> dict[str, object]:
     """The figures as fields of a structured log line."""
-    sight = figures.sight
+    status = figures.status
     return {
         "rows": figures.rows,
         "total_rows": figures.total_rows,
@@ -106,9 +106,9 @@ def fields_of(figures: Figures) -> dict[str, object]:
         "rows_per_sec": round(figures.rows_per_sec, 1),
         "tokens_per_sec": round(figures.tokens_per_sec, 1),
         "left_sec": None if figures.left_sec is None else round(figures.left_sec),
-        "actors": None if sight is None else sight.actors,
-        "actors_starting": None if sight is None else sight.starting,
-        "stage_rows": {} if sight is None else dict(sight.rows),
+        "actors": None if status is None else status.actors,
+        "actors_starting": None if status is None else status.starting,
+        "stage_rows": {} if status is None else dict(status.rows),
     }
 
 
@@ -135,8 +135,8 @@ class _Screen:
             cells.append(Text(rates, style="cyan"))
         if figures.left_sec is not None:
             cells.append(Text(f"{_duration(figures.left_sec)} left", style="cyan"))
-        if figures.sight is not None:
-            cells.append(Text(_actors(figures.sight.actors, figures.sight.starting)))
+        if figures.status is not None:
+            cells.append(Text(_actors(figures.status.actors, figures.status.starting)))
         if figures.rejected:
             cells.append(Text(f"{figures.rejected:,} rejected", style="yellow"))
         run.add_row(*cells)
@@ -144,7 +144,7 @@ class _Screen:
 
     def _stages(self, figures: Figures) -> RenderableType:
         table = Table.grid(padding=(0, 2))
-        for stage, rows in figures.sight.rows.items() if figures.sight else ():
+        for stage, rows in figures.status.rows.items() if figures.status else ():
             rate = _pace(figures, stage, "{} rows/s")
             table.add_row("", Text(stage), Text(f"{rows:,} rows"), Text(rate), style="dim")
         return table
@@ -156,8 +156,8 @@ def _share(figures: Figures) -> float:
 
 def _pace(figures: Figures, stage: str, form: str) -> str:
     """The speed of a stage; none of one that is through, which would only seem to slow down."""
-    sight = figures.sight
-    through = sight is not None and sight.rows[stage] >= figures.total_rows
+    status = figures.status
+    through = status is not None and status.rows[stage] >= figures.total_rows
     return "" if through else form.format(_rate(figures.stage_rates.get(stage, 0.0)))
 
 

@@ -148,7 +148,7 @@ class Attempts:
                 _log.warning("%s", error)
 
 
-def clear(output: Output) -> None:
+def clear_markers(output: Output) -> None:
     """Remove all markers: every unit is committed, and whoever died did so for another reason."""
     for path in output.list_tree(ATTEMPTS_FOLDER):
         output.delete(path)

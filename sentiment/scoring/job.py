@@ -32,7 +32,7 @@ from sentiment.ledger.summary import Outcome, RunSummary, summarise, write_run
 from sentiment.logs import name_run
 from sentiment.metrics.drift import Drift
 from sentiment.monitor.run import LiveRun
-from sentiment.output.attempts import clear
+from sentiment.output.attempts import clear_markers
 from sentiment.output.commit import commit_rowless
 from sentiment.output.committed import read_committed
 from sentiment.output.finish import finish, mark_incomplete
@@ -45,7 +45,7 @@ from sentiment.output.receipt import Footer, Receipt
 from sentiment.report.job import write_page
 from sentiment.scoring.pipeline import Work, run_pipeline
 from sentiment.scoring.pool import resolve_pool
-from sentiment.scoring.setup import Resolved, facts_of, find_card, resolve
+from sentiment.scoring.setup import Setup, configured_model, facts_of, resolve_setup
 from sentiment.scoring.tasks import index_on_cluster
 from sentiment.scoring.terminal import print_summary
 from sentiment.settings.jobs import ScoreConfig
@@ -85,7 +85,7 @@ def score(config: ScoreConfig, *, replay: bool = False) -> RunSummary:
     live = LiveRun(run_id, config)
     phases = live.account.phases
     phases.enter("find model")
-    card = find_card(config)
+    model = configured_model(config)
     phases.enter("list and index")
     listing = list_shards(config.sources)
     for path in listing.skipped:
@@ -97,12 +97,12 @@ def score(config: ScoreConfig, *, replay: bool = False) -> RunSummary:
         indexes = _index(listing.shards, config, cluster)
         _check_columns(indexes, config)
         phases.enter("try model")
-        run = resolve(config, card, cluster)
+        setup = resolve_setup(config, model, cluster)
         phases.enter("plan")
         stack.enter_context(hold(output, run_id))
-        plan = _plan(output, indexes, config, run, replay=replay)
+        plan = _plan(output, indexes, config, setup, replay=replay)
         gone = find_gone(output, config.sources, listing.shards)
-        committed, uncovered = _execute(output, plan, config, run, cluster, live)
+        committed, uncovered = _execute(output, plan, config, setup, cluster, live)
         phases.enter("finish")
         _settle_gone(output, gone, config)
     reused = [footer for shard in plan.shards for footer in shard.reused]
@@ -115,12 +115,12 @@ def score(config: ScoreConfig, *, replay: bool = False) -> RunSummary:
         reused=reused,
         wall_sec=time.perf_counter() - started,
         run={
-            **facts_of(config, run),
+            **facts_of(config, setup),
             **live.facts(),
             "gone": gone_facts(gone, config.on_deleted),
         },
     )
-    drift = compare_with_earlier(output, summary.scored, run.stamp.config_digest, config)
+    drift = compare_with_earlier(output, summary.scored, setup.stamp.config_digest, config)
     outcome, problem = _outcome(summary, drift, uncovered, config)
     summary = replace(summary, outcome=outcome, drift=drift)
     write_run(output, summary, [*committed, *reused])
@@ -170,7 +170,7 @@ def _plan(
     output: Output,
     indexes: Sequence[ShardIndex],
     config: ScoreConfig,
-    run: Resolved,
+    setup: Setup,
     *,
     replay: bool,
 ) -> Plan:
@@ -182,8 +182,8 @@ def _plan(
     return plan_run(
         indexes,
         committed,
-        config_digest=run.stamp.config_digest,
-        unit_rows=run.pool.unit_rows,
+        config_digest=setup.stamp.config_digest,
+        unit_rows=setup.pool.unit_rows,
         on_change=config.on_change,
         replay=replay,
     )
@@ -193,7 +193,7 @@ def _execute(
     output: Output,
     plan: Plan,
     config: ScoreConfig,
-    run: Resolved,
+    setup: Setup,
     cluster: LazyCluster,
     live: LiveRun,
 ) -> tuple[list[Footer], list[str]]:
@@ -207,7 +207,7 @@ def _execute(
     for shard in plan.shards:
         if shard.rowless:
             index = shard.index
-            footer = commit_rowless(output, run.stamp, index.shard, index.columns, index.damage)
+            footer = commit_rowless(output, setup.stamp, index.shard, index.columns, index.damage)
             live.add(Receipt(footer))
             done[footer.unit_id] = footer
     units = [(unit, _columns(shard.index)) for shard in plan.shards for unit in shard.units]
@@ -220,14 +220,14 @@ def _execute(
     for folder in folders:
         if not missing[folder]:
             complete(folder)
-    for footer in _scored(units, output, config, run, cluster, live):
+    for footer in _scored(units, output, config, setup, cluster, live):
         done[footer.unit_id] = footer
         missing[footer.folder] -= 1
         if not missing[footer.folder]:
             complete(footer.folder)
     uncovered += [folder for folder, left in missing.items() if left > 0]
     if not uncovered:
-        clear(output)
+        clear_markers(output)
     return list(done.values()), uncovered
 
 
@@ -235,7 +235,7 @@ def _scored(
     units: Sequence[tuple[Unit, pa.Schema]],
     output: Output,
     config: ScoreConfig,
-    run: Resolved,
+    setup: Setup,
     cluster: LazyCluster,
     live: LiveRun,
 ) -> Iterator[Footer]:
@@ -244,19 +244,19 @@ def _scored(
         return
     found = cluster.get()
     # The model was tried on this kind of device; which one Ray sees decides nothing any more.
-    gpus = found.gpus if run.pool.device_type == "cuda" else 0.0
+    gpus = found.gpus if setup.pool.device_type == "cuda" else 0.0
     pool = resolve_pool(config, node_cpus=found.node_cpus, gpus=gpus, can_grow=found.can_grow)
     work = Work(
         units=units,
         text_column=config.text_column,
         output=output.location,
-        stamp=run.stamp,
-        scorer=replace(run.scorer, threads=pool.threads),
+        stamp=setup.stamp,
+        scorer=replace(setup.scorer, threads=pool.threads),
         pool=pool,
         no_progress_sec=config.no_progress_sec,
     )
     total = sum(unit.rows for unit, _ in units)
-    yield from live.follow(run_pipeline(work, live.watch), total)
+    yield from live.follow(run_pipeline(work, live.callback), total)
 
 
 def _columns(index: ShardIndex) -> pa.Schema:

@@ -25,7 +25,7 @@ from ray.exceptions import RayError
 
 from sentiment.engine.scorer import ScorerPlan
 from sentiment.errors import SentimentError
-from sentiment.monitor.executor import Watch
+from sentiment.monitor.executor import StatusCallback
 from sentiment.output.commit import Stamp
 from sentiment.output.receipt import Receipt
 from sentiment.scoring.actor import Scorer
@@ -93,7 +93,7 @@ class ReviewShards(Datasource):
         ]
 
 
-def run_pipeline(work: Work, watch: Watch | None = None) -> Iterator[Receipt]:
+def run_pipeline(work: Work, callback: StatusCallback | None = None) -> Iterator[Receipt]:
     """Score and commit all units; receipts arrive in the order units finish.
 
     Args:
@@ -108,10 +108,10 @@ def run_pipeline(work: Work, watch: Watch | None = None) -> Iterator[Receipt]:
     context.execution_options.preserve_order = False
     # Progress is ours to show.
     context.enable_progress_bars = False
-    if watch is not None:
+    if callback is not None:
         context.custom_execution_callback_classes = [
             *context.custom_execution_callback_classes,
-            watch,  # type: ignore[list-item]
+            callback,  # type: ignore[list-item]
         ]
     context.execution_no_progress_timeout_s = work.no_progress_sec
     with ray.data.DataContext.current(context), _without_chatter():

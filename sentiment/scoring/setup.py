@@ -23,7 +23,7 @@ from sentiment.engine.scorer import ScorerPlan
 from sentiment.errors import ModelError
 from sentiment.metrics.calibration import CALIBRATION_FILE, Calibration, read_calibration
 from sentiment.metrics.truth import truth_map
-from sentiment.model.find import ModelCard, find_model
+from sentiment.model.find import Model, find_model
 from sentiment.output.commit import Stamp
 from sentiment.scoring.pool import Pool, resolve_pool
 from sentiment.scoring.tasks import probe_on_gpu
@@ -34,7 +34,7 @@ _PACKAGES = ("sentiment", "ray", "torch", "transformers", "pyarrow")
 
 
 @dataclass(frozen=True)
-class Resolved:
+class Setup:
     """What was resolved for this run."""
 
     stamp: Stamp
@@ -42,7 +42,7 @@ class Resolved:
     pool: Pool
 
 
-def find_card(config: ScoreConfig) -> ModelCard:
+def configured_model(config: ScoreConfig) -> Model:
     """The model the settings ask for.
 
     Raises:
@@ -63,7 +63,7 @@ def find_card(config: ScoreConfig) -> ModelCard:
     )
 
 
-def resolve(config: ScoreConfig, card: ModelCard, cluster: LazyCluster) -> Resolved:
+def resolve_setup(config: ScoreConfig, model: Model, cluster: LazyCluster) -> Setup:
     """Settle devices, precision and digests, and try the model before anything is planned."""
     found = cluster.resources(local_gpus=local_gpus())
     pool = resolve_pool(
@@ -71,19 +71,19 @@ def resolve(config: ScoreConfig, card: ModelCard, cluster: LazyCluster) -> Resol
         node_cpus=found.node_cpus,
         gpus=found.gpus,
         can_grow=found.can_grow,
-        weights_bytes=_weights_bytes(card),
+        weights_bytes=_weights_bytes(model),
     )
     scorer = ScorerPlan(
-        card=card,
-        tokeniser=card.tokeniser(),
+        model=model,
+        tokeniser=model.tokeniser(),
         precision=config.precision,
         batch_tokens=config.batch_tokens or default_batch_tokens(pool.device_type),
         threads=pool.threads,
         device_type=pool.device_type,
-        decode=card.decode,
-        num_beams=card.num_beams,
-        max_new_tokens=card.max_new_tokens,
-        calibration=find_calibration(config.calibration, card),
+        decode=model.decode,
+        num_beams=model.num_beams,
+        max_new_tokens=model.max_new_tokens,
+        calibration=find_calibration(config.calibration, model),
     )
     if pool.device_type == "cuda":
         # The driver may have no GPU: ask a worker that has.
@@ -93,10 +93,10 @@ def resolve(config: ScoreConfig, card: ModelCard, cluster: LazyCluster) -> Resol
     else:
         precision = check_model(scorer)
     scorer = replace(scorer, precision=precision)
-    return Resolved(_stamp(config, scorer), scorer, pool)
+    return Setup(_stamp(config, scorer), scorer, pool)
 
 
-def find_calibration(setting: str | None, card: ModelCard) -> Calibration | None:
+def find_calibration(setting: str | None, model: Model) -> Calibration | None:
     """The calibration of a run: the given file, none at all, or the model's own if it has one.
 
     Raises:
@@ -104,22 +104,22 @@ def find_calibration(setting: str | None, card: ModelCard) -> Calibration | None
     """
     if setting == "none":
         return None
-    path = Path(setting) if setting else card.folder / CALIBRATION_FILE
+    path = Path(setting) if setting else model.folder / CALIBRATION_FILE
     if setting is None and not path.is_file():
         return None
     found = read_calibration(path)
-    if found.model_digest != card.digest:
+    if found.model_digest != model.digest:
         raise ModelError(
             f"{path}: was fitted for the model with digest {found.model_digest[:12]}…, this one "
-            f"has {card.digest[:12]}…; fit it anew, or use --calibration none"
+            f"has {model.digest[:12]}…; fit it anew, or use --calibration none"
         )
     return found
 
 
-def _weights_bytes(card: ModelCard) -> int:
+def _weights_bytes(model: Model) -> int:
     """Size of the weights; of those in .bin files where there are no others."""
     sizes = (
-        sum(path.stat().st_size for path in card.folder.glob(pattern))
+        sum(path.stat().st_size for path in model.folder.glob(pattern))
         for pattern in ("*.safetensors", "pytorch_model*.bin")
     )
     return next((size for size in sizes if size), 0)
@@ -127,16 +127,16 @@ def _weights_bytes(card: ModelCard) -> int:
 
 def _stamp(config: ScoreConfig, scorer: ScorerPlan) -> Stamp:
     """Digests of everything that decides labels, scores and columns; pool sizes do not."""
-    card = scorer.card
+    model = scorer.model
     deciding = {
-        "model": card.digest,
+        "model": model.digest,
         # Pairs only where the two differ: labels that mean themselves keep the digest they had.
-        "labels": card.labels
-        if card.meanings == card.labels
-        else list(zip(card.labels, card.meanings, strict=True)),
-        "template": card.template,
-        "max_source_tokens": card.max_source_tokens,
-        "long_text": card.long_text,
+        "labels": model.labels
+        if model.meanings == model.labels
+        else list(zip(model.labels, model.meanings, strict=True)),
+        "template": model.template,
+        "max_source_tokens": model.max_source_tokens,
+        "long_text": model.long_text,
         "decode": [scorer.decode, scorer.num_beams, scorer.max_new_tokens]
         if scorer.decode == "generate"
         else scorer.decode,
@@ -147,37 +147,37 @@ def _stamp(config: ScoreConfig, scorer: ScorerPlan) -> Stamp:
         "scoring_version": SCORING_VERSION,
     }
     return Stamp(
-        model_digest=card.digest,
+        model_digest=model.digest,
         config_digest=digest(deciding),
         code_version=version("sentiment"),
         prefix=config.prefix,
         label_column=config.label_column,
-        truth=truth_map(card.meanings, config.label_map),
+        truth=truth_map(model.meanings, config.label_map),
         group_by=tuple(config.group_by),
     )
 
 
-def facts_of(config: ScoreConfig, run: Resolved) -> dict[str, Any]:
+def facts_of(config: ScoreConfig, setup: Setup) -> dict[str, Any]:
     """What `run.json` tells beside the figures."""
-    card = run.scorer.card
+    model = setup.scorer.model
     return {
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         # Absolute, so that a replay finds them from any working directory.
         "config": {**config.resolved(), "sources": absolute(config.sources)},
         "model": {
-            "name": card.name,
-            "digest": card.digest,
-            "labels": list(card.labels),
-            "meanings": list(card.meanings),
-            "template": card.template,
-            "max_source_tokens": card.max_source_tokens,
-            "long_text": card.long_text,
-            "decode": card.decode,
+            "name": model.name,
+            "digest": model.digest,
+            "labels": list(model.labels),
+            "meanings": list(model.meanings),
+            "template": model.template,
+            "max_source_tokens": model.max_source_tokens,
+            "long_text": model.long_text,
+            "decode": model.decode,
         },
-        "config_digest": run.stamp.config_digest,
-        "precision": run.scorer.precision,
-        "calibration": run.scorer.calibration and run.scorer.calibration.facts(),
-        "pool": asdict(run.pool),
+        "config_digest": setup.stamp.config_digest,
+        "precision": setup.scorer.precision,
+        "calibration": setup.scorer.calibration and setup.scorer.calibration.facts(),
+        "pool": asdict(setup.pool),
         "versions": {name: version(name) for name in _PACKAGES},
     }
 

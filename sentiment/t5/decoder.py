@@ -31,7 +31,7 @@ import numpy as np
 import torch
 
 from sentiment.t5.layers import FeedForward, Tensors, rms_norm
-from sentiment.t5.lengths import sent, starts_of
+from sentiment.t5.lengths import starts_of, to_device
 from sentiment.t5.linear import make_linear
 from sentiment.t5.shape import T5Shape, relative_buckets
 
@@ -178,7 +178,7 @@ class TrieDecoder:
         # Padding is cheap here: sequences of a batch are of like length, and states are read twice
         # a layer, not multiplied by a matrix.
         spans_2B = np.stack([starts_of(lengths), np.asarray(lengths, np.int64)])
-        start_B1, length_B1 = sent(spans_2B, states_TD.device)[:, :, None]
+        start_B1, length_B1 = to_device(spans_2B, states_TD.device)[:, :, None]
         position_S = torch.arange(max(lengths), device=states_TD.device)
         padding_BS = position_S >= length_B1
         # Padding repeats the first state: a weight of 0 hides any number, but no NaN of others.

@@ -24,7 +24,7 @@ import torch
 import triton
 import triton.language as tl
 
-from sentiment.t5.lengths import rounded_up, sent, starts_of
+from sentiment.t5.lengths import rounded_up, starts_of, to_device
 
 LOG2_E: Final = math.log2(math.e)
 
@@ -94,7 +94,7 @@ class Tiles:
         nth_P = np.arange(tiles_B.sum()) - np.repeat(np.cumsum(tiles_B) - tiles_B, tiles_B)
         start_P, length_P = np.repeat([starts_of(lengths), length_B], tiles_B, axis=1)
         tile_P3 = np.stack([start_P, length_P, nth_P * queries], axis=1).astype(np.int32)
-        return cls(sent(tile_P3, device), queries, max(lengths))
+        return cls(to_device(tile_P3, device), queries, max(lengths))
 
 
 def attend(

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 
 from sentiment.t5.bias import RelativeBias
 from sentiment.t5.layers import rms_norm
-from sentiment.t5.lengths import rows_of_tokens, sent
+from sentiment.t5.lengths import rows_of_tokens, to_device
 from sentiment.t5.shape import T5Shape
 
 # Bias and mask are written out for a group of sequences at a time, within this.
@@ -77,7 +77,7 @@ class PaddedAttention:
         self._bias = bias
         groups = list(_groups(lengths, heads, bias.dtype.itemsize))
         rows = [rows_of_tokens(group, [max(group)] * len(group)) for _, group in groups]
-        on_device = sent(np.concatenate([*rows, np.asarray(lengths, np.int64)]), device)
+        on_device = to_device(np.concatenate([*rows, np.asarray(lengths, np.int64)]), device)
         row_T, length_B = on_device.split([sum(lengths), len(lengths)])
         self._groups = []
         for (start, group), row_t, length_G in zip(

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 
-def sent(values: NDArray[np.integer], device: torch.device) -> torch.Tensor:
+def to_device(values: NDArray[np.integer], device: torch.device) -> torch.Tensor:
     """An array on a device. A GPU is not waited for: it may be batches of work behind."""
     tensor = torch.from_numpy(values)
     if device.type == "cuda":

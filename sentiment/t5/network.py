@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sentiment.errors import ModelError
 from sentiment.t5.decoder import LabelTrie, TrieDecoder
 from sentiment.t5.encoder import Encoder
-from sentiment.t5.lengths import sent
+from sentiment.t5.lengths import to_device
 from sentiment.t5.linear import ResolvedPrecision
 from sentiment.t5.shape import T5Shape
 
@@ -80,7 +80,7 @@ class T5:
 
     def encode(self, batch: Sequence[NDArray[np.int32]]) -> tuple[torch.Tensor, list[int]]:
         """Encoder states of all sequences end to end, (T, D), and their lengths."""
-        ids_T = sent(np.concatenate(batch).astype(np.int64), self.device)
+        ids_T = to_device(np.concatenate(batch).astype(np.int64), self.device)
         lengths = [len(ids) for ids in batch]
         # A copy, also of float32 weights: the encoder adds to it in place.
         embedded_TD = self._embedding_VD[ids_T].float()

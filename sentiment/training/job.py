@@ -25,7 +25,7 @@ from ray.train.torch import TorchTrainer
 
 from sentiment.cluster import connect
 from sentiment.errors import ConfigError, SentimentError, SourceError
-from sentiment.model.find import ModelCard, find_model
+from sentiment.model.find import Model, find_model
 from sentiment.model.load import load_network
 from sentiment.model.locate import TOKENIZER_FILES
 from sentiment.model.tokenizer import Tokeniser
@@ -181,14 +181,14 @@ def _claim(work: Path, config: FinetuneConfig) -> None:
 def _prepare(config: FinetuneConfig, work: Path) -> tuple[dict[str, Any], list[str]]:
     """Read, split and tokenise the data once; a resumed run finds it done."""
     labels = target_texts(config.label_texts)
-    card = _base(config, labels)
+    model = _base(config, labels)
     finished = work / "finished"
     finished.mkdir(exist_ok=True)
-    tokenizer = card.folder if card else work / "vocabulary"
+    tokenizer = model.folder if model else work / "vocabulary"
     data = work / "data"
     if not data.exists():
-        if card:  # before any work: a broken checkpoint stops the job with one line
-            load_network(card.folder, device=torch.device("cpu"))
+        if model:  # before any work: a broken checkpoint stops the job with one line
+            load_network(model.folder, device=torch.device("cpu"))
         parts = _read_parts(config, work / "datasets")
         shutil.rmtree(work / "datasets", ignore_errors=True)
         if config.architecture is not None:
@@ -207,7 +207,7 @@ def _prepare(config: FinetuneConfig, work: Path) -> tuple[dict[str, Any], list[s
     tokeniser = _tokeniser(config, tokenizer)
     plan: dict[str, Any] = {
         "config": config,
-        "base": card.folder if card else None,
+        "base": model.folder if model else None,
         "tokenizer": tokenizer,
         "data": data,
         "labels": tuple(labels),
@@ -218,7 +218,7 @@ def _prepare(config: FinetuneConfig, work: Path) -> tuple[dict[str, Any], list[s
     return plan, labels
 
 
-def _base(config: FinetuneConfig, labels: list[str]) -> ModelCard | None:
+def _base(config: FinetuneConfig, labels: list[str]) -> Model | None:
     """The model to start from, if any."""
     if config.model is None:
         return None
@@ -266,8 +266,8 @@ def _finish(
 ) -> FinetuneSummary:
     """Assemble the model folder from what the first worker left and the tokenizer."""
     record = json.loads((finished / "training.json").read_text())
-    card = _base(config, labels)
-    tokenizer = card.folder if card else output / "_training" / "vocabulary"
+    model = _base(config, labels)
+    tokenizer = model.folder if model else output / "_training" / "vocabulary"
     for pattern in TOKENIZER_FILES:
         for path in tokenizer.glob(pattern):
             shutil.copy2(path, output / path.name)

@@ -14,11 +14,11 @@ import pytest
 import reference
 
 from sentiment.engine import gate
-from sentiment.engine.gate import LIMITS, Drift, check_model, measure_drift
+from sentiment.engine.gate import LIMITS, PrecisionGap, check_model, measure_precision_gap
 from sentiment.engine.labels import Engine, LabelScores
 from sentiment.engine.scorer import ScorerPlan
 from sentiment.errors import ModelError
-from sentiment.model.find import ModelCard, find_model
+from sentiment.model.find import Model, find_model
 
 
 @pytest.fixture(autouse=True)
@@ -28,12 +28,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def card(tiny_model: Path) -> ModelCard:
+def model(tiny_model: Path) -> Model:
     return find_model(str(tiny_model))
 
 
-def drift_of(card: ModelCard, precision: Any = "bf16", **changes: Any) -> Drift:
-    return measure_drift(card, precision, **{"batch_tokens": 512, "device_type": "cpu", **changes})
+def gap_of(model: Model, precision: Any = "bf16", **changes: Any) -> PrecisionGap:
+    return measure_precision_gap(
+        model, precision, **{"batch_tokens": 512, "device_type": "cpu", **changes}
+    )
 
 
 def shift_rounded_answers(monkeypatch: pytest.MonkeyPatch, by: float) -> list[str]:
@@ -51,18 +53,18 @@ def shift_rounded_answers(monkeypatch: pytest.MonkeyPatch, by: float) -> list[st
     return asked
 
 
-def test_float32_is_what_the_others_are_measured_by(card: ModelCard) -> None:
-    assert drift_of(card, "fp32") == Drift(rows=34, worst=0.0, flips=0)
+def test_float32_is_what_the_others_are_measured_by(model: Model) -> None:
+    assert gap_of(model, "fp32") == PrecisionGap(rows=34, worst=0.0, flips=0)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
 def test_the_built_in_model_passes_in_every_precision(precision: Any) -> None:
-    drift = drift_of(find_model("builtin"), precision, batch_tokens=4096)
-    assert 0 < drift.worst <= LIMITS[precision]
-    assert drift.passes(precision)
+    gap = gap_of(find_model("builtin"), precision, batch_tokens=4096)
+    assert 0 < gap.worst <= LIMITS[precision]
+    assert gap.passes(precision)
 
 
-def test_golden_texts_reach_every_length(card: ModelCard) -> None:
+def test_golden_texts_reach_every_length(model: Model) -> None:
     texts = gate._golden_texts()
     assert len(set(texts)) == len(texts)
     lengths = [len(text.split()) for text in texts]
@@ -71,13 +73,13 @@ def test_golden_texts_reach_every_length(card: ModelCard) -> None:
 
 
 def test_what_was_measured_is_remembered(
-    card: ModelCard, cache: Path, monkeypatch: pytest.MonkeyPatch
+    model: Model, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = drift_of(card)
+    first = gap_of(model)
     [file] = cache.iterdir()
     assert json.loads(file.read_text()) == dataclasses.asdict(first)
     monkeypatch.setattr(Engine, "score", lambda *_: pytest.fail("scored again"))
-    assert drift_of(card) == first
+    assert gap_of(model) == first
 
 
 @pytest.mark.parametrize(
@@ -91,57 +93,55 @@ def test_what_was_measured_is_remembered(
     ],
     ids=str,
 )
-def test_what_differs_is_measured_anew(
-    card: ModelCard, cache: Path, changes: dict[str, Any]
-) -> None:
-    drift_of(card)
-    other = dataclasses.replace(card, **changes.pop("card", {}))
-    drift_of(other, **changes)
+def test_what_differs_is_measured_anew(model: Model, cache: Path, changes: dict[str, Any]) -> None:
+    gap_of(model)
+    other = dataclasses.replace(model, **changes.pop("card", {}))
+    gap_of(other, **changes)
     assert len(list(cache.iterdir())) == 2
 
 
 def test_another_processor_is_measured_anew(
-    card: ModelCard, cache: Path, monkeypatch: pytest.MonkeyPatch
+    model: Model, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drift_of(card)
+    gap_of(model)
     monkeypatch.setattr(
         "sentiment.engine.gate.processor_name", lambda device: f"another {device.type}"
     )
-    drift_of(card)
+    gap_of(model)
     assert len(list(cache.iterdir())) == 2
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"rows": 1}', '{"a": 1}'])
-def test_a_torn_memory_is_no_memory(card: ModelCard, cache: Path, content: str) -> None:
-    expected = drift_of(card)
+def test_a_torn_memory_is_no_memory(model: Model, cache: Path, content: str) -> None:
+    expected = gap_of(model)
     [file] = cache.iterdir()
     file.write_text(content)
-    assert drift_of(card) == expected
+    assert gap_of(model) == expected
     assert json.loads(file.read_text())["rows"] == 34
 
 
 def test_a_place_that_cannot_be_written_is_no_error(
-    card: ModelCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert drift_of(card).rows == 34
+    assert gap_of(model).rows == 34
 
 
 def test_a_precision_that_changes_answers_is_refused(
-    card: ModelCard, monkeypatch: pytest.MonkeyPatch
+    model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shift_rounded_answers(monkeypatch, by=0.5)
-    plan = ScorerPlan(card, card.tokeniser(), precision="bf16", batch_tokens=512, threads=1)
+    plan = ScorerPlan(model, model.tokeniser(), precision="bf16", batch_tokens=512, threads=1)
     with pytest.raises(ModelError, match=r"in bf16 .* off by 0\.\d+ \(limit 0\.01\).*fp32"):
         check_model(plan)
 
 
 def test_auto_goes_on_in_float32_and_says_so(
-    card: ModelCard, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    model: Model, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("sentiment.engine.gate.resolve_precision", lambda *_: "bf16")
-    plan = ScorerPlan(card, card.tokeniser(), precision="auto", batch_tokens=512, threads=1)
+    plan = ScorerPlan(model, model.tokeniser(), precision="auto", batch_tokens=512, threads=1)
     assert check_model(plan) == "bf16"
     shift_rounded_answers(monkeypatch, by=0.5)
     other = dataclasses.replace(plan, batch_tokens=500)
@@ -151,7 +151,7 @@ def test_auto_goes_on_in_float32_and_says_so(
 
 
 def test_a_model_that_gives_no_number_in_a_precision_is_an_error(
-    card: ModelCard, monkeypatch: pytest.MonkeyPatch
+    model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         Engine,
@@ -162,4 +162,4 @@ def test_a_model_that_gives_no_number_in_a_precision_is_an_error(
         ),
     )
     with pytest.raises(ModelError, match="fails in bf16: non-finite"):
-        drift_of(card)
+        gap_of(model)

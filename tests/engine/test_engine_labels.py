@@ -176,12 +176,12 @@ def test_bf16_rounds_no_more_than_transformers_does(
 
 
 def test_bf16_stays_within_the_contract() -> None:
-    card = find_model("builtin")
-    tokeniser = card.tokeniser()
+    model = find_model("builtin")
+    tokeniser = model.tokeniser()
     ids = [item.ids for item in tokeniser.encode(tiny_models.example_texts())]
-    labels = [tokeniser.label_ids(label) for label in card.labels]
-    exact = engine_of(t5_of(card.folder), labels, 4096).score(ids)
-    rounded = engine_of(t5_of(card.folder, "bf16"), labels, 4096).score(ids)
+    labels = [tokeniser.label_ids(label) for label in model.labels]
+    exact = engine_of(t5_of(model.folder), labels, 4096).score(ids)
+    rounded = engine_of(t5_of(model.folder, "bf16"), labels, 4096).score(ids)
     assert exact.errors == rounded.errors == {}
     assert not np.array_equal(exact.score_N, rounded.score_N)
     flips = exact.best_N != rounded.best_N

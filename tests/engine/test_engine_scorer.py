@@ -47,9 +47,9 @@ ANSWERS = (LABEL, SCORE, OFF_LABEL)
 
 
 def plan_of(folder: Path, labels: list[str] | None = None, **changes: Any) -> ScorerPlan:
-    card = find_model(str(folder), labels=labels)
+    model = find_model(str(folder), labels=labels)
     return ScorerPlan(
-        card, card.tokeniser(), precision="fp32", batch_tokens=512, threads=1, **changes
+        model, model.tokeniser(), precision="fp32", batch_tokens=512, threads=1, **changes
     )
 
 

@@ -191,19 +191,19 @@ def test_a_source_is_scored_fitted_and_scored_again_with_the_fit(
 def test_a_model_brings_its_own_calibration_unless_told_otherwise(
     tiny_model: Path, tmp_path: Path
 ) -> None:
-    card = find_model("builtin")
-    own = find_calibration(None, card)
+    model = find_model("builtin")
+    own = find_calibration(None, model)
     assert own is not None
-    assert own.model_digest == card.digest
-    assert find_calibration("none", card) is None
+    assert own.model_digest == model.digest
+    assert find_calibration("none", model) is None
     other = find_model(str(tiny_model))
     assert find_calibration(None, other) is None
     (tmp_path / "c.json").write_text(Calibration(2.0, other.digest, 1, 1, 0.0, 0.0).to_json())
     assert find_calibration(str(tmp_path / "c.json"), other) is not None
     with pytest.raises(ModelError, match="was fitted for the model with digest"):
-        find_calibration(str(tmp_path / "c.json"), card)
+        find_calibration(str(tmp_path / "c.json"), model)
     with pytest.raises(ModelError, match="cannot be used"):
-        find_calibration(str(tmp_path / "absent.json"), card)
+        find_calibration(str(tmp_path / "absent.json"), model)
 
 
 @pytest.mark.ray

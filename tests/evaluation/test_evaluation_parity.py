@@ -42,9 +42,9 @@ def test_loss_and_length_are_those_of_transformers(
 
 
 def test_a_model_that_says_nothing_else_is_agreed_with() -> None:
-    card = find_model("builtin")
+    model = find_model("builtin")
     texts = ["A wonderful film, I loved every minute of it.", "Dull, badly acted and far too long."]
-    found = compare_decoding(card, texts * 3, ["positive", "negative"] * 3, "fp32")
+    found = compare_decoding(model, texts * 3, ["positive", "negative"] * 3, "fp32")
     for name in ("greedy", "beams"):
         assert found[name] == {"accuracy": 1.0, "agreement": 1.0, "off_label": 0.0}
     assert found["labels"]["accuracy"] == 1.0
@@ -52,8 +52,8 @@ def test_a_model_that_says_nothing_else_is_agreed_with() -> None:
 
 def test_answers_that_are_no_label_count_as_such(tiny_model: Path) -> None:
     """Random weights say anything."""
-    card = find_model(str(tiny_model))
+    model = find_model(str(tiny_model))
     texts = tiny_models.example_texts()[:12]
-    found = compare_decoding(card, texts, [card.labels[0]] * 12, "fp32")
+    found = compare_decoding(model, texts, [model.labels[0]] * 12, "fp32")
     assert 0 < found["greedy"]["off_label"] <= 1
     assert found["greedy"]["agreement"] <= 1 - found["greedy"]["off_label"]

@@ -94,30 +94,30 @@ def logits_of(network: Any) -> torch.Tensor:
 
 def test_a_folder_says_what_it_answers(folder: Path) -> None:
     change_json(folder / "labels.json", template="review: {text}", long_text="head_tail")
-    card = find_model(str(folder))
-    assert card.folder == folder
-    assert card.labels == ("negative", "positive")
-    assert (card.template, card.max_source_tokens) == ("review: {text}", 64)
-    assert card.long_text == "head_tail"
+    model = find_model(str(folder))
+    assert model.folder == folder
+    assert model.labels == ("negative", "positive")
+    assert (model.template, model.max_source_tokens) == ("review: {text}", 64)
+    assert model.long_text == "head_tail"
 
 
 def test_labels_mean_themselves_unless_the_folder_says_otherwise(folder: Path) -> None:
     assert find_model(str(folder)).meanings == ("negative", "positive")
     change_json(folder / "labels.json", labels=["0", "1"], meanings=["bad", "good"])
-    card = find_model(str(folder))
-    assert (card.labels, card.meanings) == (("0", "1"), ("bad", "good"))
-    card = find_model(str(folder), labels=["1", "0"])
-    assert (card.labels, card.meanings) == (("1", "0"), ("1", "0"))
+    model = find_model(str(folder))
+    assert (model.labels, model.meanings) == (("0", "1"), ("bad", "good"))
+    model = find_model(str(folder), labels=["1", "0"])
+    assert (model.labels, model.meanings) == (("1", "0"), ("1", "0"))
 
 
 def test_the_folder_may_say_how_it_is_decoded(folder: Path) -> None:
-    card = find_model(str(folder))
-    assert (card.decode, card.num_beams, card.max_new_tokens) == ("labels", 1, 8)
+    model = find_model(str(folder))
+    assert (model.decode, model.num_beams, model.max_new_tokens) == ("labels", 1, 8)
     change_json(folder / "labels.json", decode="generate", num_beams=2, max_new_tokens=3)
-    card = find_model(str(folder))
-    assert (card.decode, card.num_beams, card.max_new_tokens) == ("generate", 2, 3)
-    card = find_model(str(folder), decode="labels", num_beams=1)
-    assert (card.decode, card.num_beams) == ("labels", 1)
+    model = find_model(str(folder))
+    assert (model.decode, model.num_beams, model.max_new_tokens) == ("generate", 2, 3)
+    model = find_model(str(folder), decode="labels", num_beams=1)
+    assert (model.decode, model.num_beams) == ("labels", 1)
 
 
 def test_beams_are_for_generation(folder: Path) -> None:
@@ -126,18 +126,18 @@ def test_beams_are_for_generation(folder: Path) -> None:
 
 
 def test_options_win_over_the_folder(folder: Path) -> None:
-    card = find_model(
+    model = find_model(
         str(folder), labels=["bad", "good"], template="x {text}", max_source_tokens=7,
         long_text="head_tail",
     )  # fmt: skip
-    assert (card.labels, card.template) == (("bad", "good"), "x {text}")
-    assert (card.max_source_tokens, card.long_text) == (7, "head_tail")
+    assert (model.labels, model.template) == (("bad", "good"), "x {text}")
+    assert (model.max_source_tokens, model.long_text) == (7, "head_tail")
 
 
 def test_without_labels_json_the_defaults_are_those_of_a_plain_t5(folder: Path) -> None:
     (folder / "labels.json").unlink()
-    card = find_model(str(folder), labels=["bad", "good"])
-    assert (card.template, card.max_source_tokens, card.long_text) == ("{text}", 512, "head")
+    model = find_model(str(folder), labels=["bad", "good"])
+    assert (model.template, model.max_source_tokens, model.long_text) == ("{text}", 512, "head")
 
 
 def test_a_model_that_declares_no_labels_is_an_error(folder: Path) -> None:
@@ -193,8 +193,8 @@ def test_a_hub_id_is_fetched_without_code_and_logs(
         return str(tiny_model)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
-    card = find_model("someone/reviews-t5", revision="v2")
-    assert (card.name, card.folder) == ("someone/reviews-t5", tiny_model)
+    model = find_model("someone/reviews-t5", revision="v2")
+    assert (model.name, model.folder) == ("someone/reviews-t5", tiny_model)
     assert (asked["name"], asked["revision"]) == ("someone/reviews-t5", "v2")
     allowed = asked["allow_patterns"]
     names = ["config.json", "model.safetensors", "model-00001-of-00002.safetensors",
@@ -250,8 +250,8 @@ def test_pickles_on_the_hub_are_refused_unseen(hub: Hub, parts: bool) -> None:
 def test_pickles_on_the_hub_are_fetched_once_allowed(hub: Hub, parts: bool) -> None:
     before = t5_of(hub.published).logits(IDS)
     pickle_weights(hub.published, parts=parts)
-    card = find_model(PUBLISHED, allow_pickle=True)
-    assert torch.equal(t5_of(card.folder).logits(IDS), before)
+    model = find_model(PUBLISHED, allow_pickle=True)
+    assert torch.equal(t5_of(model.folder).logits(IDS), before)
     # From now on they lie in the cache. That makes them no better.
     with pytest.raises(ModelError, match="--allow-pickle-weights"):
         find_model(PUBLISHED)
@@ -454,9 +454,9 @@ def test_pickles_are_converted_as_the_message_says(folder: Path, tmp_path: Path)
     pickle_weights(folder)
     for kind in (AutoModelForSeq2SeqLM, AutoTokenizer):
         kind.from_pretrained(str(folder)).save_pretrained(str(tmp_path / "converted"))
-    card = find_model(str(tmp_path / "converted"), labels=["negative", "positive"])
-    assert torch.equal(t5_of(card.folder).logits(IDS), before)
-    assert card.tokeniser().label_ids("positive") == find_model(
+    model = find_model(str(tmp_path / "converted"), labels=["negative", "positive"])
+    assert torch.equal(t5_of(model.folder).logits(IDS), before)
+    assert model.tokeniser().label_ids("positive") == find_model(
         str(folder), allow_pickle=True
     ).tokeniser().label_ids("positive")
 
@@ -523,12 +523,12 @@ def test_generation_settings_are_those_that_transformers_reads(folder: Path, own
 
 
 def test_a_model_may_be_pinned_to_its_digest(folder: Path) -> None:
-    card = find_model(str(folder))
-    assert find_model(str(folder), sha256=card.digest) == card
+    model = find_model(str(folder))
+    assert find_model(str(folder), sha256=model.digest) == model
     change_json(folder / "labels.json", template="Is this good? {text}")
     now = folder_digest(folder)
-    with pytest.raises(ModelError, match=rf"{now}.*--model-sha256 is {card.digest}") as caught:
-        find_model(str(folder), sha256=card.digest)
+    with pytest.raises(ModelError, match=rf"{now}.*--model-sha256 is {model.digest}") as caught:
+        find_model(str(folder), sha256=model.digest)
     assert str(folder) in str(caught.value)
 
 
@@ -579,9 +579,9 @@ def test_code_in_a_model_folder_is_never_run(
         tokenizer_class="EvilTokenizer",
         auto_map={"AutoTokenizer": ["evil.EvilTokenizer", None]},
     )
-    card = find_model(str(folder))
+    model = find_model(str(folder))
     with contextlib.suppress(ModelError):  # a tokenizer that is only code may be refused
-        card.tokeniser()
+        model.tokeniser()
     t5_of(folder)
     load_network(folder, device=CPU)
     assert not ran.exists()

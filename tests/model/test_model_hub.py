@@ -68,19 +68,19 @@ def test_a_model_is_fetched_once(hub: Hub, cache: Path, tiny_model: Path) -> Non
 def test_what_was_fetched_is_there_offline(
     hub: Hub, revision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    card = find_model(NAME, revision=revision)
+    model = find_model(NAME, revision=revision)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     hub.tokens.clear()
-    assert find_model(NAME, revision=revision) == card
+    assert find_model(NAME, revision=revision) == model
     assert hub.tokens == []
 
 
 def test_what_was_fetched_is_there_when_the_hub_is_down(
     hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    card = find_model(NAME)
+    model = find_model(NAME)
     listen_to("http://127.0.0.1:9", monkeypatch)
-    assert find_model(NAME) == card
+    assert find_model(NAME) == model
 
 
 def test_only_what_is_cached_is_found_without_asking(hub: Hub) -> None:

@@ -27,7 +27,7 @@ from transformers import T5ForConditionalGeneration, T5Tokenizer
 from sentiment.engine.generation import Generator
 from sentiment.engine.labels import Engine
 from sentiment.errors import ModelError
-from sentiment.model.find import ModelCard, find_model
+from sentiment.model.find import Model, find_model
 from sentiment.model.load import load_network, load_t5
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -268,18 +268,18 @@ def saved(vocabulary: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     return folders
 
 
-def ids_of(card: ModelCard) -> list[np.ndarray]:
-    return [item.ids for item in card.tokeniser().encode(TEXTS)]
+def ids_of(model: Model) -> list[np.ndarray]:
+    return [item.ids for item in model.tokeniser().encode(TEXTS)]
 
 
-def our_log_probs(card: ModelCard) -> np.ndarray:
+def our_log_probs(model: Model) -> np.ndarray:
     """Label log-probabilities of TEXTS: (texts, labels)."""
-    labels = [card.tokeniser().label_ids(label) for label in card.labels]
-    network = load_t5(card.folder, device=CPU, precision="fp32")
-    return Engine(network, labels, batch_tokens=256).score(ids_of(card)).log_probs_NK
+    labels = [model.tokeniser().label_ids(label) for label in model.labels]
+    network = load_t5(model.folder, device=CPU, precision="fp32")
+    return Engine(network, labels, batch_tokens=256).score(ids_of(model)).log_probs_NK
 
 
-def their_log_probs(card: ModelCard, folder: Path) -> np.ndarray:
+def their_log_probs(model: Model, folder: Path) -> np.ndarray:
     """The same by transformers, which is given the folder and finds everything in it itself."""
     network = T5ForConditionalGeneration.from_pretrained(str(folder), dtype=torch.float32).eval()
     tokenizer = T5Tokenizer.from_pretrained(str(folder), extra_ids=0)
@@ -287,7 +287,7 @@ def their_log_probs(card: ModelCard, folder: Path) -> np.ndarray:
         np.array(tokenizer(text, truncation=True, max_length=64).input_ids, np.int32)
         for text in TEXTS
     ]
-    labels = [tuple(tokenizer(label, add_special_tokens=False).input_ids) for label in card.labels]
+    labels = [tuple(tokenizer(label, add_special_tokens=False).input_ids) for label in model.labels]
     return reference.label_log_probs(network, rows, labels)
 
 
@@ -297,10 +297,10 @@ def test_a_layout_scores_as_transformers_scores_it(
 ) -> None:
     folder = Path(shutil.copytree(saved[family], tmp_path / "model"))
     LAYOUTS[layout](folder)
-    card = find_model(str(folder), allow_pickle="bin" in layout or "copies" in layout, **ASKED)
-    found = our_log_probs(card)
+    model = find_model(str(folder), allow_pickle="bin" in layout or "copies" in layout, **ASKED)
+    found = our_log_probs(model)
     assert len({tuple(row) for row in found.round(3).tolist()}) > 1, "the texts score alike"
-    np.testing.assert_allclose(found, their_log_probs(card, folder), atol=2e-4)
+    np.testing.assert_allclose(found, their_log_probs(model, folder), atol=2e-4)
 
 
 @pytest.mark.parametrize(("family", "layout"), MATRIX)
@@ -309,8 +309,8 @@ def test_a_layout_generates_as_transformers_does(
 ) -> None:
     folder = Path(shutil.copytree(saved[family], tmp_path / "model"))
     LAYOUTS[layout](folder)
-    card = find_model(str(folder), allow_pickle=True, **ASKED)
-    ids = ids_of(card)[:2]
+    model = find_model(str(folder), allow_pickle=True, **ASKED)
+    ids = ids_of(model)[:2]
     generator = Generator(
         load_network(folder, device=CPU), precision="fp32", batch_tokens=64, max_new_tokens=4,
         num_beams=1,
@@ -346,9 +346,9 @@ def test_the_hub_s_cache_is_a_layout_too(
     fill_cache(tmp_path, "someone/reviews", saved[family])
     fill_cache(tmp_path, "someone/reviews", saved[other], commit=COMMIT[::-1], branch="v2")
     expected = saved[other if revision in ("v2", COMMIT[::-1]) else family]
-    card = find_model("someone/reviews", revision=revision, **ASKED)
-    assert card.digest == find_model(str(expected), **ASKED).digest
-    np.testing.assert_allclose(our_log_probs(card), their_log_probs(card, expected), atol=2e-4)
+    model = find_model("someone/reviews", revision=revision, **ASKED)
+    assert model.digest == find_model(str(expected), **ASKED).digest
+    np.testing.assert_allclose(our_log_probs(model), their_log_probs(model, expected), atol=2e-4)
 
 
 @pytest.fixture
@@ -371,17 +371,17 @@ def test_the_vocabulary_of_published_models(
     for path in t5_vocabulary.iterdir():
         if kept in ("both", path.name) or path.name not in ("spiece.model", "tokenizer.json"):
             shutil.copy(path, tmp_path)
-    card = find_model(str(tmp_path), labels=["0", "1"], max_source_tokens=64)
-    tokeniser = card.tokeniser()
-    assert [tokeniser.label_ids(label) for label in card.labels] == [(3, 632), (209,)]
+    model = find_model(str(tmp_path), labels=["0", "1"], max_source_tokens=64)
+    tokeniser = model.tokeniser()
+    assert [tokeniser.label_ids(label) for label in model.labels] == [(3, 632), (209,)]
     assert [len(tokeniser.label_ids(label)) for label in ("negative", "positive")] == [1, 1]
     whole = T5Tokenizer.from_pretrained(str(t5_vocabulary))
     rows = [
         np.array(whole(text, truncation=True, max_length=64).input_ids, np.int32) for text in TEXTS
     ]
-    assert [row.tolist() for row in ids_of(card)] == [row.tolist() for row in rows]
+    assert [row.tolist() for row in ids_of(model)] == [row.tolist() for row in rows]
     theirs = reference.label_log_probs(network, rows, [(3, 632), (209,)])
-    np.testing.assert_allclose(our_log_probs(card), theirs, atol=2e-4)
+    np.testing.assert_allclose(our_log_probs(model), theirs, atol=2e-4)
 
 
 def test_the_page_has_a_line_for_every_layout() -> None:

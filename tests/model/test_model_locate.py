@@ -43,24 +43,24 @@ def model_file(folder: Path, **values: Any) -> str:
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_and_its_hub_id_are_one_model(name: str, unlabelled: Path, cache: Path) -> None:
     snapshot = fill_cache(cache, PRESETS[name], unlabelled)
-    card = find_model(name)
-    assert card.folder == snapshot
-    assert card.meanings == ("negative", "positive")
-    assert card.max_source_tokens == 512
-    assert vars(find_model(PRESETS[name])) == {**vars(card), "name": PRESETS[name]}
+    model = find_model(name)
+    assert model.folder == snapshot
+    assert model.meanings == ("negative", "positive")
+    assert model.max_source_tokens == 512
+    assert vars(find_model(PRESETS[name])) == {**vars(model), "name": PRESETS[name]}
 
 
 def test_options_win_over_a_preset(unlabelled: Path, cache: Path) -> None:
     fill_cache(cache, PRESETS["flan-t5-base-imdb"], unlabelled)
-    card = find_model("flan-t5-base-imdb", labels=["1", "0"], template="x {text}")
-    assert (card.labels, card.meanings, card.template) == (("1", "0"), ("1", "0"), "x {text}")
+    model = find_model("flan-t5-base-imdb", labels=["1", "0"], template="x {text}")
+    assert (model.labels, model.meanings, model.template) == (("1", "0"), ("1", "0"), "x {text}")
 
 
 def test_a_preset_wins_over_what_its_owner_may_add(unlabelled: Path, cache: Path) -> None:
     (unlabelled / "labels.json").write_text('{"labels": ["1", "0"], "long_text": "head_tail"}')
     fill_cache(cache, PRESETS["flan-t5-base-imdb"], unlabelled)
-    card = find_model("flan-t5-base-imdb")
-    assert (card.labels, card.long_text) == (("0", "1"), "head")
+    model = find_model("flan-t5-base-imdb")
+    assert (model.labels, model.long_text) == (("0", "1"), "head")
 
 
 @pytest.mark.parametrize("revision", ["v2", COMMIT[::-1]])
@@ -89,12 +89,12 @@ def test_a_folder_is_found_from_its_model_file(
     shutil.copytree(tiny_model, tmp_path / "here" / "models" / "mine")
     monkeypatch.chdir(tmp_path)
     file = model_file(tmp_path / "here", model="models/mine", labels={"a": "bad", "b": "good"})
-    card = find_model(file)
-    assert (card.name, card.folder) == (file, tmp_path / "here" / "models" / "mine")
-    assert (card.labels, card.meanings) == (("a", "b"), ("bad", "good"))
-    assert card.max_source_tokens == 64  # by the labels.json of the folder
-    card = find_model(file, labels=["b", "c"], max_source_tokens=9)
-    assert (card.labels, card.meanings, card.max_source_tokens) == (("b", "c"), ("b", "c"), 9)
+    model = find_model(file)
+    assert (model.name, model.folder) == (file, tmp_path / "here" / "models" / "mine")
+    assert (model.labels, model.meanings) == (("a", "b"), ("bad", "good"))
+    assert model.max_source_tokens == 64  # by the labels.json of the folder
+    model = find_model(file, labels=["b", "c"], max_source_tokens=9)
+    assert (model.labels, model.meanings, model.max_source_tokens) == (("b", "c"), ("b", "c"), 9)
 
 
 def test_a_folder_elsewhere_is_not_the_one_a_model_file_means(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentiment.monitor.account import Account, Phases, Rate, Sight, Timeline
+from sentiment.monitor.account import Account, Phases, PipelineStatus, Rate, Timeline
 from sentiment.output.receipt import ActorNote, Footer, Receipt, tokens_of
 
 
@@ -106,12 +106,12 @@ def test_the_account_of_a_night() -> None:
     clock.wait(2)
     account.begin(rows=30)
     clock.wait(4)
-    account.saw(Sight({"score": 0}, actors=0, starting=2))
+    account.update_status(PipelineStatus({"score": 0}, actors=0, starting=2))
     clock.wait(4)
-    account.saw(Sight({"score": 0}, actors=2, starting=0))
+    account.update_status(PipelineStatus({"score": 0}, actors=2, starting=0))
     clock.wait(10)
     account.add(receipt(18, rejected=2, score_sec=8, actor="a"))
-    account.saw(Sight({"score": 20}, actors=1, starting=0))
+    account.update_status(PipelineStatus({"score": 20}, actors=1, starting=0))
     clock.wait(5)
     account.add(receipt(10, score_sec=4, actor="b"))
     account.add(receipt(0, actor="b"))
@@ -146,7 +146,7 @@ def test_what_nobody_saw_is_not_made_up() -> None:
     account.end()
     told = account.to_json()
     assert (told["actor_sec"], told["wait_sec"], told["model_load_sec"]) == (None, None, 3.0)
-    assert account.figures().sight is None
+    assert account.figures().status is None
 
 
 def test_figures_of_the_moment() -> None:
@@ -156,7 +156,7 @@ def test_figures_of_the_moment() -> None:
     account.begin(rows=40)
     assert account.figures().left_sec is None
     clock.wait(5)
-    account.saw(Sight({"read": 40, "score": 20}, actors=1, starting=0))
+    account.update_status(PipelineStatus({"read": 40, "score": 20}, actors=1, starting=0))
     clock.wait(5)
     account.add(receipt(9, rejected=1))
     figures = account.figures()

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from sentiment.monitor import executor as watch
-from sentiment.monitor.account import Sight
-from sentiment.monitor.executor import Watch
+from sentiment.monitor import executor as callback
+from sentiment.monitor.account import PipelineStatus
+from sentiment.monitor.executor import StatusCallback
 
 
 def operator(name: str, rows: int, actors: tuple[int, int, int] = (0, 0, 0)) -> Any:
@@ -50,16 +50,16 @@ PIPELINE = executor(
 
 
 def test_rows_by_our_own_names_of_stages() -> None:
-    seen: list[Sight] = []
-    Watch(seen.append).after_execution_succeeds(PIPELINE)
-    assert seen == [Sight({"read and tokenise": 300, "score": 200}, actors=3, starting=2)]
+    seen: list[PipelineStatus] = []
+    StatusCallback(seen.append).after_execution_succeeds(PIPELINE)
+    assert seen == [PipelineStatus({"read and tokenise": 300, "score": 200}, actors=3, starting=2)]
 
 
 def test_ray_data_may_call_as_often_as_it_likes(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [10.0]
-    monkeypatch.setattr(watch.time, "monotonic", lambda: clock[0])
-    seen: list[Sight] = []
-    one = Watch(seen.append)
+    monkeypatch.setattr(callback.time, "monotonic", lambda: clock[0])
+    seen: list[PipelineStatus] = []
+    one = StatusCallback(seen.append)
     for now in (10.0, 10.01, 10.05, 10.2, 10.21):
         clock[0] = now
         one.on_execution_step(PIPELINE)
@@ -70,8 +70,8 @@ def test_a_changed_ray_data_ends_the_watch_and_not_the_run(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG, "sentiment.monitor.executor")
-    seen: list[Sight] = []
-    one = Watch(seen.append)
+    seen: list[PipelineStatus] = []
+    one = StatusCallback(seen.append)
     one.on_execution_step(object())
     one.after_execution_succeeds(PIPELINE)
     assert seen == []
@@ -79,8 +79,8 @@ def test_a_changed_ray_data_ends_the_watch_and_not_the_run(
 
 
 def test_contexts_are_copied_and_sent_without_it() -> None:
-    seen: list[Sight] = []
-    one = Watch(seen.append)
+    seen: list[PipelineStatus] = []
+    one = StatusCallback(seen.append)
     assert copy.deepcopy({"callbacks": [one]})["callbacks"][0]() is one
     there = pickle.loads(pickle.dumps(one))
     there.after_execution_succeeds(PIPELINE)

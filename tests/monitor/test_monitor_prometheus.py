@@ -16,7 +16,7 @@ import ray
 
 from sentiment.ledger.summary import RunSummary
 from sentiment.monitor import prometheus as telemetry
-from sentiment.monitor.account import Sight
+from sentiment.monitor.account import PipelineStatus
 from sentiment.monitor.prometheus import METRICS, Meters
 from sentiment.output.receipt import ActorNote, Footer, Receipt
 from sentiment.scoring.job import score
@@ -239,7 +239,7 @@ def test_a_metric_that_fails_ends_the_metrics_and_not_the_run(
     monkeypatch.setattr(telemetry, "_new", fail)
     meters = Meters("run-1")
     meters.count(Receipt(footer({"good": 2}, {})))
-    meters.saw(Sight({}, 1, 0))
+    meters.update_status(PipelineStatus({}, 1, 0))
     meters.close()
     assert [one.message for one in caplog.records] == [
         "no more Prometheus metrics of this run: RuntimeError"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from sentiment.monitor import run as live
-from sentiment.monitor.account import Sight
+from sentiment.monitor.account import PipelineStatus
 from sentiment.monitor.run import LiveRun
 from sentiment.output.receipt import Footer, Receipt
 from sentiment.settings.jobs import ScoreConfig
@@ -75,7 +75,7 @@ def test_actors_stop_counting_when_the_run_fails() -> None:
     one = run(quiet=True)
 
     def failing() -> Iterator[Receipt]:
-        one._saw(Sight({}, 1, 0))
+        one._on_status(PipelineStatus({}, 1, 0))
         yield receipt(0, {})
         raise OSError("gone")
 

@@ -12,10 +12,10 @@ import pytest
 from rich.console import Console
 
 from sentiment.monitor import terminal as progress
-from sentiment.monitor.account import Figures, Sight
+from sentiment.monitor.account import Figures, PipelineStatus
 from sentiment.monitor.terminal import fields_of, show_progress, told
 
-SIGHT = Sight({"read and tokenise": 2000, "score": 1200}, actors=2, starting=1)
+STATUS = PipelineStatus({"read and tokenise": 2000, "score": 1200}, actors=2, starting=1)
 
 
 def figures(**changes: Any) -> Figures:
@@ -27,13 +27,15 @@ def figures(**changes: Any) -> Figures:
         "rows_per_sec": 12.3,
         "tokens_per_sec": 615.0,
         "left_sec": 3725.0,
-        "sight": SIGHT,
+        "status": STATUS,
         "stage_rates": {"read and tokenise": 90.0, "score": 14.0},
     }
     return Figures(**{**values, **changes})
 
 
-EARLY = figures(rows=0, rejected=0, rows_per_sec=0.0, tokens_per_sec=0.0, left_sec=None, sight=None)
+EARLY = figures(
+    rows=0, rejected=0, rows_per_sec=0.0, tokens_per_sec=0.0, left_sec=None, status=None
+)
 
 
 class Terminal(io.StringIO):
@@ -138,7 +140,7 @@ def test_the_line_of_a_log() -> None:
 
 
 def test_the_fields_of_a_log_line_are_plain_json() -> None:
-    assert json.loads(json.dumps(fields_of(figures())))["stage_rows"] == dict(SIGHT.rows)
+    assert json.loads(json.dumps(fields_of(figures())))["stage_rows"] == dict(STATUS.rows)
     assert fields_of(EARLY)["actors"] is None
 
 

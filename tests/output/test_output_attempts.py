@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiment.block import ATTEMPTS, DETAIL, IDS, REASON, STAGE, UNIT
-from sentiment.output.attempts import PATIENCE, Attempts, clear
+from sentiment.output.attempts import PATIENCE, Attempts, clear_markers
 from sentiment.output.folder import Output
 from sentiment.output.layout import ATTEMPTS_FOLDER
 from sentiment.source.shards import Shard, Unit
@@ -170,5 +170,5 @@ def test_stages_do_not_blame_each_other(output: Output) -> None:
 def test_markers_are_cleared_when_all_is_done(output: Output) -> None:
     output.write(f"{ATTEMPTS_FOLDER}/score/dt=1/u.parquet/0-3-x", b"")
     output.write("dt=1/data.parquet", b"x")
-    clear(output)
+    clear_markers(output)
     assert output.list_tree("") == ["dt=1/data.parquet"]

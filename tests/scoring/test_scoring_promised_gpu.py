@@ -42,7 +42,7 @@ def on_cpus(probe, check, *rest):
     (scorer,) = check.args
     return probe(partial(check.func, replace(scorer, device_type="cpu")), *rest)
 
-settle, ask = job.resolve, setup.probe_on_gpu
+settle, ask = job.resolve_setup, setup.probe_on_gpu
 setup.probe_on_gpu = partial(on_cpus, ask)
 
 def settled(*given):
@@ -50,7 +50,7 @@ def settled(*given):
     found["pool"] = [settled.pool.device_type, settled.pool.gpus, settled.pool.actors_max]
     return replace(settled, scorer=replace(settled.scorer, device_type="cpu"))
 
-job.resolve = settled
+job.resolve_setup = settled
 found["labelled"] = job.score(config).ledger.labelled
 print(json.dumps(found))
 """

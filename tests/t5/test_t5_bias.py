@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentiment.t5.bias import DistanceBias, RelativeBias
-from sentiment.t5.lengths import rounded_up, rows_of_tokens, sent, starts_of
+from sentiment.t5.lengths import rounded_up, rows_of_tokens, starts_of, to_device
 from sentiment.t5.shape import T5Shape
 
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=20)
@@ -52,4 +52,4 @@ def test_rounding_up_goes_no_further_than_it_must() -> None:
 
 def test_what_is_sent_arrives() -> None:
     values = np.arange(6).reshape(2, 3)
-    assert sent(values, torch.device("cpu")).tolist() == values.tolist()
+    assert to_device(values, torch.device("cpu")).tolist() == values.tolist()

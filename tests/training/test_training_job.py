@@ -117,10 +117,10 @@ def test_a_small_t5_is_trained_from_nothing_and_scores(
     assert summary.test["accuracy"] > 0.9
     assert str(tmp_path) not in (output / "README.md").read_text()
 
-    card = find_model(str(output))
-    assert (card.labels, card.max_source_tokens) == (("bad", "good"), 48)
-    tokeniser = card.tokeniser()
-    scorer = Scorer(ScorerPlan(card, tokeniser, precision="fp32", batch_tokens=1024, threads=1))
+    model = find_model(str(output))
+    assert (model.labels, model.max_source_tokens) == (("bad", "good"), 48)
+    tokeniser = model.tokeniser()
+    scorer = Scorer(ScorerPlan(model, tokeniser, precision="fp32", batch_tokens=1024, threads=1))
     frame = pd.read_parquet(labelled)
     nothing = pa.nulls(len(frame), pa.string())
     block = pa.table(
@@ -175,8 +175,8 @@ def test_an_existing_t5_learns_labels_it_did_not_know(
     losses = [line["train_loss"] for line in record["history"]]
     assert len(losses) >= 3
     assert losses[-1] < 0.5 * losses[0]
-    card = find_model(str(summary.folder))
-    assert card.labels == ("0", "1")
+    model = find_model(str(summary.folder))
+    assert model.labels == ("0", "1")
     tensors = T5ForConditionalGeneration.from_pretrained(str(summary.folder), dtype="auto")
     assert tensors.dtype == torch.bfloat16
     assert not torch.equal(tensors.lm_head.weight, tensors.shared.weight)
