@@ -1,7 +1,7 @@
 # Everything a contributor types. `make` alone lists the targets.
 # Another interpreter:      make setup PYTHON=/usr/bin/python3.12
 # Another environment:      make test VENV=/tmp/venv
-# Some tests only:          make test ARGS="tests/test_sink.py -k commit"
+# Some tests only:          make test ARGS="tests/output/test_output_commit.py -k commit"
 
 PYTHON ?= python3
 VENV ?= .venv
