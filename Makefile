@@ -48,8 +48,14 @@ format: $(INSTALLED)  ## apply formatting and the lint fixes that are safe
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Tests that start a Ray share one of two CPUs, one after another; all others run in parallel.
 test: $(INSTALLED)  ## run the tests
+ifeq ($(strip $(ARGS)),)
+	$(BIN)/python -m pytest -n auto -m "not ray and not faults and not slow"
+	$(BIN)/python -m pytest -m "ray and not faults and not slow"
+else
 	$(BIN)/python -m pytest $(ARGS)
+endif
 
 test-faults: $(INSTALLED)  ## run the slow tests and those that kill processes
 	$(BIN)/python -m pytest -m "faults or slow" $(ARGS)
