@@ -23,9 +23,7 @@ from sentiment.errors import OutputError
 from sentiment.ledger.record import Run, parse_run
 from sentiment.output.folder import Output
 from sentiment.output.layout import METRICS_FILE, RUN_FILE, RUNS_FOLDER, file_of_run
-from sentiment.storage import STORAGE_ERRORS
-
-_READ_THREADS = 16
+from sentiment.storage import STORAGE_ERRORS, WAITING_THREADS
 
 _SCORE_FIRST = "score into it first"
 
@@ -76,7 +74,7 @@ def read_runs(output: Output, most: int, run_id: str | None = None) -> Runs:
         ids = [run_id, *(one for one in ids if one != run_id)]
     found: list[Run] = []
     damaged: dict[str, str] = {}
-    with ThreadPoolExecutor(_READ_THREADS) as threads:
+    with ThreadPoolExecutor(WAITING_THREADS) as threads:
         # A run that cannot be read makes room for an older one.
         for start in range(0, len(ids), most):
             chunk = ids[start : start + most]

@@ -9,11 +9,12 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from sentiment.block import STAGE_SCORE, STAGES
 from sentiment.output.receipt import Receipt, tokens_of
 
 
@@ -40,8 +41,6 @@ _TIMELINE_POINTS: Final = 200
 
 # The phase until the first actor can score: worker processes, imports, the model.
 STARTING: Final = "start actors"
-
-STAGES: Final[Sequence[str]] = ("read", "tokenise", "score", "write")
 
 Clock = Callable[[], float]
 
@@ -253,7 +252,7 @@ class Account:
         with self._lock:
             sums = self._sums
             load_sec = sum(sums.load_sec.values())
-            score_sec = sums.stage_sec.get("score", 0.0)
+            score_sec = sums.stage_sec.get(STAGE_SCORE, 0.0)
             up_sec = sums.up_sec
             return {
                 "phases": phases,

@@ -10,12 +10,17 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from sentiment.block import STAGE_READ, STAGE_SCORE, STAGE_TOKENISE
 from sentiment.monitor.account import PipelineStatus
 
 _EVERY_SEC: Final = 0.1
 
 # Our stages by what Ray calls them; it fuses stages of equal needs and joins their names.
-_STAGES: Final = {"ReadReviewShards": "read", "Tokenise": "tokenise", "Scorer": "score"}
+_STAGES: Final = {
+    "ReadReviewShards": STAGE_READ,
+    "Tokenise": STAGE_TOKENISE,
+    "Scorer": STAGE_SCORE,
+}
 
 _log = logging.getLogger(__name__)
 

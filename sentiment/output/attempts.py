@@ -27,7 +27,7 @@ from uuid import uuid4
 import numpy as np
 import pyarrow as pa
 
-from sentiment.block import ATTEMPTS, DETAIL, IDS, REASON, STAGE, UNIT
+from sentiment.block import ATTEMPTS, IDS, UNIT, reject_rows
 from sentiment.errors import OutputError
 from sentiment.output.folder import Output
 from sentiment.output.layout import ATTEMPTS_FOLDER
@@ -167,9 +167,11 @@ def _by_rows(part: Part) -> list[Part]:
 
 
 def _rejected(rows: pa.Table, stage: str, reason: str, detail: str, died: int) -> pa.Table:
-    """The rows as later stages expect rejected ones."""
-    for name, value in ((STAGE, stage), (REASON, reason), (DETAIL, detail)):
-        rows = _with_column(rows, name, pa.array([value] * rows.num_rows, pa.string()))
+    """All these rows as rejected ones."""
+    count = rows.num_rows
+    rows = reject_rows(
+        rows, range(count), stage=stage, reasons=[reason] * count, details=[detail] * count
+    )
     if IDS in rows.column_names:
         rows = _with_column(rows, IDS, pa.nulls(rows.num_rows, rows.schema.field(IDS).type))
     return tried(rows, died)

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from sentiment.block import STAGE_WRITE
+
 FOOTER_KEY: Final = b"sentiment"
 
 
@@ -114,7 +116,7 @@ class Receipt:
     @property
     def stage_sec(self) -> dict[str, float]:
         """Worker seconds by stage; those of the write are the whole commit's."""
-        return {**self.footer.metrics.get("stage_sec", {}), "write": self.write_sec}
+        return {**self.footer.metrics.get("stage_sec", {}), STAGE_WRITE: self.write_sec}
 
 
 def tokens_of(footer: Footer) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from sentiment.block import STAGES
 from sentiment.ledger.record import CountsPart, Run
 from sentiment.ledger.runs import Partition
 from sentiment.metrics.counts import merge
@@ -30,7 +31,6 @@ _LABELS_TOLD = 4  # in a sentence
 _LEAST_NIGHTS = 2  # one makes no line
 
 # In the order in which a row meets them.
-_STAGES = ("read", "tokenise", "score", "write")
 
 
 @dataclass(frozen=True)
@@ -253,7 +253,7 @@ def _times(run: Run) -> tuple[Chart, ...]:
         )
     stages = {name: part.sec for name, part in time.stages.items()} if time is not None else {}
     stages = stages or run.counts.stage_sec or {}
-    order = sorted(stages, key=lambda name: (_STAGES.index(name) if name in _STAGES else 9, name))
+    order = sorted(stages, key=lambda name: (STAGES.index(name) if name in STAGES else 9, name))
     if sum(stages.values()):
         sec = {name: stages[name] for name in order}
         finding = f"{_longest(sec)} Summed over tasks that run side by side{_waiting(run)}."

@@ -12,8 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from sentiment.settings.choices import no_half
-from sentiment.settings.load import JobConfig
+from sentiment.settings.load import JobConfig, no_half
 
 _RECIPES_FILE = Path(__file__).with_name("recipes.yaml")
 

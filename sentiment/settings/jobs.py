@@ -5,13 +5,13 @@ Knows no file format, no model and no cluster: what depends on those is resolved
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import CliPositionalArg
 
 from sentiment.settings.choices import Decode, LongText, Precision
-from sentiment.settings.load import JobConfig
+from sentiment.settings.load import JobConfig, no_half
 
 
 class ScoreConfig(JobConfig):
@@ -85,7 +85,7 @@ class ScoreConfig(JobConfig):
         le=512,
         description="Token limit of --decode generate; default: the model's, else 8.",
     )
-    precision: Precision = Field(
+    precision: Annotated[Precision, BeforeValidator(no_half)] = Field(
         "auto",
         description="auto: bf16 where the processor multiplies it natively, else fp32. int8: CPU.",
     )

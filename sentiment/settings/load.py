@@ -115,3 +115,10 @@ class JobConfig(BaseSettings):
     def resolved(self) -> dict[str, Any]:
         """All settings as plain JSON values, as saved beside the output."""
         return self.model_dump(mode="json")
+
+
+def no_half(value: Any) -> Any:
+    """Refuse float16 with a reason, before pydantic says that it is no choice."""
+    if value in ("fp16", "float16", "half"):
+        raise ValueError(f"--precision {value}: T5's activations overflow it; use bf16 or fp32")
+    return value

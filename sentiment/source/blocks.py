@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from sentiment.block import CARRIER_FIELDS
+from sentiment.block import CARRIER_FIELDS, STAGE_READ
 from sentiment.source.shards import Unit
 
-STAGE_READ = "read"
 RAW_BYTES = 64 * 1024
 
 

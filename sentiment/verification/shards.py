@@ -13,11 +13,10 @@ import pyarrow.parquet as pq
 
 from sentiment.output.folder import Output
 from sentiment.output.layout import REJECTED_FOLDER
-from sentiment.storage import one_line
+from sentiment.storage import WAITING_THREADS, one_line
 from sentiment.verification.contents import DAMAGE_ERRORS, Contents, Problem, folder_of
 from sentiment.verification.footers import DataFile
 
-_RECORD_THREADS = 16
 _DIGEST_CHARS = 12
 
 
@@ -134,11 +133,11 @@ def record_problems(
     for one in files:
         held[folder_of(one.path)] += one.footer.rows
     left = set(contents.complete)
-    with ThreadPoolExecutor(_RECORD_THREADS) as threads:
-        for start in range(0, len(contents.records), _RECORD_THREADS):
+    with ThreadPoolExecutor(WAITING_THREADS) as threads:
+        for start in range(0, len(contents.records), WAITING_THREADS):
             if not left:
                 break
-            paths = contents.records[start : start + _RECORD_THREADS]
+            paths = contents.records[start : start + WAITING_THREADS]
             for path, told in zip(
                 paths, threads.map(lambda one: _counted(output, one), paths), strict=True
             ):
