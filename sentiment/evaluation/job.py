@@ -30,7 +30,7 @@ from sentiment.model.readme import with_evaluation
 from sentiment.output.folder import Output
 from sentiment.scoring.job import score
 from sentiment.scoring.setup import configured_model
-from sentiment.settings.jobs import EvaluateConfig, ScoreConfig
+from sentiment.settings.jobs import EvaluateConfig, ScoreConfig, ScoringSettings
 
 _SCORED_FOLDER = "scored"
 
@@ -170,9 +170,8 @@ def _parity_lines(parity: dict[str, Any]) -> list[str]:
 
 def _score(config: EvaluateConfig) -> tuple[RejectedRowsError | None, RunSummary]:
     """Score the sources; what became of the run, and whether it rejected too many rows."""
-    values = config.model_dump(include=set(ScoreConfig.model_fields))
+    values = config.model_dump(include=set(ScoringSettings.model_fields) - {"config"})
     values |= {
-        "config": None,
         "output": f"{config.output.rstrip('/')}/{_SCORED_FOLDER}",
         # What is measured is tonight's model, not whatever was measured here before.
         "on_change": "rescore",

@@ -27,7 +27,7 @@ from sentiment.model.find import Model, find_model
 from sentiment.output.commit import Stamp
 from sentiment.scoring.pool import Pool, resolve_pool
 from sentiment.scoring.tasks import probe_on_gpu
-from sentiment.settings.jobs import ScoreConfig
+from sentiment.settings.jobs import ScoreConfig, ScoringSettings
 from sentiment.storage import is_uri
 
 _PACKAGES = ("sentiment", "ray", "torch", "transformers", "pyarrow")
@@ -42,7 +42,7 @@ class Setup:
     pool: Pool
 
 
-def configured_model(config: ScoreConfig) -> Model:
+def configured_model(config: ScoringSettings) -> Model:
     """The model the settings ask for.
 
     Raises:
