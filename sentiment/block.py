@@ -1,10 +1,8 @@
-"""The names and shapes every stage agrees on: shards, units, columns, reject reasons, footers.
+"""Columns that travel with a block of rows, the names of the stages, and the reasons of rejects.
 
-Takes nothing, gives the vocabulary of the project. Knows no file format, no model and no cluster.
-
-A *shard* is one input file. A *unit* is a contiguous row range of one shard: it is read as one
-block, scored as one block and committed as one output file. A *carrier* is a column that travels
-with a block between stages and never reaches the labelled output.
+A *shard* is one input file. A *unit* is a range of rows of one shard. It is read as one block,
+scored as one block and committed as one output file. A *carrier* is a column that our stages add to
+a block for each other; it is removed before the labelled file is written.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Where files live: a path or URI becomes a pyarrow filesystem, and a shard is checked for change.
+"""Paths and URIs as pyarrow filesystems, and how failures of storage are recognised.
 
-Takes locations, gives filesystems, locations and the state of a shard. Knows no file format.
-
-Object stores fail now and then, and in many ways: 500, 503, a reset, silence. Whoever opens S3 here
-gets a client that asks again with growing pauses, and gives a dead store up within three minutes.
+Object stores fail now and then: with status 500 or 503, with a reset, or without an answer. The S3
+client that is opened here retries with growing pauses, and reports a store that does not answer
+within three minutes.
 """
 
 from __future__ import annotations

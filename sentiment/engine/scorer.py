@@ -1,7 +1,6 @@
-"""The stateful scorer: a block of token ids in, the same rows labelled or rejected out.
+"""Scoring of one block: token ids in, the same rows out, labelled or rejected.
 
-Takes Arrow blocks, gives Arrow blocks with exactly the same rows. A plain callable class: Ray keeps
-one per actor, tests and notebooks call it directly. Knows no cluster and no files but the model's.
+`BlockScorer` is a plain class. A Ray actor holds one; tests and notebooks call it directly.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""`sentiment evaluate`: from a labelled source to figures, and to a calibration on request.
+"""The command `sentiment evaluate`: from a labelled source to figures, and to a calibration.
 
-Takes an `EvaluateConfig`, gives an `Evaluation` and its files:
+It writes:
 
-    OUTPUT/scored/              what `sentiment score` writes, unless the labels were there already
+    OUTPUT/scored/              what `sentiment score` writes, unless the labels were given
     OUTPUT/evaluation.json      every figure
-    OUTPUT/evaluation.txt       the classification report in the form model cards print
+    OUTPUT/evaluation.txt       the classification report in the form that model cards print
 """
 
 from __future__ import annotations

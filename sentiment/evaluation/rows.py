@@ -1,6 +1,6 @@
-"""The rows an evaluation is about, one by one: true label, label, score, length, origin.
+"""The rows of an evaluation as one table: true label, label, score, length, file and row.
 
-Takes a scored output, or sources that hold labels already; gives one table. Knows no figures.
+They come from a scored output, or from sources that hold predicted labels already.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
-"""The commit: a scored block becomes one reject file and one data file, in that order.
-
-Takes blocks of whole units and an output folder, gives committed files. Knows no models.
+"""The commit: one scored block becomes one reject file and then one data file.
 
 The data file alone is the commit. Its name and its rows follow from the unit, so a repeated task
-overwrites itself, and its footer carries the unit's counts, so committed files are the manifest. A
-file is serialised in memory and written in one piece.
+overwrites its own file. Its footer carries the counts of the unit, so the committed files are the
+manifest. A file is serialised in memory and written in one piece.
 """
 
 from __future__ import annotations

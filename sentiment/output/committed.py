@@ -1,7 +1,4 @@
-"""What an output holds: the footers of committed data files, by shard.
-
-Takes folders and shard keys, gives footers. Knows nothing of what is still to do.
-"""
+"""The footers of the data files that an output holds, by shard."""
 
 from __future__ import annotations
 

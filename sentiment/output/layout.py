@@ -1,4 +1,4 @@
-"""The layout of an output: names of its folders and files, added columns, the schema of rejects."""
+"""The layout of an output: names of folders and files, added columns, the reject schema."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""What an output already holds and what a run still has to do.
+"""The plan of a run: which units to score, which rows to reuse, which files to replace.
 
-Takes shard indexes and the footers of committed files; gives the units to score, the rows to reuse
-and the files to remove. Knows no models and no cluster. The committed files are the only state.
+The committed files are the only state that a run starts from.
 """
 
 from __future__ import annotations

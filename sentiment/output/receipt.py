@@ -1,7 +1,4 @@
-"""What the driver hears of a run: receipts of committed units, sights of the cluster.
-
-Takes nothing, gives shapes. Task workers import it, so it is light. Knows no stage.
-"""
+"""The footer of a data file, and the receipt that a worker sends to the driver for each commit."""
 
 from __future__ import annotations
 

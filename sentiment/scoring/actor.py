@@ -1,4 +1,4 @@
-"""The actor that holds the model and scores blocks in one thread."""
+"""The Ray actor that holds the model and scores blocks, all of them in one thread."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""A scoring run from configuration to summary: plan, score, settle the ledger.
-
-Takes a `ScoreConfig`, gives a `RunSummary`; everything on the way is committed unit by unit. Knows
-the order of things, no detail of any.
-"""
+"""The command `sentiment score`: list, index, set up, lease, plan, score, settle, report."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""What a run comes down to: devices, precision, digests, and what `run.json` tells of them.
+"""The setup of a run: devices, precision, digests, and the model tried once.
 
-Takes settings and a found model; gives the model as scorers get it, the pool and the stamp of every
-file. Tries the model before anything is planned. Knows no shard.
+It is resolved before anything is planned, so that a model that cannot work stops the run at once.
 """
 
 from __future__ import annotations

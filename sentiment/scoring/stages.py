@@ -1,8 +1,7 @@
-"""What Ray's task workers run: read a unit, tokenise a block, commit a block.
+"""What the task workers of Ray run: reading a unit, tokenising a block, committing a block.
 
-Takes units and blocks, gives blocks. A module of its own because a worker imports the module of
-what it runs: here that is neither torch nor transformers, which would cost every worker seconds
-and hundreds of megabytes. Knows no Ray.
+A worker imports the module of the function that it runs. This one imports neither torch nor
+transformers, which would cost every worker seconds and hundreds of megabytes.
 """
 
 from __future__ import annotations

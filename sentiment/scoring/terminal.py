@@ -1,7 +1,4 @@
-"""The summary of a run on the terminal.
-
-Takes a `RunSummary`, prints what people look at for ten seconds. Knows no file.
-"""
+"""The summary of a run, as it is printed on the terminal."""
 
 from __future__ import annotations
 

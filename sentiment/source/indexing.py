@@ -1,4 +1,4 @@
-"""Indexing many shards in this process."""
+"""Indexing many shards in this process, in threads."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Sources to shards: files, folders and globs, on local disks and object stores.
+"""Listing sources: from files, folders and globs to shards, on local disks and object stores.
 
-Takes what the user typed, gives every input file once with its folder and fingerprint. Knows
-extensions and where a Parquet footer sits; reads no rows.
+Every input file is listed once, with its output folder and fingerprint. Of Parquet files the footer
+is read.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""What lies below an output, sorted by what it is.
-
-Takes an output, gives the paths of its data files, rejects, markers and run records from a single
-listing. Opens no file.
-"""
+"""The files below an output, sorted by what they are, from a single listing."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Is an output what its files say: the ledger rebuilt from files alone.
+"""The command `sentiment verify`: rebuilds the ledger of an output from its files alone.
 
-Takes a `VerifyConfig`, gives a `Verification` and a short report. Changes nothing; knows neither
-models nor how rows were scored.
+It changes nothing.
 """
 
 from __future__ import annotations

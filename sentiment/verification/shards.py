@@ -1,7 +1,4 @@
-"""All data files together: every row of every shard in one file, all of one making.
-
-Takes data files and contents, gives what does not fit together. Knows no source but by its name.
-"""
+"""Checking all data files together: every row in one file, all files of one model and settings."""
 
 from __future__ import annotations
 

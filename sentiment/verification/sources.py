@@ -1,7 +1,6 @@
-"""Sources against the output: every row they hold now is accounted for.
+"""Comparing sources with an output: every row that they hold now is accounted for.
 
-Takes sources and the data files by source, gives what one has and the other has not. Reads Parquet
-footers and all of delimited text, as a scoring run does before it scores.
+Parquet footers and all of delimited text are read, as a scoring run does before it scores.
 """
 
 from __future__ import annotations
