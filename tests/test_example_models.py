@@ -56,11 +56,8 @@ def block_of(model: Model, texts: list[str]) -> pa.Table:
 
 def scorer_of(model: Model) -> Scorer:
     return Scorer(
-        ScorerPlan(
-            model, model.tokeniser(), precision="fp32", batch_tokens=512, threads=1,
-            decode=model.decode, max_new_tokens=model.max_new_tokens,
-        )
-    )  # fmt: skip
+        ScorerPlan(model, model.tokeniser(), precision="fp32", batch_tokens=512, threads=1)
+    )
 
 
 def expected(model: Model, block: pa.Table) -> tuple[list[str], np.ndarray]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -59,14 +58,16 @@ class ScorerPlan:
     batch_tokens: int
     threads: int
     device_type: DeviceType = "cpu"
-    decode: Literal["labels", "generate"] = "labels"
-    num_beams: int = 1
-    max_new_tokens: int = 8
     calibration: Calibration | None = None
 
 
-class _Model:
-    """What a scorer holds; made and called in one thread."""
+class BlockScorer:
+    """Holds the model and scores blocks. It must be made and called in one thread.
+
+    Raises:
+        ModelError: The model cannot be loaded here, or differs from what the driver read.
+        DeviceError: No GPU here, though the plan wants one.
+    """
 
     def __init__(self, plan: ScorerPlan) -> None:
         limit_threads(plan.threads)
@@ -84,22 +85,29 @@ class _Model:
             batch_tokens=plan.batch_tokens,
         )
         self._generator: Generator | None = None
-        if plan.decode == "generate":
+        if model.decode == "generate":
             self._generator = Generator(
                 load_network(model.folder, device=device),
                 precision=precision,
                 batch_tokens=plan.batch_tokens,
-                max_new_tokens=plan.max_new_tokens,
-                num_beams=plan.num_beams,
+                max_new_tokens=model.max_new_tokens,
+                num_beams=model.num_beams,
             )
 
     @property
     def fill(self) -> Fill:
-        """How full batches were so far."""
+        """Batches so far: how many, their tokens, and the tokens that they had room for."""
         return self._engine.fill
 
     def score(self, block: pa.Table) -> pa.Table:
-        """Score one block, as `Scorer` says."""
+        """Score one block.
+
+        Args:
+            block: Rows with the IDS carrier, which is null where an earlier stage rejected the row.
+
+        Returns:
+            The same rows in the same order, with LABEL, SCORE, OFF_LABEL and SCORE_SEC.
+        """
         started = time.perf_counter()
         chunk = block.column(IDS).combine_chunks()
         good = np.flatnonzero(chunk.is_valid().to_numpy(zero_copy_only=False))
@@ -108,7 +116,7 @@ class _Model:
         return _with_answers(block.drop_columns([IDS]), good, answers, seconds)
 
     def _answer(self, ids: list[Ids]) -> Answers:
-        """Score each distinct sequence once: nightly lakes repeat themselves."""
+        """Score each distinct sequence once: lakes hold many repeated texts."""
         first_of: dict[bytes, int] = {}
         back = np.array([first_of.setdefault(row.tobytes(), len(first_of)) for row in ids], np.intp)
         distinct = [np.frombuffer(key, dtype=np.int32) for key in first_of]
@@ -141,18 +149,18 @@ class _Model:
         return answers
 
     def _generate(self, ids: list[Ids], generator: Generator) -> Answers:
-        """Label with what the model says when left alone; the scores still are the labels'."""
+        """Label with freely generated text; the score is still the probability of that label."""
         scores = self._engine.score(ids)
         answers = self._best_labels(scores)
-        said, errors = generator.generate(ids)
+        generated, errors = generator.generate(ids)
         answers.reject(errors, "scoring_error")
-        labels = self._tokeniser.labels_said(said, self._label_ids)
+        labels = self._tokeniser.labels_of(generated, self._label_ids)
         for row, k in enumerate(labels):
             if answers.reason[row] is not None:
                 continue
             if k is None:
                 known = len(self._label_ids)
-                detail = f"answer of {len(said[row])} tokens is none of the {known} labels"
+                detail = f"answer of {len(generated[row])} tokens is none of the {known} labels"
                 answers.reject({row: detail}, "off_label_text")
                 continue
             answers.label[row] = self._plan.model.meanings[k]

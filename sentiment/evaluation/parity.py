@@ -76,7 +76,7 @@ def compare_decoding(
             found["gen_len"] = float(np.mean([len(answer) for answer in answers]))
         said = [
             None if k is None else model.meanings[k]
-            for k in tokeniser.labels_said(answers, label_ids)
+            for k in tokeniser.labels_of(answers, label_ids)
         ]
         found[name] = {
             "accuracy": _share(said, truth),

@@ -34,7 +34,7 @@ import yaml
 
 from sentiment.errors import ModelError
 from sentiment.model.checkpoint import read_json
-from sentiment.settings.choices import Decode, LongText
+from sentiment.settings.choices import Decode, LongText, are_labels, is_template
 
 LABELS_FILE: Final = "labels.json"
 MODEL_FILE_ENDINGS: Final = (".yaml", ".yml")
@@ -119,25 +119,14 @@ def find_preset(name: str) -> ModelFile | None:
     return presets().get(name) or next(same, None)
 
 
-def distinct_texts(values: object) -> bool:
-    """Whether these are two or more texts, none of them empty, no two alike."""
-    if not isinstance(values, list | tuple):
-        return False
-    texts = {value for value in values if isinstance(value, str) and value}
-    return len(texts) == len(values) >= 2
-
-
 # What a value must be, and how a mistake in it is told.
 _RULES: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
     "labels": (
-        distinct_texts,
+        are_labels,
         "two or more different texts (in YAML, quotes keep numbers, yes and no texts)",
     ),
-    "meanings": (distinct_texts, "a text for each label, no two alike"),
-    "template": (
-        lambda value: isinstance(value, str) and value.count("{text}") == 1,
-        "a prompt with {text} in it once",
-    ),
+    "meanings": (are_labels, "a text for each label, no two alike"),
+    "template": (is_template, "a prompt with {text} in it once"),
     "max_source_tokens": (lambda value: type(value) is int and value >= 2, "an integer from 2 up"),
     "long_text": (lambda value: value in get_args(LongText), " or ".join(get_args(LongText))),
     "decode": (lambda value: value in get_args(Decode), " or ".join(get_args(Decode))),
@@ -182,7 +171,7 @@ def _model_file(values: Any, path: Path, where: str) -> ModelFile:
     labels = values.get("labels")
     if isinstance(labels, dict):
         meanings = list(labels.values())
-        if distinct_texts(list(labels)) and not distinct_texts(meanings):
+        if are_labels(list(labels)) and not are_labels(meanings):
             raise ModelError(
                 f"{where}: unusable value of labels: expected a meaning for each that no other has "
                 f"(quotes keep numbers, yes and no texts), got {meanings}"

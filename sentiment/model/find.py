@@ -15,7 +15,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypedDict, Unpack
 
 from sentiment.digest import digest
 from sentiment.errors import ModelError
@@ -23,10 +23,7 @@ from sentiment.model.checkpoint import PICKLES, is_pickled, read_json
 from sentiment.model.declaration import LABELS_FILE, Declaration, read_labels_file
 from sentiment.model.locate import DIGESTED, locate
 from sentiment.model.tokenizer import Tokeniser
-from sentiment.settings.choices import Decode, LongText
-
-if TYPE_CHECKING:
-    pass
+from sentiment.settings.choices import Decode, LongText, contradiction
 
 _MODEL_TYPES = ("t5", "mt5")
 
@@ -74,62 +71,60 @@ class Model:
         return Tokeniser(self.folder, self.template, self.max_source_tokens, self.long_text)
 
 
+class Asked(TypedDict, total=False):
+    """What may be asked of a model; None leaves it to the model, as an absent key does."""
+
+    template: str | None
+    max_source_tokens: int | None
+    long_text: LongText | None
+    decode: Decode | None
+    num_beams: int | None
+    max_new_tokens: int | None
+
+
 def find_model(
     name: str,
     *,
-    revision: str | None = None,
     labels: Sequence[str] | None = None,
-    template: str | None = None,
-    max_source_tokens: int | None = None,
-    long_text: LongText | None = None,
-    decode: Decode | None = None,
-    num_beams: int | None = None,
-    max_new_tokens: int | None = None,
+    revision: str | None = None,
     sha256: str | None = None,
     allow_pickle: bool = False,
+    **asked: Unpack[Asked],
 ) -> Model:
-    """Locate a model and settle what it is asked.
+    """Find a model, and settle its labels, prompt and limits.
 
-    Explicit arguments win over a model file, that over a preset, that over the folder's
-    `labels.json`. Labels given here mean themselves.
+    What is asked here wins over a model file, that over a preset, and that over the folder's
+    `labels.json`. Labels that are given here stand for themselves.
 
     Args:
-        name: `builtin`, a preset's name, a folder, a hub id or a model file.
-        revision: Of a hub model; wins over the model file's.
-        sha256: Digest it must have; any if None.
-        allow_pickle: Accept weights that are in `.bin` files only.
+        name: `builtin`, the name of a preset, a folder, a hub id or a model file.
+        labels: The texts it answers with.
+        revision: Of a hub model; wins over the revision of a model file.
+        sha256: The digest that the model must have; any if None.
+        allow_pickle: Accept a model whose weights are in `.bin` files only.
+        asked: Prompt, limits and decoding; see `Asked`.
 
     Raises:
-        ModelError: No such model, not a T5, not the expected one, its weights are pickled, or
-            nothing says which labels it answers with.
+        ModelError: There is no such model, it is no T5 or not the expected one, its weights are
+            pickled, or nothing says which labels it answers with.
     """
-    asked = Declaration(
-        labels=tuple(labels) if labels else None,
-        meanings=tuple(labels) if labels else None,
-        template=template,
-        max_source_tokens=max_source_tokens,
-        long_text=long_text,
-        decode=decode,
-        num_beams=num_beams,
-        max_new_tokens=max_new_tokens,
-    )
+    texts = tuple(labels) if labels else None
     folder, described = locate(name, revision, allow_pickle=allow_pickle)
     _check_config(folder)
-    settled = asked.or_else(described).or_else(read_labels_file(folder)).or_else(_PLAIN)
+    settled = (
+        Declaration(labels=texts, meanings=texts, **asked)
+        .or_else(described)
+        .or_else(read_labels_file(folder))
+        .or_else(_PLAIN)
+    )
     if not settled.labels:
         raise ModelError(
             f"--model {name}: nothing says which labels it answers with; "
             f"give --labels or add {LABELS_FILE} to the folder"
         )
-    if settled.decode == "labels" and settled.num_beams != 1:
-        raise ModelError(f"--num-beams {settled.num_beams} needs --decode generate")
-    if settled.long_text == "windows" and settled.decode == "generate":
-        raise ModelError("--long-text windows needs --decode labels: answers cannot be averaged")
-    if settled.long_text == "windows" and settled.template != "{text}":
-        raise ModelError(
-            f"--long-text windows: only the first window would have the prompt "
-            f"{settled.template!r}; use head or head_tail"
-        )
+    problem = contradiction(settled.decode, settled.num_beams, settled.long_text, settled.template)
+    if problem is not None:
+        raise ModelError(problem)
     found = folder_digest(folder)
     if sha256 not in (None, found):
         raise ModelError(

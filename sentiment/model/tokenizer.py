@@ -115,7 +115,7 @@ class Tokeniser:
         """Ids a label is spelt with, without `</s>`."""
         return tuple(self._backend.encode(label, add_special_tokens=False).ids)
 
-    def labels_said(
+    def labels_of(
         self, answers: Sequence[Sequence[int]], labels: Sequence[Sequence[int]]
     ) -> list[int | None]:
         """Which label's text each generated answer is, up to its `</s>`; None if it is none.

@@ -127,7 +127,9 @@ def commit_unit(output: Output, stamp: Stamp, unit: Unit, rows: pa.Table) -> Foo
         else None,
         rejected_groups=list(zip(_groups(bad, stamp.group_by) or (), reasons, lost, strict=False)),
     )
-    return _write(output, stamp, unit, data, rejects, metrics, good.num_rows, sum(lost))
+    footer = _footer(stamp, unit, metrics, labelled=good.num_rows, rejected=sum(lost))
+    _write(output, footer, data, rejects)
+    return footer
 
 
 def commit_rowless(
@@ -163,7 +165,9 @@ def commit_rowless(
         stage_sec={},
     )
     data = pa.schema([*(columns or []), *added_columns(stamp.prefix)]).empty_table()
-    return _write(output, stamp, unit, data, rejects, metrics, 0, len(rejected))
+    footer = _footer(stamp, unit, metrics, labelled=0, rejected=len(rejected))
+    _write(output, footer, data, rejects)
+    return footer
 
 
 def labelled_table(prefix: str, shard: Shard, good: pa.Table) -> pa.Table:
@@ -198,17 +202,10 @@ def serialise(table: pa.Table, footer: Footer | None = None) -> memoryview:
     return buffer.getbuffer()
 
 
-def _write(
-    output: Output,
-    stamp: Stamp,
-    unit: Unit,
-    data: pa.Table,
-    rejects: pa.Table,
-    metrics: dict[str, Any],
-    labelled: int,
-    rejected: int,
+def _footer(
+    stamp: Stamp, unit: Unit, metrics: dict[str, Any], *, labelled: int, rejected: int
 ) -> Footer:
-    footer = Footer(
+    return Footer(
         unit_id=unit.unit_id,
         source_file=unit.shard.uri,
         fingerprint=unit.shard.fingerprint,
@@ -221,19 +218,22 @@ def _write(
         code_version=stamp.code_version,
         metrics=metrics,
     )
-    reject_file = f"{REJECTED_FOLDER}/{unit.unit_id}"
+
+
+def _write(output: Output, footer: Footer, data: pa.Table, rejects: pa.Table) -> None:
+    """Write the rejects of a unit, then its data file, which alone is the commit."""
+    reject_file = f"{REJECTED_FOLDER}/{footer.unit_id}"
     committed = serialise(data, footer)
     rejected_rows = serialise(rejects) if rejects.num_rows else None
     if rejected_rows is not None or output.exists(reject_file):
-        # An earlier commit of this unit may not vouch for rejects that it did not write: a crash
-        # in between would leave rows in neither file, and nobody would look again.
-        output.delete(unit.unit_id)
+        # The data file of an earlier commit goes first. After a crash between the two writes it
+        # would stand beside rejects that are not its own, and rows could be in neither file.
+        output.delete(footer.unit_id)
         if rejected_rows is not None:
             output.write(reject_file, rejected_rows)
         else:
             output.delete(reject_file)
-    output.write(unit.unit_id, committed)
-    return footer
+    output.write(footer.unit_id, committed)
 
 
 def _check_complete(unit: Unit, good: pa.Table, rejects: pa.Table, lost: list[int]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from sentiment.block import SCORER, STAGE_SCORE
-from sentiment.engine.scorer import ScorerPlan, _Model
+from sentiment.engine.scorer import BlockScorer, ScorerPlan
 from sentiment.output.attempts import Attempts
 from sentiment.output.folder import Output
 from sentiment.output.receipt import ActorNote
@@ -36,7 +36,7 @@ class Scorer:
         # and puts them to sleep after every product instead of spinning: a third of the speed.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scorer")
         started = time.perf_counter()
-        self._model = self._thread.submit(_Model, plan).result()
+        self._model = self._thread.submit(BlockScorer, plan).result()
         self._load_sec = time.perf_counter() - started
         self._name = uuid4().hex
         self._attempts = None if output is None else Attempts(Output.open(output), STAGE_SCORE)

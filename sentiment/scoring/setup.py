@@ -79,9 +79,6 @@ def resolve_setup(config: ScoreConfig, model: Model, cluster: LazyCluster) -> Se
         batch_tokens=config.batch_tokens or default_batch_tokens(pool.device_type),
         threads=pool.threads,
         device_type=pool.device_type,
-        decode=model.decode,
-        num_beams=model.num_beams,
-        max_new_tokens=model.max_new_tokens,
         calibration=find_calibration(config.calibration, model),
     )
     if pool.device_type == "cuda":
@@ -136,9 +133,9 @@ def _stamp(config: ScoreConfig, scorer: ScorerPlan) -> Stamp:
         "template": model.template,
         "max_source_tokens": model.max_source_tokens,
         "long_text": model.long_text,
-        "decode": [scorer.decode, scorer.num_beams, scorer.max_new_tokens]
-        if scorer.decode == "generate"
-        else scorer.decode,
+        "decode": [model.decode, model.num_beams, model.max_new_tokens]
+        if model.decode == "generate"
+        else model.decode,
         "precision": scorer.precision,
         "calibration": scorer.calibration.digest if scorer.calibration else None,
         "text_column": config.text_column,

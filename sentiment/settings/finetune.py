@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from sentiment.settings.choices import template_problem
 from sentiment.settings.flags import Groups
 from sentiment.settings.headings import FINETUNE
 from sentiment.settings.load import JobConfig, no_half
@@ -171,8 +172,9 @@ class FinetuneConfig(JobConfig):
     def _consistent(self) -> Self:
         if (self.model is None) == (self.architecture is None):
             raise ValueError("give either --model or --architecture (in the YAML file)")
-        if self.template.count("{text}") != 1:
-            raise ValueError(f"--template must hold {{text}} exactly once, got {self.template!r}")
+        problem = template_problem(self.template)
+        if problem is not None:
+            raise ValueError(problem)
         if len(set(self.label_texts.values())) < 2:
             raise ValueError("--label-texts needs two or more different target texts")
         unknown = sorted(set(self.meanings) - set(self.label_texts.values()))

@@ -10,7 +10,14 @@ from typing import Annotated, ClassVar, Final, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import CliPositionalArg
 
-from sentiment.settings.choices import Decode, LongText, Precision
+from sentiment.settings.choices import (
+    Decode,
+    LongText,
+    Precision,
+    contradiction,
+    labels_problem,
+    template_problem,
+)
 from sentiment.settings.flags import Groups
 from sentiment.settings.headings import (
     EVALUATE,
@@ -158,16 +165,17 @@ class ScoringSettings(JobConfig):
     def _consistent(self) -> Self:
         if not self.sources:
             raise ValueError("SOURCE: is required; name files, folders or globs of reviews")
-        if self.template is not None and self.template.count("{text}") != 1:
-            raise ValueError(f"--template must hold {{text}} exactly once, got {self.template!r}")
-        if self.labels is not None and len(set(self.labels)) < max(2, len(self.labels)):
-            raise ValueError(f"--labels needs two or more different texts, got {self.labels}")
+        problem = (
+            template_problem(self.template)
+            or labels_problem(self.labels)
+            or contradiction(self.decode, self.num_beams, self.long_text, self.template)
+        )
+        if problem is not None:
+            raise ValueError(problem)
         if self.actors_max is not None and self.actors_max < self.actors_min:
             raise ValueError(
                 f"--actors-max {self.actors_max} is less than --actors-min {self.actors_min}"
             )
-        if self.decode == "labels" and self.num_beams not in (None, 1):
-            raise ValueError(f"--num-beams {self.num_beams} needs --decode generate")
         if self.label_column == self.text_column:
             raise ValueError(f"--label-column {self.label_column!r} is the --text-column")
         if self.text_column in self.group_by:

@@ -13,7 +13,7 @@ from sentiment.settings.finetune import FinetuneConfig
 
 # Where files lay on the machine that trained is no business of a model card.
 _PATHS = {"config", "train", "validation", "test", "output", "ray_address"}
-_TOLD_ELSEWHERE = {"data_notice", "license"}
+_SHOWN_ELSEWHERE = {"data_notice", "license"}
 
 
 def labels_json(config: FinetuneConfig, labels: Sequence[str]) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def model_card(
         name: Of the model.
     """
     settings = config.model_dump(
-        mode="json", exclude_defaults=True, exclude=_PATHS | _TOLD_ELSEWHERE
+        mode="json", exclude_defaults=True, exclude=_PATHS | _SHOWN_ELSEWHERE
     )
     base, base_id = "random weights and a vocabulary of its own", None
     if config.model:
@@ -64,16 +64,7 @@ def model_card(
         f"A text-to-text T5 with {record['parameters']:,} parameters that answers a review with "
         f"one of the texts {answers}. Trained from {base} on {record['train_rows']:,} labelled "
         "texts.",
-        "## Report",
-    ]
-    if tested:
-        parts += [
-            f"On the test files ({names_of(config.test)}), scored once:",
-            report_table(record["test"]),
-        ]
-    parts += [
-        f"On the validation rows ({held_out}):",
-        report_table(record["validation"]),
+        *_report(config, record, held_out),
         "## Intended use and limits",
         "Made to answer texts like those it was trained on with one of these answers, never with "
         f"“none of them”. It reads {config.max_source_tokens} tokens of a text "
@@ -95,6 +86,17 @@ def model_card(
         "\n".join(f"- {package} {number}" for package, number in versions.items()),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _report(config: FinetuneConfig, record: dict[str, Any], held_out: str) -> list[str]:
+    """The classification reports on the test files, if there are any, and on the held-out rows."""
+    parts = ["## Report"]
+    if record["test"] is not None:
+        parts += [
+            f"On the test files ({names_of(config.test)}), scored once:",
+            report_table(record["test"]),
+        ]
+    return [*parts, f"On the validation rows ({held_out}):", report_table(record["validation"])]
 
 
 def _hyperparameters(config: FinetuneConfig, record: dict[str, Any]) -> str:

@@ -40,14 +40,29 @@ from sentiment.model.tokenizer import Tokeniser
 from sentiment.output.receipt import ActorNote
 from sentiment.scoring.actor import Scorer
 from sentiment.scoring.stages import tokenise_block
+from sentiment.settings.choices import Decode
 from sentiment.training.network import new_network
 from sentiment.training.vocabulary import train_vocabulary
 
 ANSWERS = (LABEL, SCORE, OFF_LABEL)
 
 
-def plan_of(folder: Path, labels: list[str] | None = None, **changes: Any) -> ScorerPlan:
-    model = find_model(str(folder), labels=labels)
+def plan_of(
+    folder: Path,
+    labels: list[str] | None = None,
+    *,
+    decode: Decode = "labels",
+    num_beams: int | None = None,
+    max_new_tokens: int | None = None,
+    **changes: Any,
+) -> ScorerPlan:
+    model = find_model(
+        str(folder),
+        labels=labels,
+        decode=decode,
+        num_beams=num_beams,
+        max_new_tokens=max_new_tokens,
+    )
     return ScorerPlan(
         model, model.tokeniser(), precision="fp32", batch_tokens=512, threads=1, **changes
     )

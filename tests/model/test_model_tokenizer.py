@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
-from sentiment.block import IDS, REASON, REASONS, STAGE, TOKENISE_SEC, TOKENS, TRUNCATED
+from sentiment.block import DETAIL, IDS, REASON, REASONS, STAGE, TOKENISE_SEC, TOKENS, TRUNCATED
 from sentiment.errors import ModelError
 from sentiment.model.tokenizer import Tokeniser, truncate
 from sentiment.scoring.stages import tokenise_block
@@ -43,7 +43,7 @@ def theirs(vocabulary: Path) -> Any:
 
 def block_of(texts: pa.Array, **columns: list[str | None]) -> pa.Table:
     nothing: list[str | None] = [None] * len(texts)
-    values = {STAGE: nothing, REASON: nothing, **columns}
+    values = {STAGE: nothing, REASON: nothing, DETAIL: nothing, **columns}
     return pa.table(
         {
             "n": pa.array(range(len(texts))),
