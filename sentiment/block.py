@@ -77,25 +77,26 @@ REASONS: Final[Mapping[str, str]] = {
 def reject_rows(
     block: pa.Table,
     rows: Sequence[int] | NDArray[np.intp],
-    *,
     stage: str,
-    reasons: Sequence[str],
-    details: Sequence[str | None],
+    reasons: Sequence[str] | NDArray[np.object_],
+    details: Sequence[str | None] | NDArray[np.object_],
 ) -> pa.Table:
-    """Mark rows of a block as rejected; they stay in it, and later stages leave them alone.
+    """Mark rows of a block as rejected.
 
     Args:
-        rows: Positions in the block, ascending.
-        stage: One of STAGES.
+        block: Rows with the read carriers.
+        rows: Positions in the block of the rows to reject, ascending.
+        stage: The stage that rejects them, one of STAGES.
         reasons: One of REASONS for each of these rows.
-        details: What exactly was wrong with each, without review text.
+        details: What exactly was wrong with each of these rows, without review text.
+
+    Returns:
+        The same block with STAGE, REASON and DETAIL set in these rows and unchanged in all others.
     """
-    if not len(rows):
-        return block
     mask = np.zeros(block.num_rows, dtype=bool)
-    mask[rows] = True
-    marks = ((STAGE, [stage] * len(rows)), (REASON, reasons), (DETAIL, details))
-    for name, values in marks:
+    mask[np.asarray(rows, dtype=np.intp)] = True
+    stages = [stage] * len(rows)
+    for name, values in ((STAGE, stages), (REASON, reasons), (DETAIL, details)):
         column = pc.replace_with_mask(
             block.column(name).combine_chunks(), pa.array(mask), pa.array(values, pa.string())
         )

@@ -1,15 +1,22 @@
-"""Finding rows that kill their worker process, so that they are rejected and the run goes on.
+"""Finds rows that crash their worker process, and rejects them instead of trying them for ever.
 
-Before a process works on rows it writes a marker, an empty file, and deletes it afterwards. A
-marker that is still there was left by a process that died. Ray starts the process again and gives
-it the same rows, and the new process counts the markers:
+Some rows end the process that works on them: a native library crashes, or memory runs out. Ray then
+starts a new process and gives it the same rows. A crash raises no exception, so files record it:
 
-1. The whole unit is tried twice. Most deaths are not caused by a row: a node was taken away, or a
-   driver was stopped.
-2. Then the unit is divided into parts, each with a marker of its own. A part in which a process
-   died is divided again, until a single row is left. All other parts are scored.
-3. A single row is rejected when two processes died on it alone. Rows that can only be read
-   together are rejected when five died on them.
+1. Before a process works on rows of a unit, it writes a *marker*: an empty file in a folder of the
+   stage and the unit, named for these rows. When the work returns or raises, the process deletes
+   the marker. So a marker that is still there stands for a process that crashed over these rows.
+2. A process that starts to work on a unit lists its markers and counts the crashes. Most crashes
+   have other causes than a row: a node was taken away, or the driver was stopped. So the whole unit
+   is attempted again, until two processes have crashed over it.
+3. After that the unit is divided, and each part gets a marker of its own. A part over which a
+   process crashes is divided again, until the row that causes the crashes is alone. All other parts
+   finish as usual, and so does a whole unit that was only unlucky.
+4. A row is rejected when two processes have crashed over it alone. Rows that can only be read
+   together are rejected when five processes have crashed over them.
+
+Markers stay until the run has committed all units: a new process must come to the same parts as the
+one before it.
 """
 
 from __future__ import annotations
@@ -32,110 +39,133 @@ from sentiment.output.folder import Output
 from sentiment.output.layout import ATTEMPTS_FOLDER
 from sentiment.source.shards import Unit
 
-# Deaths over a whole unit before it is taken apart, and over a row alone before it is given up.
-# What lies between is divided after one.
-PATIENCE: Final = 2
+# Crashes over a whole unit before it is divided, and over a single row before it is rejected. What
+# lies between, a part of a unit, is divided after one crash.
+MAX_CRASHES: Final = 2
 
-# Deaths over the smallest part that can be read. It may be a whole unit, which a killed driver or a
-# lost machine takes along more easily than a single row; and a reader starts within seconds.
-READER_PATIENCE: Final = 5
+# Crashes over the smallest part that can be read before its rows are rejected. That part may be a
+# whole unit, which takes long: a stopped driver or a lost machine interrupts it more easily than a
+# single row. Readers restart within seconds, so additional crashes cost little.
+READER_MAX_CRASHES: Final = 5
 
-# Each death costs a start of the process, model included: many parts keep the deaths few. A row
-# among 1,024 costs six of them.
-_WAYS: Final = 16
+# Every crash costs the restart of a process, which may have to load a model. Many parts at a time
+# keep the number of crashes low: six for one bad row among 1,024.
+_PARTS: Final = 16
 
-Part = tuple[int, int]  # first and one past the last
-Done = TypeVar("Done")
+Part = tuple[int, int]  # first row and one past the last row
+Result = TypeVar("Result")
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Attempts:
-    """The markers of one stage.
+    """The attempts of one stage to work on units.
 
     Attributes:
-        stage: `read`, `tokenise` or `score`.
-        patience: Processes that must have died over the smallest part before it is given up.
+        output: Where the markers are.
+        stage: The stage, one of `block.STAGES`. Each stage has markers of its own.
+        max_crashes: Crashes over a part that cannot be divided before it is given up.
     """
 
     output: Output
     stage: str
-    patience: int = PATIENCE
+    max_crashes: int = MAX_CRASHES
 
-    def work(
+    def run(
         self,
         unit: Unit,
         whole: Part,
-        work: Callable[[Part], Done],
-        give_up: Callable[[Part, int], Done],
+        attempt: Callable[[Part], Result],
         divide: Callable[[Part], Sequence[Part]],
-    ) -> list[Done]:
-        """Work on a unit, in one part if no process died over it yet.
+        give_up: Callable[[Part, int], Result],
+    ) -> list[Result]:
+        """Work on a unit: as a whole, or in parts if processes crashed over it.
 
         Args:
-            work: Takes a part, gives its result. May kill the process.
-            give_up: Takes a part that cannot be divided and the processes that died over it.
-            divide: Takes a part, gives smaller ones in order; none if there are none.
+            unit: Names the markers.
+            whole: All of the unit.
+            attempt: Works on a part and returns its result. May crash the process.
+            divide: Returns smaller parts of a part, in order; none if it cannot be divided.
+            give_up: Returns the result of a part that is not attempted any more. Its second
+                argument is the number of crashes.
 
         Returns:
             The results of all parts, in order.
 
         Raises:
-            OutputError: A marker cannot be written.
+            OutputError: Markers cannot be listed or written.
         """
         folder = f"{ATTEMPTS_FOLDER}/{self.stage}/{unit.unit_id}"
-        deaths = Counter(name.rpartition("-")[0] for name in self.output.list_files(folder))
-
-        def results(part: Part) -> Iterator[Done]:
-            died = deaths[_name(part)]
-            # Dividing may cost a look into the file: only where somebody died.
-            smaller = divide(part) if died else ()
-            if died < (self.patience if not smaller else PATIENCE if part == whole else 1):
+        crashes = Counter(name.rpartition("-")[0] for name in self.output.list_files(folder))
+        if crashes:
+            _log.warning("%s: %d processes crashed over it so far", unit.unit_id, crashes.total())
+        results = []
+        pending = [whole]  # a stack: the next part is the last element
+        while pending:
+            part = pending.pop()
+            crashed = crashes[_name(part)]
+            # Reading divides at row groups, for which it opens the file: only if it is needed.
+            smaller = divide(part) if crashed else ()
+            if crashed < self._crashes_allowed(part, whole, smaller):
                 with self._marked(f"{folder}/{_name(part)}"):
-                    yield work(part)
+                    results.append(attempt(part))
             elif smaller:
-                for one in smaller:
-                    yield from results(one)
+                pending.extend(reversed(smaller))
             else:
-                yield give_up(part, died)
+                results.append(give_up(part, crashed))
+        return results
 
-        if deaths:
-            _log.warning("%s: %d processes died over it so far", unit.unit_id, deaths.total())
-        return list(results(whole))
+    def _crashes_allowed(self, part: Part, whole: Part, smaller: Sequence[Part]) -> int:
+        """Return the number of crashes from which on a part is not attempted as it is."""
+        if not smaller:
+            return self.max_crashes  # giving up loses rows, so it needs the most evidence
+        if part == whole:
+            return MAX_CRASHES  # most crashes of whole units are not caused by their rows
+        return 1  # some row of this unit is to blame, and dividing loses nothing
 
-    def work_on_rows(
-        self, block: pa.Table, work: Callable[[pa.Table], pa.Table], reason: str
+    def run_on_rows(
+        self, block: pa.Table, function: Callable[[pa.Table], pa.Table], reason: str
     ) -> pa.Table:
-        """Work on the block of a unit, by slices where processes died.
+        """Call a function on the block of a unit, or on slices of it if processes crashed.
 
         Args:
             block: All rows of one unit, with carriers.
-            work: Takes rows, gives the same rows with columns of its own; leaves rejected ones be.
-            reason: Of rows given up, from `schema.REASONS`.
+            function: Returns the rows it gets with columns of its own. It leaves rejected rows
+                alone, and must not crash over them.
+            reason: Reject reason of rows that are given up, one of `block.REASONS`.
+
+        Returns:
+            The results, joined in order. Rows that are given up are rejected.
+
+        Raises:
+            OutputError: Markers cannot be listed or written.
         """
         if not block.num_rows:
-            return work(block)
+            return function(block)
         units = block.column(UNIT).combine_chunks()
         unit = Unit.from_json(units.dictionary[units.indices[0].as_py()].as_py())
 
+        def rows_of(part: Part) -> pa.Table:
+            first, end = part
+            return block.slice(first, end - first)
+
         def attempt(part: Part) -> pa.Table:
-            return work(block.slice(part[0], part[1] - part[0]))
+            return function(rows_of(part))
 
-        def give_up(part: Part, died: int) -> pa.Table:
-            detail = f"{died} processes died over this row alone"
-            rows = block.slice(part[0], part[1] - part[0])
-            return work(_rejected(rows, self.stage, reason, detail, died))
+        def give_up(part: Part, crashed: int) -> pa.Table:
+            return function(_rejected(rows_of(part), self.stage, reason, crashed))
 
-        parts = self.work(unit, (0, block.num_rows), attempt, give_up, _by_rows)
+        parts = self.run(unit, (0, block.num_rows), attempt, _divide_rows, give_up)
         if len(parts) == 1:
             return parts[0]
-        # Only a row that was given up says how often it was tried.
+        # Only parts that were given up have the ATTEMPTS column; it becomes null in all others.
         return pa.concat_tables(parts, promote_options="default").combine_chunks()
 
     @contextmanager
     def _marked(self, stem: str) -> Iterator[None]:
-        marker = f"{stem}-{uuid4().hex[:8]}"
+        """Keep a marker while the body runs; only a crash leaves it behind."""
+        marker = f"{stem}-{uuid4().hex[:8]}"  # each crash needs a file of its own to be counted
         self.output.write(marker, b"")
         try:
             yield
@@ -143,44 +173,51 @@ class Attempts:
             try:
                 self.output.delete(marker)
             except OutputError as error:
-                # Counts as a death, which costs time and no rows.
+                # The work is done. The marker counts as a crash, which costs time but no rows.
                 _log.warning("%s", error)
 
 
 def clear_markers(output: Output) -> None:
-    """Remove all markers: every unit is committed, and whoever died did so for another reason."""
+    """Delete all markers.
+
+    For a run that has committed all units: crashes must not count against units of later runs.
+
+    Raises:
+        OutputError: Markers cannot be listed or deleted.
+    """
     for path in output.list_tree(ATTEMPTS_FOLDER):
         output.delete(path)
+
+
+def with_attempts(rows: pa.Table, crashes: int) -> pa.Table:
+    """Add the ATTEMPTS column: the number of processes that crashed over these rows."""
+    values = pa.array([crashes] * rows.num_rows, pa.int32())
+    index = rows.schema.get_field_index(ATTEMPTS)
+    if index >= 0:  # an earlier stage gave up other rows of this unit
+        return rows.set_column(index, ATTEMPTS, values)
+    return rows.append_column(ATTEMPTS, values)
 
 
 def _name(part: Part) -> str:
     return f"{part[0]}-{part[1]}"
 
 
-def _by_rows(part: Part) -> list[Part]:
+def _divide_rows(part: Part) -> list[Part]:
+    """Divide rows into at most _PARTS parts of nearly the same size; a single row into none."""
     first, end = part
     if end - first < 2:
         return []
-    edges = np.unique(np.linspace(first, end, _WAYS + 1).astype(int)).tolist()
+    edges = np.unique(np.linspace(first, end, _PARTS + 1).astype(int)).tolist()
     return list(pairwise(edges))
 
 
-def _rejected(rows: pa.Table, stage: str, reason: str, detail: str, died: int) -> pa.Table:
-    """All these rows as rejected ones."""
+def _rejected(rows: pa.Table, stage: str, reason: str, crashes: int) -> pa.Table:
+    """Return the rows as rejected ones, which later stages leave alone."""
     count = rows.num_rows
-    rows = reject_rows(
-        rows, range(count), stage=stage, reasons=[reason] * count, details=[detail] * count
-    )
+    details = [f"{crashes} processes died over this row alone"] * count
+    rows = reject_rows(rows, range(count), stage, [reason] * count, details)
     if IDS in rows.column_names:
-        rows = _with_column(rows, IDS, pa.nulls(rows.num_rows, rows.schema.field(IDS).type))
-    return tried(rows, died)
-
-
-def tried(rows: pa.Table, died: int) -> pa.Table:
-    """The rows, with the number of processes that died over them."""
-    return _with_column(rows, ATTEMPTS, pa.array([died] * rows.num_rows, pa.int32()))
-
-
-def _with_column(rows: pa.Table, name: str, values: pa.Array) -> pa.Table:
-    at = rows.schema.get_field_index(name)
-    return rows.append_column(name, values) if at < 0 else rows.set_column(at, name, values)
+        # Rejected rows have no token ids: so the scorer does not even look at them.
+        index = rows.schema.get_field_index(IDS)
+        rows = rows.set_column(index, IDS, pa.nulls(count, rows.schema.field(IDS).type))
+    return with_attempts(rows, crashes)

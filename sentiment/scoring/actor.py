@@ -22,15 +22,15 @@ class Scorer:
 
     Args:
         plan: What to score with.
-        output: Where to keep the markers that find a row which kills its process; without, such a
-            row does so again.
+        location: The output, where markers of crashes are kept. If None, a row that crashes the
+            process does so on every attempt.
 
     Raises:
         ModelError: The model cannot be loaded here, or differs from what the driver saw.
         DeviceError: No GPU here, though the plan wants one.
     """
 
-    def __init__(self, plan: ScorerPlan, output: str | None = None) -> None:
+    def __init__(self, plan: ScorerPlan, location: str | None = None) -> None:
         # OpenMP keeps a team of threads for every thread that computes. Ray makes an actor in one
         # thread and calls it from another, and with two teams GNU's sees more threads than cores
         # and puts them to sleep after every product instead of spinning: a third of the speed.
@@ -39,7 +39,7 @@ class Scorer:
         self._model = self._thread.submit(BlockScorer, plan).result()
         self._load_sec = time.perf_counter() - started
         self._name = uuid4().hex
-        self._attempts = None if output is None else Attempts(Output.open(output), STAGE_SCORE)
+        self._attempts = None if location is None else Attempts(Output.open(location), STAGE_SCORE)
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Score one block.
@@ -58,7 +58,7 @@ class Scorer:
         if self._attempts is None:
             scored = self._model.score(block)
         else:
-            scored = self._attempts.work_on_rows(block, self._model.score, "scoring_error")
+            scored = self._attempts.run_on_rows(block, self._model.score, "scoring_error")
         fill = self._model.fill
         note = ActorNote(
             actor=self._name,

@@ -237,7 +237,7 @@ def _scored(
     work = Work(
         units=units,
         text_column=config.text_column,
-        output=output.location,
+        location=output.location,
         stamp=setup.stamp,
         scorer=replace(setup.scorer, threads=pool.threads),
         pool=pool,

@@ -41,13 +41,13 @@ class Work:
 
     Attributes:
         units: What to score, with the columns each shard is read with.
-        output: Absolute location of the output, opened again on every worker.
+        location: The output, as an absolute path or URI. Every worker opens it again.
         no_progress_sec: Ray's own stall timeout.
     """
 
     units: Sequence[tuple[Unit, pa.Schema]]
     text_column: str
-    output: str
+    location: str
     stamp: Stamp
     scorer: ScorerPlan
     pool: Pool
@@ -58,12 +58,12 @@ class ReviewShards(Datasource):
     """Ray Data source whose read tasks are units: one task, one unit, one block."""
 
     def __init__(
-        self, units: Sequence[tuple[Unit, pa.Schema]], text_column: str, output: str
+        self, units: Sequence[tuple[Unit, pa.Schema]], text_column: str, location: str
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._units = units
         self._text_column = text_column
-        self._output = output
+        self._location = location
 
     def estimate_inmemory_data_size(self) -> int | None:
         """Bytes on disk of all units; what they grow to in memory is unknown."""
@@ -78,7 +78,7 @@ class ReviewShards(Datasource):
         """One task per unit, whatever parallelism Ray has in mind."""
         return [
             ReadTask(
-                functools.partial(read_block, unit, columns, self._text_column, self._output),
+                functools.partial(read_block, unit, columns, self._text_column, self._location),
                 BlockMetadata(
                     num_rows=unit.rows,
                     size_bytes=_bytes_of(unit),
@@ -153,23 +153,23 @@ def _without_chatter() -> Iterator[None]:
 def _dataset(work: Work) -> ray.data.Dataset:
     pool = work.pool
     dataset = ray.data.read_datasource(
-        ReviewShards(work.units, work.text_column, work.output),
+        ReviewShards(work.units, work.text_column, work.location),
         override_num_blocks=len(work.units),
         num_cpus=TASK_CPUS,
     )
-    tokenise = Tokenise(work.scorer.tokeniser, work.text_column, work.output)
+    tokenise = Tokenise(work.scorer.tokeniser, work.text_column, work.location)
     dataset = _map_blocks(dataset, tokenise, num_cpus=TASK_CPUS)
     dataset = _map_blocks(
         dataset,
         Scorer,
-        fn_constructor_args=(work.scorer, work.output),
+        fn_constructor_args=(work.scorer, work.location),
         compute=ActorPoolStrategy(min_size=pool.actors_min, max_size=pool.actors_max),
         num_cpus=pool.cpus,
         num_gpus=pool.gpus or None,
     )
     return _map_blocks(
         dataset,
-        Commit(work.output, work.stamp),
+        Commit(work.location, work.stamp),
         # A commit takes a fraction of what scoring its unit took. Without a limit Ray starts a
         # process for every commit that waits when the actors leave; of one with more than there are
         # units it warns.

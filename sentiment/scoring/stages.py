@@ -29,11 +29,11 @@ from sentiment.block import (
     reject_rows,
 )
 from sentiment.model.tokenizer import Tokeniser
-from sentiment.output.attempts import READER_PATIENCE, Attempts, Part, tried
+from sentiment.output.attempts import READER_MAX_CRASHES, Attempts, Part, with_attempts
 from sentiment.output.commit import Stamp, commit_block
 from sentiment.output.folder import Output
 from sentiment.output.receipt import ActorNote, Footer, Receipt
-from sentiment.source.index import lost_unit, parts_of, read_unit
+from sentiment.source.index import divide_unit, lost_unit, read_unit
 from sentiment.source.shards import Unit
 
 # The columns of what the commit stage gives: footers as JSON, and what the files do not tell.
@@ -41,29 +41,42 @@ FOOTER: Final = "footer"
 BESIDE: Final = "beside"
 
 
-def read_block(unit: Unit, columns: pa.Schema, text_column: str, output: str) -> list[pa.Table]:
-    """Read one unit as one block; rows that kill the reader are lost, by row groups."""
+def read_block(unit: Unit, columns: pa.Schema, text_column: str, location: str) -> list[pa.Table]:
+    """Read one unit as one block.
 
-    def within(part: Part) -> Unit:
+    Rows that crash the reader are rejected: the row groups of Parquet that hold them, or the whole
+    unit of a text shard, since its reader cannot skip rows.
+
+    Args:
+        unit: What to read.
+        columns: Source columns as indexed.
+        text_column: The column to score.
+        location: The output, where markers of crashes are kept.
+
+    Returns:
+        One block, as Ray expects a list.
+    """
+
+    def rows_of(part: Part) -> Unit:
         return replace(unit, first_row=part[0], last_row=part[1] - 1)
 
     def read(part: Part) -> pa.Table:
-        return read_unit(within(part), columns, text_column)
-
-    def give_up(part: Part, died: int) -> pa.Table:
-        detail = f"{died} processes died while they read these rows"
-        return tried(lost_unit(within(part), columns, detail), died)
+        return read_unit(rows_of(part), columns, text_column)
 
     def divide(part: Part) -> list[Part]:
-        return [(one.first_row, one.last_row + 1) for one in parts_of(within(part))]
+        return [(one.first_row, one.last_row + 1) for one in divide_unit(rows_of(part))]
 
-    attempts = Attempts(Output.open(output), STAGE_READ, READER_PATIENCE)
+    def give_up(part: Part, crashes: int) -> pa.Table:
+        detail = f"{crashes} processes died while they read these rows"
+        return with_attempts(lost_unit(rows_of(part), columns, detail), crashes)
+
+    attempts = Attempts(Output.open(location), STAGE_READ, READER_MAX_CRASHES)
     whole = (unit.first_row, unit.last_row + 1)
-    tables = attempts.work(unit, whole, read, give_up, divide)
+    tables = attempts.run(unit, whole, read, divide, give_up)
     if len(tables) == 1:
         return tables
     block = pa.concat_tables(tables, promote_options="default").combine_chunks()
-    # Each part carries itself; from here on they are one unit again.
+    # Each part names itself as the unit. The block has to name the unit it is committed as.
     units = pa.DictionaryArray.from_arrays(
         pa.array([0] * block.num_rows, pa.int32()), pa.array([unit.to_json()], pa.string())
     )
@@ -72,15 +85,21 @@ def read_block(unit: Unit, columns: pa.Schema, text_column: str, output: str) ->
 
 @dataclass(frozen=True)
 class Tokenise:
-    """The tokenise stage."""
+    """The tokenise stage.
+
+    Attributes:
+        tokeniser: The model's.
+        text_column: The column to score.
+        location: The output, where markers of crashes are kept.
+    """
 
     tokeniser: Tokeniser
     text_column: str
-    output: str
+    location: str
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        attempts = Attempts(Output.open(self.output), STAGE_TOKENISE)
-        return attempts.work_on_rows(block, self._tokenise, "tokenising_error")
+        attempts = Attempts(Output.open(self.location), STAGE_TOKENISE)
+        return attempts.run_on_rows(block, self._tokenise, "tokenising_error")
 
     def _tokenise(self, rows: pa.Table) -> pa.Table:
         return tokenise_block(rows, self.tokeniser, self.text_column)
@@ -88,14 +107,19 @@ class Tokenise:
 
 @dataclass(frozen=True)
 class Commit:
-    """The commit stage: a scored block becomes files, receipts travel back to the driver."""
+    """The commit stage: writes the files of a scored block and returns receipts for the driver.
 
-    output: str
+    Attributes:
+        location: The output.
+        stamp: Facts of the run that go into its files.
+    """
+
+    location: str
     stamp: Stamp
 
     def __call__(self, block: pa.Table) -> pa.Table:
         started = time.perf_counter()
-        footers = commit_block(Output.open(self.output), self.stamp, block)
+        footers = commit_block(Output.open(self.location), self.stamp, block)
         # A block is one unit, but for those that Ray hands over without rows.
         write_sec = (time.perf_counter() - started) / max(1, len(footers))
         beside = json.dumps({"write_sec": write_sec, "note": _note(block)})
@@ -136,26 +160,22 @@ def tokenise_block(block: pa.Table, tokeniser: Tokeniser, text_column: str) -> p
     """
     started = time.perf_counter()
     texts, problems = _usable_texts(block.column(text_column))
-    unread = block.column(REASON).is_valid().to_pylist()
-    rejected = {
+    known = block.column(REASON).to_pylist()
+    # A row that the reader rejected keeps that reason.
+    unusable = {
         row: problem
         for row, problem in enumerate(problems)
-        if problem is not None and not unread[row]
+        if problem is not None and known[row] is None
     }
-    good = [row for row, problem in enumerate(problems) if problem is None and not unread[row]]
+    good = [row for row, reason in enumerate(known) if reason is None and row not in unusable]
     encoded = tokeniser.encode([texts[row] for row in good])
     ids: list[NDArray[np.int32] | None] = [None] * block.num_rows
     tokens: list[int | None] = [None] * block.num_rows
     truncated: list[bool | None] = [None] * block.num_rows
     for row, item in zip(good, encoded, strict=True):
         ids[row], tokens[row], truncated[row] = item.ids, item.tokens, item.tokens > len(item.ids)
-    block = reject_rows(
-        block,
-        list(rejected),
-        stage=STAGE_TOKENISE,
-        reasons=list(rejected.values()),
-        details=[None] * len(rejected),
-    )
+    details = [None] * len(unusable)
+    block = reject_rows(block, [*unusable], STAGE_TOKENISE, [*unusable.values()], details)
     seconds = (time.perf_counter() - started) / max(1, block.num_rows)
     return (
         block.append_column(IDS, pa.array(ids, pa.list_(pa.int32())))

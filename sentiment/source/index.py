@@ -121,7 +121,7 @@ def read_unit(unit: Unit, columns: pa.Schema, text_column: str) -> pa.Table:
     return assemble(unit, columns, rows, time.perf_counter() - started)
 
 
-def parts_of(unit: Unit) -> list[Unit]:
+def divide_unit(unit: Unit) -> list[Unit]:
     """The unit cut where damage ends: at row groups of Parquet; none if it cannot be cut."""
     if unit.shard.format != "parquet":
         return []

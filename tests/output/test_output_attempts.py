@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiment.block import ATTEMPTS, DETAIL, IDS, REASON, STAGE, UNIT
-from sentiment.output.attempts import PATIENCE, Attempts, clear_markers
+from sentiment.output.attempts import MAX_CRASHES, Attempts, clear_markers
 from sentiment.output.folder import Output
 from sentiment.output.layout import ATTEMPTS_FOLDER
 from sentiment.source.shards import Shard, Unit
@@ -89,7 +89,7 @@ def until_done(
                 raise
 
         try:
-            return Attempts(mortal, "score").work_on_rows(block, dying, "scoring_error"), deaths
+            return Attempts(mortal, "score").run_on_rows(block, dying, "scoring_error"), deaths
         except Death:
             deaths += 1
             assert deaths < 200, "it never ends"
@@ -119,9 +119,9 @@ def test_only_the_row_that_kills_is_given_up(
     assert done[REASON][poison].as_py() == "scoring_error"
     assert done[STAGE][poison].as_py() == "score"
     # Twice over the unit, once over each part on the way, twice over the row.
-    assert deaths <= 2 * PATIENCE + math.ceil(math.log(rows, 16))
+    assert deaths <= 2 * MAX_CRASHES + math.ceil(math.log(rows, 16))
     if rows > 1:
-        assert done[ATTEMPTS][poison].as_py() == PATIENCE
+        assert done[ATTEMPTS][poison].as_py() == MAX_CRASHES
         assert done[ATTEMPTS].null_count == rows - 1
 
 
@@ -150,7 +150,7 @@ def test_an_exception_is_no_death(output: Output) -> None:
         raise RuntimeError("not this time")
 
     with pytest.raises(RuntimeError):
-        Attempts(output, "score").work_on_rows(block_of(3), failing, "scoring_error")
+        Attempts(output, "score").run_on_rows(block_of(3), failing, "scoring_error")
     assert output.list_tree(ATTEMPTS_FOLDER) == []
 
 
@@ -163,7 +163,7 @@ def test_stages_do_not_blame_each_other(output: Output) -> None:
         calls.append(rows.num_rows)
         return killed_by()(rows)
 
-    Attempts(output, "score").work_on_rows(block_of(3), counting, "scoring_error")
+    Attempts(output, "score").run_on_rows(block_of(3), counting, "scoring_error")
     assert calls == [3], "one death is not enough, and those of another stage do not count"
 
 

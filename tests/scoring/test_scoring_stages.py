@@ -15,9 +15,10 @@ import pytest
 import tiny_models
 
 from sentiment.block import ATTEMPTS, REASON, ROW, ROW_END, SCORER, UNIT
+from sentiment.metrics.truth import TruthMap
 from sentiment.model.locate import BUILTIN_FOLDER
 from sentiment.model.tokenizer import Tokeniser
-from sentiment.output.attempts import READER_PATIENCE
+from sentiment.output.attempts import READER_MAX_CRASHES
 from sentiment.output.commit import Stamp
 from sentiment.output.folder import Output
 from sentiment.output.layout import ATTEMPTS_FOLDER
@@ -28,14 +29,15 @@ from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards
 from sentiment.source.shards import Unit
 
+# pandas is not among them: Ray Data itself imports it in every worker.
 LEAN = """
 import pickle, sys
 import sentiment.scoring.stages
-stage = pickle.loads(sys.stdin.buffer.read())
-print(stage.tokeniser.encode([sys.argv[1]])[0].ids.tolist())
+tokenise, commit = pickle.loads(sys.stdin.buffer.read())
+print(tokenise.tokeniser.encode([sys.argv[1]])[0].ids.tolist())
 heavy = {"torch", "transformers", "ray", "sklearn", "scipy", "pydantic", "pydantic_settings"}
-heavy &= set(sys.modules)
-sys.exit(f"imported {heavy}" if heavy else 0)
+imported = heavy & set(sys.modules)
+sys.exit(f"imported {imported}" if imported else 0)
 """
 
 
@@ -46,10 +48,12 @@ def test_a_worker_tokenises_without_the_heavy_libraries(
     """Each of many workers would pay seconds and hundreds of megabytes for them."""
     folder = BUILTIN_FOLDER if name == "builtin" else request.getfixturevalue(name)
     tokeniser = Tokeniser(folder, "review: {text}", 64, "head_tail")
-    text = tiny_models.example_texts()[0]
+    text, output = tiny_models.example_texts()[0], str(tmp_path / "output")
+    truth = TruthMap(("negative", "positive"), {"5": "positive"})
+    stamp = Stamp("m", "c", "v", "sentiment", "stars", truth, ("shop",))
     done = subprocess.run(
         [sys.executable, "-c", LEAN, text],
-        input=pickle.dumps(Tokenise(tokeniser, "text", str(tmp_path / "output"))),
+        input=pickle.dumps((Tokenise(tokeniser, "text", output), Commit(output, stamp))),
         capture_output=True,
         check=False,
         timeout=60,
@@ -99,12 +103,12 @@ def test_a_row_group_that_kills_the_reader_is_lost_alone(tmp_path: Path) -> None
     pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet", row_group_size=30)
     unit, columns = planned(tmp_path / "a.parquet")
     block, deaths = read_until_done(unit, columns, str(tmp_path / "out"), killer=40)
-    assert deaths == 2 + READER_PATIENCE
+    assert deaths == 2 + READER_MAX_CRASHES
     lost = [row for row, reason in enumerate(block[REASON].to_pylist()) if reason]
     [lost_row] = lost
     assert (block[ROW][lost_row].as_py(), block[ROW_END][lost_row].as_py()) == (30, 59)
     assert block[REASON][lost_row].as_py() == "unreadable_rows"
-    assert block[ATTEMPTS][lost_row].as_py() == READER_PATIENCE
+    assert block[ATTEMPTS][lost_row].as_py() == READER_MAX_CRASHES
     kept = [text for text in block["text"].to_pylist() if text is not None]
     assert kept == [*texts[:30], *texts[60:]]
     assert block[UNIT].unique().to_pylist() == [unit.to_json()]
@@ -114,7 +118,7 @@ def test_text_that_kills_the_reader_is_lost_with_its_unit(tmp_path: Path) -> Non
     (tmp_path / "a.csv").write_text("text\n" + "fine\n" * 10)
     unit, columns = planned(tmp_path / "a.csv")
     block, deaths = read_until_done(unit, columns, str(tmp_path / "out"), killer=4)
-    assert deaths == READER_PATIENCE
+    assert deaths == READER_MAX_CRASHES
     assert block[REASON].to_pylist() == ["unreadable_rows"]
     assert (block[ROW][0].as_py(), block[ROW_END][0].as_py()) == (0, 9)
 
@@ -125,7 +129,7 @@ def test_a_file_is_not_opened_to_be_divided_unless_somebody_died(
     def refuse(_: Unit) -> list[Unit]:
         raise AssertionError("the footer was read again")
 
-    monkeypatch.setattr(stages, "parts_of", refuse)
+    monkeypatch.setattr(stages, "divide_unit", refuse)
     pq.write_table(pa.table({"text": ["fine"] * 9}), tmp_path / "a.parquet", row_group_size=3)
     unit, columns = planned(tmp_path / "a.parquet")
     [block] = read_block(unit, columns, "text", str(tmp_path / "out"))
