@@ -13,7 +13,7 @@ from pyarrow import fs
 
 from sentiment.errors import OutputError, SentimentError
 from sentiment.ledger.record import Run
-from sentiment.ledger.runs import read_partitions, read_runs
+from sentiment.ledger.runs import Partition, read_partitions, read_runs
 from sentiment.output.folder import Output
 from sentiment.output.layout import REPORT_FILE, RUNS_FOLDER, file_of_run
 from sentiment.report.page import render
@@ -80,8 +80,16 @@ def _page(output: Output, run_id: str | None, nights: int) -> tuple[Run, bytes]:
         )
         raise OutputError(f"{output.location}: {what}; score into it with `sentiment score`")
     run = next((one for one in runs.runs if one.run_id == run_id), runs.runs[-1])
-    html = render(run, runs, read_partitions(output, run.run_id), nights=nights)
+    html = render(run, runs, _partitions(output, run.run_id), nights=nights)
     return run, html.encode("utf-8")
+
+
+def _partitions(output: Output, run_id: str) -> list[Partition] | None:
+    """Return the rows of each folder; None where the run's table cannot be read."""
+    try:
+        return read_partitions(output, run_id)
+    except ValueError:
+        return None
 
 
 def _write(output: Output, run_id: str, html: bytes) -> str:
