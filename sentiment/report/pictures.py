@@ -108,7 +108,7 @@ def _partitions(partitions: Sequence[Partition], series: Series) -> Chart | None
 def _nights(runs: Sequence[Run], series: Series) -> Chart | None:
     nights = []
     for run in runs:
-        labels = run.night.labelled if run.night is not None else {}
+        labels = run.scored_counts.labelled if run.scored_counts is not None else {}
         if sum(labels.values()):
             nights.append(Night(run.finished_at, labels, run.model.digest if run.model else ""))
     if len(nights) < _LEAST_NIGHTS or not series.names:

@@ -1,4 +1,4 @@
-"""What a run tells: ledger, files, and ten seconds on a terminal."""
+"""The summary of a run: its ledger, `run.json`, `metrics.parquet`, and what a terminal shows."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from sentiment.ledger.summary import Ledger, RunSummary, summarise, write_run
-from sentiment.metrics.counts import count_unit
+from sentiment.ledger.summary import Ledger, RunSummary, partition_table, summarise, write_run
+from sentiment.metrics.counts import count_unit, merge
 from sentiment.output.folder import Output
 from sentiment.output.receipt import Footer
 from sentiment.scoring.terminal import print_summary
@@ -90,13 +90,13 @@ def test_reused_rows_are_in_the_counts_but_not_in_the_speed() -> None:
 def test_run_json_is_the_summary(tmp_path: Path) -> None:
     one = summary(footer(["a", "b"], {"null_text": 2}, truth=["a", "a"]))
     write_run(Output.open(str(tmp_path)), one, [])
-    told = json.loads((tmp_path / "_sentiment" / "runs" / "run-1" / "run.json").read_text())
-    assert told["ledger"] == {"expected": 4, "labelled": 2, "rejected": 2, "reused": 0}
-    assert (told["run_id"], told["precision"], told["wall_sec"]) == ("run-1", "fp32", 2.0)
-    assert told["counts"]["rejected"] == {"null_text": 2}
-    assert told["counts"]["stage_sec"] == {"score": 1.5}
-    assert told["quality"]["accuracy"] == 0.5
-    assert told["quality"]["confusion_matrix"] == [[1, 1], [0, 0]]
+    written = json.loads((tmp_path / "_sentiment" / "runs" / "run-1" / "run.json").read_text())
+    assert written["ledger"] == {"expected": 4, "labelled": 2, "rejected": 2, "reused": 0}
+    assert (written["run_id"], written["precision"], written["wall_sec"]) == ("run-1", "fp32", 2.0)
+    assert written["counts"]["rejected"] == {"null_text": 2}
+    assert written["counts"]["stage_sec"] == {"score": 1.5}
+    assert written["quality"]["accuracy"] == 0.5
+    assert written["quality"]["confusion_matrix"] == [[1, 1], [0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -141,6 +141,29 @@ def test_metric_tables_are_by_partition(tmp_path: Path) -> None:
         {"partition": "dt=1", "rows": 2},
         {"partition": "dt=2", "rows": 1},
     ]
+
+
+def test_the_table_has_a_row_per_partition_and_label_or_reason() -> None:
+    table = partition_table(
+        {
+            "dt=2": footer(["a", "a", "b"], {"null_text": 3}).metrics,
+            "dt=1": footer([], {"empty_text": 1}).metrics,
+        }
+    )
+    shown = table[["partition", "label", "reason", "rows"]].astype(object)
+    assert shown.where(shown.notna(), None).to_numpy().tolist() == [
+        ["dt=1", None, "empty_text", 1],
+        ["dt=2", "a", None, 2],
+        ["dt=2", "b", None, 1],
+        ["dt=2", None, "null_text", 3],
+    ]
+    assert table["rows"].dtype == table["tokens"].dtype == np.int64
+
+
+def test_a_table_of_nothing_still_has_its_columns() -> None:
+    table = partition_table({"": merge([footer([]).metrics])})
+    assert len(table) == 0
+    assert list(table.columns)[:4] == ["partition", "group", "label", "reason"]
 
 
 def test_the_terminal_shows_the_ledger_labels_rejects_and_places() -> None:
