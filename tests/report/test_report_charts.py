@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiment.report.bars import (
-    MOST_SERIES,
+    MAX_SERIES,
     NARROW_PX,
     OTHERS,
+    BinAxis,
     Series,
     confusion_grid,
     histogram,
@@ -24,7 +25,7 @@ from sentiment.report.bars import (
     time_bars,
 )
 from sentiment.report.curves import Night, reliability, share_lines, speeds, throughput
-from sentiment.report.svg import Chart, clean, compact, shorten, spread, ticks
+from sentiment.report.svg import Chart, clean, compact, shorten, spread_labels, ticks
 
 HOSTILE = "<script>alert('x')</script> \"]]>&amp; \x00\x1b\ud800 \u202e"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -47,7 +48,7 @@ def charts(name: str = "yes") -> list[Chart]:
     return [
         share_bars("one", [(name, {name: 3, "no": 1})], series, name),
         share_lines("two", two, series, name),
-        histogram("three", name, [1, 0, 5, 9], edges=edges, x_title="score (0 to 1)", finding=name),
+        histogram("three", name, [1, 0, 5, 9], BinAxis("score (0 to 1)", edges), name),
         reliability("four", [0, 2, 8], [1, 4, 9], name),
         confusion_grid("five", [name, "no"], [[5, 1], [2, 7]], name),
         throughput("six", [(1.0, 10), (2.0, 30), (3.0, 35)], name),
@@ -134,28 +135,28 @@ def test_the_parts_of_a_share_bar_add_up_to_the_whole_bar(counts: dict[str, int]
 def test_folding_labels_loses_no_row(counts: dict[str, int]) -> None:
     folded = series_of([], counts).folded(counts)
     assert sum(folded.values()) == sum(counts.values())
-    assert len(folded) <= MOST_SERIES + 1
+    assert len(folded) <= MAX_SERIES + 1
 
 
 def test_a_label_has_the_same_colour_whatever_else_there_is() -> None:
     series = series_of(["negative", "positive"], {"positive": 3, "odd": 1})
-    assert series.css("negative") == "s1"
-    assert series.css("positive") == "s2"
-    assert series.css("never heard of") == "s0"
+    assert series.css_class("negative") == "s1"
+    assert series.css_class("positive") == "s2"
+    assert series.css_class("never heard of") == "s0"
 
 
 def test_more_labels_than_colours_are_summed_up() -> None:
     counts = {f"label {number}": 100 - number for number in range(12)}
     chart = share_bars("k", [("here", counts)], series_of([], counts), "")
     assert chart.legend[-1] == ("s0", OTHERS)
-    assert len(chart.legend) == MOST_SERIES + 1
+    assert len(chart.legend) == MAX_SERIES + 1
 
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=20))
 def test_histogram_bars_are_as_high_as_their_counts(counts: list[int]) -> None:
     edges = [str(place) for place in range(len(counts) + 1)]
-    chart = histogram("k", "t", counts, edges=edges, x_title="x", finding="f")
+    chart = histogram("k", "t", counts, BinAxis("x", edges), "f")
     heights = [float(one.get("height") or 0) for one in bars(pictures(chart)[0])]
     shown = [count for count in counts if count]
     assert len(heights) == len(shown)
@@ -164,7 +165,7 @@ def test_histogram_bars_are_as_high_as_their_counts(counts: list[int]) -> None:
 
 
 def test_a_single_row_among_millions_shows() -> None:
-    chart = histogram("k", "t", [10**7, 1], edges=["0", "1", "2"], x_title="x", finding="f")
+    chart = histogram("k", "t", [10**7, 1], BinAxis("x", ["0", "1", "2"]), "f")
     assert float(bars(pictures(chart)[0])[1].get("height") or 0) > 1
 
 
@@ -223,7 +224,7 @@ def test_ticks_cover_what_they_measure(low: float, span: float, about: int) -> N
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 100), max_size=7))
 def test_labels_of_lines_do_not_cover_each_other(places: list[float]) -> None:
-    placed = spread(places, 10, 0, 100)
+    placed = spread_labels(places, 10, 0, 100)
     assert all(
         after - before >= 10 - 1e-6
         for before, after in zip(sorted(placed), sorted(placed)[1:], strict=False)

@@ -27,7 +27,7 @@ from sentiment.output.folder import Output
 from sentiment.report import job
 from sentiment.report.job import report, write_page
 from sentiment.report.page import REMEDIES, render
-from sentiment.report.pictures import MOST_PARTITIONS
+from sentiment.report.pictures import MAX_PARTITIONS
 from sentiment.settings.jobs import ReportConfig
 
 HOSTILE = (
@@ -114,9 +114,7 @@ def test_every_reason_has_a_remedy() -> None:
 
 
 def test_few_partitions_are_all_shown_and_many_are_summed_up() -> None:
-    few = [
-        Partition(f"dt={number}", {"yes": number}, 0) for number in range(1, MOST_PARTITIONS + 1)
-    ]
+    few = [Partition(f"dt={number}", {"yes": number}, 0) for number in range(1, MAX_PARTITIONS + 1)]
     many = [*few, Partition("", {"yes": 500, "no": 500}, 0), Partition("dt=0", {"yes": 1}, 0)]
     assert "other partitions" not in text(made_up_runs.run(), *few)
     said = text(made_up_runs.run(), *many)

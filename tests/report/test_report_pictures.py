@@ -11,12 +11,12 @@ import pytest
 from sentiment.ledger.record import parse_run
 from sentiment.ledger.runs import Partition
 from sentiment.report.bars import Series
-from sentiment.report.pictures import Gallery, gallery, shares
+from sentiment.report.pictures import PageCharts, draw_charts, shares
 
 
-def drawn(values: dict[str, Any], *partitions: Partition) -> Gallery:
+def drawn(values: dict[str, Any], *partitions: Partition) -> PageCharts:
     run = parse_run(values["run_id"], json.dumps(values))
-    return gallery(run, [run], partitions)
+    return draw_charts(run, [run], partitions)
 
 
 def said(text: str) -> str:
