@@ -29,7 +29,7 @@ from sentiment.errors import (
 )
 from sentiment.ledger.compare import compare_with_earlier
 from sentiment.ledger.summary import Outcome, RunSummary, summarise, write_run
-from sentiment.logs import name_run
+from sentiment.logs import set_run_id
 from sentiment.metrics.drift import Drift
 from sentiment.monitor.phases import (
     FIND_MODEL,
@@ -89,7 +89,7 @@ def score(config: ScoreConfig, *, replay: bool = False) -> RunSummary:
         DriftError: Labels are unlike those of earlier runs; all is written.
     """
     started, run_id = time.perf_counter(), _run_id()
-    name_run(run_id)
+    set_run_id(run_id)
     live = LiveRun(run_id, config)
     phases = live.account.phases
     phases.enter(FIND_MODEL)
@@ -100,8 +100,8 @@ def score(config: ScoreConfig, *, replay: bool = False) -> RunSummary:
         _log.warning("%s: skipped, not a plain file of a known format", path)
     output = Output.open(config.output)
     with ExitStack() as stack:
-        timed = partial(phases.within, START_CLUSTER)
-        cluster = LazyCluster(config.ray_address, stack, timed)
+        cluster_timer = partial(phases.within, START_CLUSTER)
+        cluster = LazyCluster(config.ray_address, stack, cluster_timer)
         indexes = _index(listing.shards, config, cluster)
         _check_columns(indexes, config)
         phases.enter(TRY_MODEL)
