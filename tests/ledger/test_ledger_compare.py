@@ -55,15 +55,15 @@ def compared(folder: Path, scored: Counts, **settings: Any) -> Drift:
     return compare_with_earlier(Output.open(str(folder)), scored, "same", config)
 
 
-def test_the_last_successful_runs_that_scored_anything_are_the_measure(tmp_path: Path) -> None:
+def test_the_baseline_is_the_last_successful_runs_that_scored_rows(tmp_path: Path) -> None:
     usual = counts(500, 500)
     for day in range(1, 6):
         save_run(tmp_path, f"2026110{day}T", usual)
     save_run(tmp_path, "20261106T", counts(900, 100), outcome="drift")
     save_run(tmp_path, "20261107T", counts(0, 0))
-    found = compared(tmp_path, counts(50, 50), drift_runs=3)
-    assert found.against == ("20261105T", "20261104T", "20261103T")
-    assert (found.verdict, found.rows, found.baseline_rows) == ("steady", 100, 3000)
+    drift = compared(tmp_path, counts(50, 50), drift_runs=3)
+    assert drift.against == ("20261105T", "20261104T", "20261103T")
+    assert (drift.verdict, drift.rows, drift.baseline_rows) == ("steady", 100, 3000)
 
 
 WITH_OTHER_BINS = counts(500, 500)
@@ -95,21 +95,21 @@ def test_a_damaged_run_is_left_out_with_a_warning(
     path = save_run(tmp_path, "20261102T", counts(500, 500))
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with caplog.at_level(logging.WARNING, logger="sentiment"):
-        found = compared(tmp_path, counts(50, 50))
-    assert found.against == ("20261101T",)
+        drift = compared(tmp_path, counts(50, 50))
+    assert drift.against == ("20261101T",)
     [warning] = caplog.messages
     assert warning.startswith(f"{path}: left out (")
 
 
 @pytest.mark.parametrize("changes", UNUSABLE.values(), ids=UNUSABLE)
-def test_a_run_whose_counts_cannot_be_added_ends_no_run(
+def test_a_run_whose_counts_cannot_be_added_is_left_out(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, changes: dict[str, Any]
 ) -> None:
     save_run(tmp_path, "20261101T", counts(500, 500))
     path = save_run(tmp_path, "20261102T", **{"scored": counts(500, 500), **changes})
     with caplog.at_level(logging.WARNING, logger="sentiment"):
-        found = compared(tmp_path, counts(50, 50))
-    assert found.against == ("20261101T",)
+        drift = compared(tmp_path, counts(50, 50))
+    assert drift.against == ("20261101T",)
     [warning] = caplog.messages
     assert warning.startswith(f"{path}: left out (it")
 
@@ -117,18 +117,18 @@ def test_a_run_whose_counts_cannot_be_added_ends_no_run(
 def test_counts_of_an_earlier_version_without_lengths_are_used(tmp_path: Path) -> None:
     earlier = {key: some for key, some in counts(500, 500).items() if key != "length_histogram"}
     save_run(tmp_path, "20261101T", earlier)
-    found = compared(tmp_path, counts(50, 50))
-    assert found.against == ("20261101T",)
-    assert "lengths" not in [check.name for check in found.checks]
+    drift = compared(tmp_path, counts(50, 50))
+    assert drift.against == ("20261101T",)
+    assert "lengths" not in [check.name for check in drift.checks]
 
 
 def test_scores_are_compared_with_those_of_the_same_model_only(tmp_path: Path) -> None:
     save_run(tmp_path, "20261101T", counts(500, 500, score=0.6), config_digest="other")
     assert compared(tmp_path, counts(500, 500)).verdict == "steady"
     save_run(tmp_path, "20261102T", counts(500, 500, score=0.6))
-    found = compared(tmp_path, counts(500, 500))
-    assert found.against == ("20261102T",)
-    assert [check.name for check in found.checks if check.drifted] == ["scores"]
+    drift = compared(tmp_path, counts(500, 500))
+    assert drift.against == ("20261102T",)
+    assert [check.name for check in drift.checks if check.drifted] == ["scores"]
 
 
 @pytest.mark.parametrize(
@@ -143,8 +143,8 @@ def test_the_settings_decide_what_is_drift(
     tmp_path: Path, settings: dict[str, Any], verdict: str
 ) -> None:
     save_run(tmp_path, "20261101T", counts(500, 500))
-    found = compared(tmp_path, counts(600, 400), drift_psi=5.0, **settings)
-    assert found.verdict == verdict
+    drift = compared(tmp_path, counts(600, 400), drift_psi=5.0, **settings)
+    assert drift.verdict == verdict
 
 
 def test_the_limit_of_the_stability_index_is_a_setting(tmp_path: Path) -> None:
@@ -170,8 +170,8 @@ def test_drift_ends_a_run_or_warns(
     with caplog.at_level(logging.WARNING, logger="sentiment"):
         ended, problem = _outcome(summary, drift, [], config)
     assert ended == outcome
-    said = str(problem) if setting == "fail" else caplog.text
-    assert "unlike earlier runs (2 compared): share of positive is 9.0%" in said
+    message = str(problem) if setting == "fail" else caplog.text
+    assert "unlike earlier runs (2 compared): share of positive is 9.0%" in message
     assert isinstance(problem, DriftError) == (setting == "fail")
 
 
@@ -179,6 +179,6 @@ def test_a_baseline_of_many_runs_is_their_sum(tmp_path: Path) -> None:
     parts = [counts(30, 70), counts(70, 30)]
     for day, part in enumerate(parts):
         save_run(tmp_path, f"2026110{day}T", part)
-    found = compared(tmp_path, merge(parts))
-    [share] = [check for check in found.checks if check.name == "share of positive"]
-    assert (share.value, found.verdict) == (0.0, "steady")
+    drift = compared(tmp_path, merge(parts))
+    [share] = [check for check in drift.checks if check.name == "share of positive"]
+    assert (share.value, drift.verdict) == (0.0, "steady")

@@ -57,7 +57,7 @@ def test_ids_are_listed_the_oldest_first_and_only_of_runs_that_finished(tmp_path
     assert run_ids(opened(tmp_path)) == ["20261101T", "20261102T"]
 
 
-def test_a_run_goes_by_the_name_of_its_folder(tmp_path: Path) -> None:
+def test_the_id_of_a_run_is_the_name_of_its_folder(tmp_path: Path) -> None:
     save_run(tmp_path, "20261101T")
     run = read_run(opened(tmp_path), "20261101T")
     assert (run.run_id, run.ledger.balanced, run.counts.labelled) == ("20261101T", True, {"yes": 2})
@@ -81,7 +81,7 @@ def test_the_reason_names_the_key_and_no_value(
     assert "Secret" not in str(raised.value).removeprefix(reason)
 
 
-def test_a_run_that_is_not_there_is_a_damaged_one(tmp_path: Path) -> None:
+def test_a_run_without_its_file_is_damaged(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"run\.json cannot be read: FileNotFoundError"):
         read_run(opened(tmp_path), "20261101T")
 
@@ -99,7 +99,7 @@ def test_runs_come_newest_first_and_damaged_ones_are_left_out_with_a_warning(
     assert caplog.messages == [f"{damaged}: left out (run.json cannot be read: JSONDecodeError)"]
 
 
-def test_the_page_gets_older_runs_in_the_place_of_damaged_ones(tmp_path: Path) -> None:
+def test_the_page_reads_older_runs_instead_of_damaged_ones(tmp_path: Path) -> None:
     for day in range(1, 5):
         save_run(tmp_path, f"2026110{day}T", finished_at=f"2026-11-0{day}T02:00:00+00:00")
     (runs_folder(tmp_path) / "20261104T" / "run.json").write_text("[]")

@@ -47,7 +47,7 @@ def test_a_rate_is_that_of_the_last_two_minutes() -> None:
     assert rate.per_sec(300) == (0.5,)
 
 
-def test_a_rate_falls_while_nothing_comes() -> None:
+def test_a_rate_falls_while_no_sample_is_added() -> None:
     rate = Rate(0, 0, 0)
     rate.add(10, 100, 20)
     assert rate.per_sec(10) == (10, 2)
@@ -67,7 +67,7 @@ def test_a_timeline_keeps_its_ends_and_few_points(count: int) -> None:
     assert len({after - one for one, after in pairwise(seconds[:-1])}) <= 1
 
 
-def test_the_account_of_a_night() -> None:
+def test_the_account_of_a_run() -> None:
     clock = Clock()
     account = Account(clock)
     account.phases.enter("plan")
@@ -118,7 +118,7 @@ def test_without_a_status_the_time_of_actors_is_null() -> None:
     assert account.progress().status is None
 
 
-def test_figures_of_the_moment() -> None:
+def test_the_progress_of_a_running_job() -> None:
     clock = Clock()
     account = Account(clock)
     account.count_unit(receipt(0, rejected=1))

@@ -55,7 +55,7 @@ def test_rows_are_reported_by_our_names_of_stages() -> None:
     assert seen == [PipelineStatus({"read and tokenise": 300, "score": 200}, actors=3, starting=2)]
 
 
-def test_ray_data_may_call_as_often_as_it_likes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_statuses_are_reported_ten_times_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [10.0]
     monkeypatch.setattr(callback.time, "monotonic", lambda: clock[0])
     seen: list[PipelineStatus] = []
@@ -78,7 +78,7 @@ def test_a_changed_ray_data_ends_the_reports_and_not_the_run(
     assert [record.levelname for record in caplog.records] == ["DEBUG"]
 
 
-def test_contexts_are_copied_and_sent_without_it() -> None:
+def test_a_copied_context_keeps_the_callback_and_a_pickled_one_is_silent() -> None:
     seen: list[PipelineStatus] = []
     one = StatusCallback(seen.append)
     assert copy.deepcopy({"callbacks": [one]})["callbacks"][0]() is one

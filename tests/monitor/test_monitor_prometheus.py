@@ -137,7 +137,7 @@ def test_counters_agree_with_the_ledger(series: Series, scored: RunSummary) -> N
 
 
 @pytest.mark.ray
-def test_stages_batches_and_models_are_metered(series: Series, scored: RunSummary) -> None:
+def test_stages_batches_and_models_are_exported(series: Series, scored: RunSummary) -> None:
     seconds = values(series, "sentiment_stage_seconds_total", "stage")
     assert set(seconds) == {"read", "tokenise", "score", "write"}
     for stage, times in scored.run["time"]["stages"].items():
@@ -157,7 +157,7 @@ def test_gauges_say_that_the_run_is_over(series: Series) -> None:
 
 
 @pytest.mark.ray
-def test_a_run_is_few_series_however_many_workers_it_has(series: Series) -> None:
+def test_a_run_has_few_series_and_only_from_the_driver(series: Series) -> None:
     assert len({labels["WorkerId"] for _, labels, _ in series}) == 1
     assert len(series) < 50
 
@@ -181,7 +181,7 @@ def test_every_query_of_the_dashboard_names_a_metric_that_exists(series: Series)
     assert ours <= asked, "a metric that no panel shows"
 
 
-def test_names_are_told_from_functions_and_labels() -> None:
+def test_names_of_metrics_are_found_in_promql() -> None:
     expression = 'sum by (le) (rate(a_total{run=~"b_x", c="d"}[5m])) / scalar(sum(e)) or vector(0)'
     assert names_in(expression) == {"a_total", "e"}
     assert labels_in(expression) == {("a_total", "run"), ("a_total", "c")}
@@ -198,7 +198,7 @@ def test_panels_have_units_and_the_chosen_datasource() -> None:
     assert names == ["datasource", "run"]
 
 
-def test_without_a_cluster_nothing_is_metered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_cluster_nothing_is_exported(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[object] = []
     monkeypatch.setattr(telemetry.ray, "is_initialized", lambda: False)
     monkeypatch.setattr(telemetry, "_new_instrument", made.append)

@@ -67,7 +67,9 @@ def test_started_at_is_when_the_run_began() -> None:
         ({"log_format": "json", "quiet": True}, "quiet"),
     ],
 )
-def test_json_gets_no_drawing_and_quiet_gets_nothing(settings: dict[str, Any], mode: str) -> None:
+def test_json_logs_have_no_drawing_and_quiet_shows_nothing(
+    settings: dict[str, Any], mode: str
+) -> None:
     assert live._display_mode(ScoreConfig(sources=["in"], output="out", **settings)) == mode
 
 

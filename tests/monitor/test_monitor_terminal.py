@@ -54,7 +54,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     return screen
 
 
-def test_a_terminal_sees_the_run_and_its_stages_and_gets_its_lines_back(
+def test_a_terminal_shows_the_run_and_its_stages_and_is_cleared(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     screen = terminal(monkeypatch)
@@ -70,7 +70,7 @@ def test_a_terminal_sees_the_run_and_its_stages_and_gets_its_lines_back(
     assert shown.endswith("\x1b[2K"), "the lines are not cleared"
 
 
-def test_a_terminal_sees_nothing_made_up_before_the_first_unit(
+def test_a_terminal_shows_no_rates_before_the_first_unit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     screen = terminal(monkeypatch)
@@ -83,14 +83,14 @@ def test_a_terminal_sees_nothing_made_up_before_the_first_unit(
         assert part not in shown
 
 
-def test_quiet_shows_nothing_even_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quiet_shows_nothing_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = terminal(monkeypatch)
     with show_progress(progress_of, "quiet"):
         pass
     assert screen.getvalue() == ""
 
 
-def test_a_log_gets_a_line_now_and_then_while_nothing_is_committed(
+def test_log_lines_are_written_while_nothing_is_committed(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(terminal_module, "LOG_EVERY_SEC", 0.01)
@@ -107,7 +107,7 @@ def test_a_log_gets_a_line_now_and_then_while_nothing_is_committed(
     assert caplog.records[0].fields == log_fields(progress_of())
 
 
-def test_log_lines_come_on_a_terminal_where_they_are_asked_for(
+def test_log_lines_on_a_terminal_if_they_are_requested(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     screen = terminal(monkeypatch)
@@ -131,7 +131,7 @@ def test_a_short_run_has_no_line_in_its_log(
     assert caplog.records == []
 
 
-def test_the_line_of_a_log() -> None:
+def test_the_text_of_a_log_line() -> None:
     assert progress_line(progress_of()) == (
         "1,000 of 2,000 rows (50%), 12 rows/s, 615 tokens/s, 1:02:05 left, "
         "2 actors (+1 starting), 3 rejected, read and tokenise 2,000 rows, score 1,200 rows at 14/s"
@@ -139,7 +139,7 @@ def test_the_line_of_a_log() -> None:
     assert progress_line(EARLY) == "0 of 2,000 rows (0%), 0 rejected"
 
 
-def test_the_log_fields_a_log_line_are_plain_json() -> None:
+def test_the_fields_of_a_log_line_are_plain_json() -> None:
     assert json.loads(json.dumps(log_fields(progress_of())))["stage_rows"] == dict(STATUS.rows)
     assert log_fields(EARLY)["actors"] is None
 
@@ -151,7 +151,7 @@ def test_time_left_reads_like_a_clock(left_sec: float, shown: str) -> None:
     assert f", {shown} left," in progress_line(progress_of(left_sec=left_sec))
 
 
-def test_a_failure_on_the_way_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exception_inside_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = terminal(monkeypatch)
     with pytest.raises(OSError, match="gone"), show_progress(progress_of, "auto"):
         raise OSError("gone")

@@ -1,4 +1,4 @@
-"""Charts: they show what they were given, in full, and say so in words."""
+"""Charts: they show all of their data, and say in text what they show."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def nights(count: int) -> list[Night]:
 
 
 def charts(name: str = "yes") -> list[Chart]:
-    """One of each kind, with a name in it wherever a name goes."""
+    """Return a chart of each kind, with the name in every place that takes one."""
     series = Series((name, "no"))
     two = [Night(night.time, {name: 60, "no": 40}, night.model) for night in nights(3)]
     edges = ["0", "0.25", "0.5", "0.75", "1"]
@@ -72,7 +72,7 @@ def bars(picture: ElementTree.Element) -> list[ElementTree.Element]:
     "name", ["yes", HOSTILE, "ж" * 500, ""], ids=["plain", "hostile", "long", "empty"]
 )
 @pytest.mark.parametrize("kind", range(7))
-def test_every_chart_is_xml_that_says_what_it_shows(kind: int, name: str) -> None:
+def test_every_chart_is_xml_with_title_and_description(kind: int, name: str) -> None:
     chart = charts(name)[kind]
     for picture in pictures(chart):
         title, description = picture.find(f"{SVG}title"), picture.find(f"{SVG}desc")
@@ -138,7 +138,7 @@ def test_folding_labels_loses_no_row(counts: dict[str, int]) -> None:
     assert len(folded) <= MAX_SERIES + 1
 
 
-def test_a_label_has_the_same_colour_whatever_else_there_is() -> None:
+def test_a_label_has_the_same_colour_in_every_chart() -> None:
     series = series_of(["negative", "positive"], {"positive": 3, "odd": 1})
     assert series.css_class("negative") == "s1"
     assert series.css_class("positive") == "s2"
@@ -213,12 +213,12 @@ def test_speeds_account_for_the_rows_between_their_moments(
 
 @settings(deadline=None)
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e9), st.integers(2, 8))
-def test_ticks_cover_what_they_measure(low: float, span: float, about: int) -> None:
-    found = ticks(low, low + span, about)
+def test_ticks_cover_their_range(low: float, span: float, about: int) -> None:
+    places = ticks(low, low + span, about)
     slack = 1e-6 * (abs(low) + span)
-    assert found[0] <= low + slack
-    assert found[-1] >= low + span - slack
-    assert 2 <= len(found) <= 2 * about + 3
+    assert places[0] <= low + slack
+    assert places[-1] >= low + span - slack
+    assert 2 <= len(places) <= 2 * about + 3
 
 
 @settings(deadline=None)
