@@ -25,7 +25,8 @@ WIDE_PX = 760
 MAX_SERIES = 7
 OTHERS = "other labels"
 
-_CELL_PX = 60
+_BAR_PX = 20  # height of a bar of shares
+_CELL_PX = 60  # least width of a cell of the confusion matrix
 _SHADES = 5  # of the confusion matrix
 _NAME_CHARS = 44
 
@@ -102,9 +103,11 @@ def _share_bars(
 ) -> Markup:
     # On a wide screen the names are beside the bars, on a narrow one above them.
     beside = width > NARROW_PX
-    left, step, high = (270, 28, 20) if beside else (0, 44, 20)
-    top, length = (4 if beside else 16), width - left - 8
-    bottom = top + step * len(rows)
+    if beside:
+        left, top, step, bar_offset, name_chars = 270, 4, 28, 0, _NAME_CHARS - 10
+    else:
+        left, top, step, bar_offset, name_chars = 0, 16, 44, 5, _NAME_CHARS
+    length, bottom = width - left - 8, top + step * len(rows)
     draw = Drawing(key, width, bottom + 40)
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
         x = left + length * tick
@@ -112,31 +115,53 @@ def _share_bars(
         draw.text(x, bottom + 14, percent(tick, 0), anchor=_tick_anchor(tick == 0, tick == 1))
     draw.text(left + length / 2, bottom + 34, "share of labelled rows (%)", "axis", "middle")
     for place, (name, counts) in enumerate(rows):
-        y, total = top + step * place, sum(counts.values())
-        amount = f"{total:,} rows"
-        shown = shorten(name, _NAME_CHARS - len(amount) - (10 if beside else 0))
+        y = top + step * place
+        amount = f"{sum(counts.values()):,} rows"
+        shown = shorten(name, name_chars - len(amount))
         if beside:
             draw.text(0, y + 14, shown, "name")
             draw.text(left - 12, y + 14, amount, "tick", "end")
         else:
             draw.text(0, y, shown, "name")
             draw.text(width - 8, y, amount, "tick", "end")
-        bar, x = (y if beside else y + 5), float(left)
-        for label, count in series.folded(counts).items():
-            if not count:
-                continue
-            share = count / total
-            tip = f"{name}: {label} {percent(share)}, {count:,} of {total:,} rows"
-            css = series.css_class(label)
-            # One empty pixel separates neighbours for people who cannot see their colours.
-            draw.rect(x, bar, max(length * share - 1, 0.5), high, f"bar {css}", tip)
-            text = _text_that_fits(label, share, length * share)
-            if text:
-                draw.text(x + 6, bar + 14, text, f"on {css}")
-            x += length * share
-        if not total:
-            draw.text(left, bar + 14, "no labelled rows", "tick")
+        _share_bar(draw, (left, y + bar_offset), length, name, counts, series)
     return draw.finish(title, finding)
+
+
+def _share_bar(
+    draw: Drawing,
+    position: tuple[float, float],
+    length: float,
+    name: str,
+    counts: Mapping[str, int],
+    series: Series,
+) -> None:
+    """Draw one bar, divided by label.
+
+    Args:
+        position: Its upper left corner.
+        length: Length of the whole bar, in pixels.
+        name: What the bar stands for.
+        counts: Rows by label.
+        series: Colours of the labels.
+    """
+    x, y = position
+    total = sum(counts.values())
+    if not total:
+        draw.text(x, y + 14, "no labelled rows", "tick")
+        return
+    for label, count in series.folded(counts).items():
+        if not count:
+            continue
+        share = count / total
+        tip = f"{name}: {label} {percent(share)}, {count:,} of {total:,} rows"
+        css = series.css_class(label)
+        # One empty pixel separates neighbours for people who cannot see their colours.
+        draw.rect(x, y, max(length * share - 1, 0.5), _BAR_PX, f"bar {css}", tip)
+        text = _text_that_fits(label, share, length * share)
+        if text:
+            draw.text(x + 6, y + 14, text, f"on {css}")
+        x += length * share
 
 
 def _tick_anchor(first: bool, last: bool) -> str:
