@@ -65,7 +65,7 @@ METRICS: Final = (
 class RunMetrics:
     """The Prometheus metrics of one run.
 
-    A metric is never worth a run: after the first exception the run continues without metrics.
+    Metrics must not fail a run: after the first exception the run continues without metrics.
     Ray exports nothing before it is connected, so units committed earlier wait until then. The
     driver counts units while the executor's thread sets the status, hence the lock.
 
@@ -100,7 +100,10 @@ class RunMetrics:
             self._export(partial(self._set_status, status))
 
     def close(self) -> None:
-        """Set all gauges to 0: they keep their last value for as long as this process lives."""
+        """Set planned rows and actors to 0 at the end of the run.
+
+        A gauge keeps its last value for as long as this process lives, which may be longer.
+        """
         self.set_planned_rows(0)
         self.set_status(PipelineStatus({}, actors=0, starting=0))
 

@@ -50,7 +50,8 @@ def judge(run: Run) -> Verdict:
     """Judge a run by its ledger, its rejects, its drift check and its outcome."""
     findings = [_ledger(run), _rejects(run), _drift(run)]
     levels = {finding.level for finding in findings}
-    # A failed outcome normally repeats a finding. This one has a cause that no check knows.
+    # Normally one of the checks above finds the reason for a bad outcome. If none does, the outcome
+    # itself is a finding: another version may know outcomes that this one does not.
     if run.outcome not in (None, "success") and levels <= {"good", "open"}:
         findings.append(
             Finding("look", "outcome", f"the run ended as “{run.outcome}”", "see the run's log")
