@@ -1,7 +1,7 @@
 # Everything a contributor types. `make` alone lists the targets.
 # Another interpreter:      make setup PYTHON=/usr/bin/python3.12
 # Another environment:      make test VENV=/tmp/venv
-# Some tests only:          make test ARGS="tests/test_sink.py -k commit"
+# Some tests only:          make test ARGS="tests/output/test_output_commit.py -k commit"
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -21,7 +21,7 @@ export RAY_USAGE_STATS_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup check format test test-faults demo bench builtin-model wheel clean
+.PHONY: help setup check format test test-faults docs demo bench builtin-model wheel clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -48,11 +48,21 @@ format: $(INSTALLED)  ## apply formatting and the lint fixes that are safe
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Tests that start a Ray share one of two CPUs, one after another; all others run in parallel.
 test: $(INSTALLED)  ## run the tests
+ifeq ($(strip $(ARGS)),)
+	$(BIN)/python -m pytest -n auto -m "not ray and not faults and not slow"
+	$(BIN)/python -m pytest -m "ray and not faults and not slow"
+else
 	$(BIN)/python -m pytest $(ARGS)
+endif
 
 test-faults: $(INSTALLED)  ## run the slow tests and those that kill processes
 	$(BIN)/python -m pytest -m "faults or slow" $(ARGS)
+
+docs: $(INSTALLED)  ## build the docs site into site/; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --site-dir site
+	@echo "The docs site is in $(abspath site): open index.html, or run $(BIN)/mkdocs serve"
 
 demo: $(INSTALLED)  ## score the example reviews with the built-in model
 	$(BIN)/sentiment score examples/reviews --output $(DEMO_OUTPUT) --label-column label --max-rejected 0.05
@@ -85,5 +95,5 @@ wheel: $(INSTALLED)  ## build dist/, which cluster.yaml installs on every node
 	cp constraints.txt dist/
 
 clean:  ## remove caches, builds and the demo output (.venv stays)
-	rm -rf build dist *.egg-info $(DEMO_OUTPUT) .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist site *.egg-info $(DEMO_OUTPUT) .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find sentiment jobs tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -22,6 +22,7 @@ from sentiment.settings.jobs import (
     ReplayConfig,
     ReportConfig,
     ScoreConfig,
+    ScoringSettings,
     VerifyConfig,
 )
 from sentiment.settings.load import JobConfig
@@ -58,36 +59,40 @@ def page() -> str:
     """The whole page."""
     parts = [INTRODUCTION]
     for settings in (
-        ScoreConfig, ReportConfig, VerifyConfig, ReplayConfig, FinetuneConfig, ModelsConfig,
+        ScoreConfig, EvaluateConfig, ReportConfig, VerifyConfig, ReplayConfig, FinetuneConfig,
+        ModelsConfig,
     ):  # fmt: skip
         parts.append(f"## `sentiment {settings.command}`\n")
         parts.append(f"{settings.__doc__}\n")
-        parts.append(table(settings))
-        if settings is ScoreConfig:
-            parts.append(evaluation())
+        for title, names in settings.groups.items():
+            own = [name for name in names if "." not in name]
+            if settings is EvaluateConfig:
+                own = [name for name in own if name not in SHARED or name in CHANGED]
+            if own:
+                parts.append(f"### {settings.command.capitalize()}: {title}\n")
+                parts.append(table(settings, own))
+        if settings is EvaluateConfig:
+            parts.append(f"As for `sentiment score`: {', '.join(flags_of(SHARED))}.\n")
     parts.append("## `architecture`: a network trained from nothing\n")
     parts.append(f"{ArchitectureConfig.__doc__}\n")
-    parts.append(table(ArchitectureConfig))
+    parts.append(table(ArchitectureConfig, list(ArchitectureConfig.model_fields)))
     return "\n".join(parts)
 
 
-def evaluation() -> str:
-    """What an evaluation has beyond the settings of scoring."""
-    own = [name for name in EvaluateConfig.model_fields if name not in ScoreConfig.model_fields]
-    return (
-        "## `sentiment evaluate`\n\n"
-        f"{EvaluateConfig.__doc__}\n\n"
-        "All settings of `sentiment score`, and these:\n\n"
-        f"{table(EvaluateConfig, ['output', 'label_column', *own])}"
-    )
+# Settings of `evaluate` that the page describes under `score`, and those of them that differ.
+CHANGED = ("output", "label_column")
+SHARED = [name for name in ScoringSettings.model_fields if name not in CHANGED]
 
 
-def table(settings: type[BaseModel], names: Sequence[str] | None = None) -> str:
-    """One line per setting; of these only, if some are named."""
+def flags_of(names: Sequence[str]) -> list[str]:
+    return [flag(EvaluateConfig, name) for name in names]
+
+
+def table(settings: type[BaseModel], names: Sequence[str]) -> str:
+    """One line per setting."""
     lines = ["| setting | type | default | meaning |", "|---|---|---|---|"]
-    for name, field in settings.model_fields.items():
-        if names is not None and name not in names:
-            continue
+    for name in names:
+        field = settings.model_fields[name]
         lines.append(
             f"| {flag(settings, name)} | {kind(field.annotation)} | {default(name, field)} "
             f"| {field.description}{' **D**' if marked(settings, name) else ''} |"

@@ -1,4 +1,4 @@
-"""`python -m sentiment`."""
+"""`python -m sentiment`: the same as the command `sentiment`."""
 
 import sys
 

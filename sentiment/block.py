@@ -1,18 +1,19 @@
-"""The names and shapes every stage agrees on: shards, units, columns, reject reasons, footers.
+"""Columns that travel with a block of rows, the names of the stages, and the reasons of rejects.
 
-Takes nothing, gives the vocabulary of the project. Knows no file format, no model and no cluster.
-
-A *shard* is one input file. A *unit* is a contiguous row range of one shard: it is read as one
-block, scored as one block and committed as one output file. A *carrier* is a column that travels
-with a block between stages and never reaches the labelled output.
+A *shard* is one input file. A *unit* is a range of rows of one shard. It is read as one block,
+scored as one block and committed as one output file. A *carrier* is a column that our stages add to
+a block for each other; it is removed before the labelled file is written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 # Carriers. Source columns may not start with this prefix.
 CARRIER_PREFIX: Final = "_sentiment_"
@@ -51,6 +52,13 @@ CARRIER_FIELDS: Final = pa.schema(
     ]
 )
 
+# The stages of a row, as rejects, footers and `run.json` name them.
+STAGE_READ: Final = "read"
+STAGE_TOKENISE: Final = "tokenise"
+STAGE_SCORE: Final = "score"
+STAGE_WRITE: Final = "write"
+STAGES: Final = (STAGE_READ, STAGE_TOKENISE, STAGE_SCORE, STAGE_WRITE)
+
 # Why a row could not be labelled, and what the user can do about it.
 REASONS: Final[Mapping[str, str]] = {
     "null_text": "the text is null",
@@ -64,3 +72,32 @@ REASONS: Final[Mapping[str, str]] = {
     "tokenising_error": "the tokenizer failed on this row alone",
     "scoring_error": "the model failed on this row alone",
 }
+
+
+def reject_rows(
+    block: pa.Table,
+    rows: Sequence[int] | NDArray[np.intp],
+    *,
+    stage: str,
+    reasons: Sequence[str],
+    details: Sequence[str | None],
+) -> pa.Table:
+    """Mark rows of a block as rejected; they stay in it, and later stages leave them alone.
+
+    Args:
+        rows: Positions in the block, ascending.
+        stage: One of STAGES.
+        reasons: One of REASONS for each of these rows.
+        details: What exactly was wrong with each, without review text.
+    """
+    if not len(rows):
+        return block
+    mask = np.zeros(block.num_rows, dtype=bool)
+    mask[rows] = True
+    marks = ((STAGE, [stage] * len(rows)), (REASON, reasons), (DETAIL, details))
+    for name, values in marks:
+        column = pc.replace_with_mask(
+            block.column(name).combine_chunks(), pa.array(mask), pa.array(values, pa.string())
+        )
+        block = block.set_column(block.schema.get_field_index(name), name, column)
+    return block

@@ -1,8 +1,7 @@
 """The command line: `sentiment score …` and the other commands of `COMMANDS`.
 
-Takes arguments, calls one function, gives an exit code: 0 done, 1 failed, 2 unusable input or
-settings, 3 the ledger does not balance, 4 too many rows rejected, 5 the labels drifted, 130
-interrupted.
+Exit codes: 0 done, 1 failed, 2 unusable input or settings, 3 the ledger does not balance, 4 too
+many rows rejected, 5 the labels drifted, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from typing import Any, Final, Generic, TypeVar
 from sentiment.errors import SentimentError
 from sentiment.logs import LogFormat, configure_logging, json_is_requested
 from sentiment.settings.finetune import FinetuneConfig
+from sentiment.settings.flags import completion_script, suggestion
 from sentiment.settings.jobs import (
     EvaluateConfig,
     ModelsConfig,
@@ -96,6 +96,9 @@ COMMANDS: Final[Mapping[str, Command[Any]]] = {
     "models": Command(ModelsConfig, _models),
 }
 
+COMPLETION: Final = "completion"
+SHELLS: Final = ("bash", "zsh", "tcsh")
+
 _log = logging.getLogger(__name__)
 
 
@@ -115,10 +118,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words and words[0] == "--version":
         print(f"sentiment {version('sentiment')}")
         return 0
-    if not words or words[0] not in COMMANDS:
+    if words and words[0] == COMPLETION:
+        return _print_completion(words[1:])
+    if words and words[0] not in COMMANDS:
+        near = suggestion(words[0], [*COMMANDS, COMPLETION])
+        message = f"no such command{near}; `sentiment --help` lists them"
+        return _report_failure(words[0], message, 2, "text")
+    if not words:
         print(_usage(), file=sys.stderr)
         return 2
     return run_job(words[0], words[1:])
+
+
+def _print_completion(words: Sequence[str]) -> int:
+    """Print a completion script for the shell that is named."""
+    if len(words) != 1 or words[0] not in SHELLS:
+        return _report_failure(COMPLETION, f"name a shell: {', '.join(SHELLS)}", 2, "text")
+    settings = {name: command.settings for name, command in COMMANDS.items()}
+    print(completion_script(settings, words[0]))
+    return 0
 
 
 def run_job(command: str, arguments: Sequence[str] | None = None) -> int:
@@ -140,15 +158,15 @@ def run_job(command: str, arguments: Sequence[str] | None = None) -> int:
         _configure_logging(log_format, quiet=getattr(config, "quiet", False))
         chosen.run(config)
     except SentimentError as error:
-        return _told(command, str(error), error.exit_code, log_format)
+        return _report_failure(command, str(error), error.exit_code, log_format)
     except KeyboardInterrupt:
-        told = "interrupted; the same command goes on from here"
-        return _told(command, told, 130, log_format)
+        message = "interrupted; the same command goes on from here"
+        return _report_failure(command, message, 130, log_format)
     return 0
 
 
-def _told(command: str, message: str, exit_code: int, log_format: LogFormat) -> int:
-    """Say why a command ends, as one line; give its exit code."""
+def _report_failure(command: str, message: str, exit_code: int, log_format: LogFormat) -> int:
+    """Print or log in one line why a command failed; return its exit code."""
     line = f"sentiment {command}: {message}"
     if log_format == "json":
         configure_logging("json", quiet=True)  # where the settings were not even understood
@@ -167,8 +185,9 @@ def _configure_logging(log_format: LogFormat, *, quiet: bool) -> None:
 
 
 def _usage() -> str:
-    lines = ["usage: sentiment COMMAND …", ""]
+    lines = ["usage: sentiment COMMAND [options]", ""]
     for name, command in COMMANDS.items():
         lines.append(f"  {name:<10} {(command.settings.__doc__ or '').splitlines()[0]}")
+    lines.append(f"  {COMPLETION:<10} Print a completion script for {', '.join(SHELLS)}.")
     lines += ["", "`sentiment COMMAND --help` lists the settings of a command."]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""The digest of a value, and the version of scoring that is part of every config digest."""
+"""The digest of a value, and the scoring version, which is part of every config digest."""
 
 from __future__ import annotations
 

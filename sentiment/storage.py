@@ -1,22 +1,25 @@
-"""Where files live: a path or URI becomes a pyarrow filesystem, and a shard is checked for change.
+"""Paths and URIs as pyarrow filesystems, and how failures of storage are recognised.
 
-Takes locations, gives filesystems, locations and the state of a shard. Knows no file format.
-
-Object stores fail now and then, and in many ways: 500, 503, a reset, silence. Whoever opens S3 here
-gets a client that asks again with growing pauses, and gives a dead store up within three minutes.
+Object stores fail now and then: with status 500 or 503, with a reset, or without an answer. The S3
+client that is opened here retries with growing pauses, and reports a store that does not answer
+within three minutes.
 """
 
 from __future__ import annotations
 
 import os
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
 
 from sentiment.errors import SourceError
+
+# Threads of a pool that waits for storage. They wait and do not compute, so there are more of them
+# than cores.
+WAITING_THREADS: Final = 16
 
 # What pyarrow and the operating system raise when bytes cannot be had.
 STORAGE_ERRORS = (OSError, pa.ArrowException)
@@ -37,6 +40,11 @@ _OBJECT_ERRORS = ("ACCESS_DENIED", "NO_SUCH_KEY", "RESOURCE_NOT_FOUND", "INVALID
 S3_CONNECT_SEC = 5.0
 S3_SILENT_SEC = 10.0
 S3_ATTEMPTS = 7
+
+
+def is_hidden(path: str) -> bool:
+    """Whether readers of data sets skip this path: a part of it starts with `_` or `.`."""
+    return any(part.startswith(("_", ".")) for part in path.split("/"))
 
 
 def is_uri(location: str) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -211,13 +213,29 @@ def test_an_interrupted_run_says_how_to_go_on(
     assert "the same command goes on" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [[], ["scores"]])
-def test_no_command_shows_the_commands(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
+def test_no_command_shows_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    shown = capsys.readouterr()
+    assert (shown.out, "score" in shown.err, "finetune" in shown.err) == ("", True, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["scores"], "sentiment scores: no such command; did you mean score?; `sentiment --help`"),
+        (["banana"], "sentiment banana: no such command; `sentiment --help` lists them"),
+        (["score", "a", "--ouput", "b"], "sentiment score: unrecognized arguments: --ouput b; did"),
+        (["completion", "csh"], "sentiment completion: name a shell: bash, zsh, tcsh"),
+    ],
+)
+def test_a_mistyped_word_is_one_line_with_the_nearest_one(
+    arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2
     shown = capsys.readouterr()
-    assert (shown.out, "score" in shown.err, "finetune" in shown.err) == ("", True, True)
+    assert shown.out == ""
+    [told] = shown.err.splitlines()
+    assert told.startswith(line)
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
@@ -233,3 +251,41 @@ def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str])
         main([command, "--help"])
     assert caught.value.code == 0
     assert f"usage: sentiment {command}" in capsys.readouterr().out
+
+
+COMPLETE = """
+source /dev/stdin <<< "$(python -m sentiment completion bash)"
+COMP_WORDS=($1); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); COMPREPLY=()
+$(complete -p sentiment | sed "s/.*-F *\\([^ ]*\\).*/\\1/") sentiment "${COMP_WORDS[COMP_CWORD]}"
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("sentiment sc", {"score"}),
+        ("sentiment score --ou", {"--output"}),
+        ("sentiment score --on-c", {"--on-change"}),
+        ("sentiment score --on-change re", {"refuse", "rescore"}),
+        ("sentiment finetune --early", {"--early-stopping-patience"}),
+    ],
+)
+def test_bash_completes_commands_flags_and_words(typed: str, completed: set[str]) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", COMPLETE, "complete", typed],
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert set(done.stdout.split()) == completed
+
+
+@pytest.mark.parametrize("shell", ["zsh", "tcsh"])
+def test_other_shells_get_a_script(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", shell]) == 0
+    assert "sentiment" in capsys.readouterr().out

@@ -27,7 +27,7 @@ from sentiment import storage
 from sentiment.errors import OutputError, SourceError
 from sentiment.output import folder as output_module
 from sentiment.output.commit import Stamp, commit_rowless
-from sentiment.output.committed import Committed, read_committed
+from sentiment.output.committed import read_committed
 from sentiment.output.finish import finish, mark_incomplete
 from sentiment.output.folder import Output
 from sentiment.output.plan import plan_run
@@ -162,9 +162,7 @@ def read(shard: Shard) -> pa.Table:
     index = index_shard(shard, "text")
     assert index.columns is not None
     assert index.damage is None
-    [shard_plan] = plan_run(
-        [index], Committed(), config_digest="", unit_rows=100, on_change="refuse"
-    ).shards
+    [shard_plan] = plan_run([index], {}, config_digest="", unit_rows=100, on_change="refuse").shards
     [unit] = shard_plan.units
     return read_unit(unit, index.columns, "text").select(index.columns.names)
 

@@ -18,7 +18,7 @@ CALL_TWICE = """
 import sys, sentiment
 job, config, missing, output = sys.argv[1:]
 sources = {"train": [missing]} if job == "finetune" else {"sources": [missing]}
-model = {"preset": "flan-t5-base-imdb"} if job == "finetune" else {}
+model = {"architecture": {}} if job == "finetune" else {}
 for _ in range(2):
     settings = getattr(sentiment, config)(output=output, **sources, **model)
     try:

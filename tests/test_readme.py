@@ -7,12 +7,14 @@ import re
 import shutil
 import subprocess
 import sys
+import zipfile
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from markdown_commands import run
 
 ROOT = Path(__file__).resolve().parent.parent
-BIN = Path(sys.executable).parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
 PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
@@ -28,34 +30,11 @@ SUBMIT = (
     "ray job submit --working-dir . -- python jobs/score.py examples/reviews "
     "--output /tmp/scored --max-rejected 0.05"
 )
+ACTIVATE = "source .venv/bin/activate"
 FINETUNE = (
     "sentiment finetune --config examples/builtin-model/builtin.yaml --train train.parquet "
     "--output models/mine"
 )
-
-
-def run(
-    command: str, folder: Path, *, ray_address: str | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Run a command line in a folder, with this environment's programs first on the path.
-
-    Args:
-        ray_address: Of a cluster to join; a command that needs one starts its own if None.
-    """
-    environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
-    environment.pop("RAY_ADDRESS", None)
-    if ray_address:
-        environment["RAY_ADDRESS"] = ray_address
-    return subprocess.run(
-        command,
-        shell=True,
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
 
 
 @pytest.fixture
@@ -68,7 +47,7 @@ def test_every_command_is_run() -> None:
     commands = {line for block in COMMANDS for line in block.strip().splitlines()}
     assert commands == {
         "make demo", "make test", SCORE, SCORE_LABELS, EVALUATE, VERIFY, REPLAY, REPORT, SUBMIT,
-        FINETUNE,
+        FINETUNE, ACTIVATE,
     }  # fmt: skip
     assert len(PYTHON) == 1
 
@@ -142,3 +121,42 @@ def test_finetune_reaches_the_data(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "train.parquet" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_command_is_there_once_the_environment_is_active(tmp_path: Path) -> None:
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    done = subprocess.run(
+        ["bash", "-c", f"{ACTIVATE} && sentiment --version"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout == f"sentiment {version('sentiment')}\n", done.stderr
+
+
+@pytest.mark.slow
+def test_the_wheel_brings_the_command_and_its_data(tmp_path: Path) -> None:
+    made = run(f"make wheel VENV={sys.prefix}", ROOT)
+    assert made.returncode == 0, made.stderr
+    wheel = next((ROOT / "dist").glob("sentiment-*.whl"))
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for name in (
+        "model/builtin/model.safetensors", "model/builtin/tokenizer.json", "model/presets.yaml",
+        "engine/golden.txt", "settings/recipes.yaml", "report/page.html", "report/page.css",
+        "py.typed",
+    ):  # fmt: skip
+        assert f"sentiment/{name}" in names
+    target = tmp_path / "site"
+    installed = run(f"python -m pip install --quiet --no-deps --target {target} {wheel}", tmp_path)
+    assert installed.returncode == 0, installed.stderr
+    code = (
+        f"import sys; sys.path.insert(0, {str(target)!r}); import sentiment.cli; "
+        f"assert sentiment.cli.__file__.startswith({str(target)!r}); "
+        "sys.exit(sentiment.cli.main(['models']))"
+    )
+    shown = run(f'{sys.executable} -c "{code}"', tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "builtin" in shown.stdout

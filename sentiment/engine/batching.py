@@ -1,7 +1,8 @@
-"""Rows into batches of a token budget, and out of trouble again.
+"""Batches of rows within a token budget, with retries when memory runs out.
 
-Takes row lengths and a function that answers a batch; every row is answered or named as failed.
-Knows no tensors and no text.
+Rows are sorted by length, so that a batch holds rows of similar length. If a batch does not fit
+into memory it is halved and tried again, down to single rows. A row that fails alone is reported as
+failed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The devices of this machine: which to use, in what precision, and how its failures look."""
+"""The device to compute on, its precision, and how failures of a device are recognised."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""The numerics gate: a model must give the same answers in the precision it is about to run in.
+"""The numerics gate: checks that a model gives its own answers in the precision of the run.
 
-Takes a model and a precision, scores a small golden set in float32 and in that precision, and says
-how far they are apart. Asked once per model, labels, precision and kind of processor; what passed
-is remembered. Knows no cluster and no output.
+A small set of texts is scored in float32 and in that precision, and the probabilities are compared.
+The result is cached for each model, label set, precision and kind of processor.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""Free generation through transformers: for parity with model cards, not for speed.
-
-Takes id arrays, gives generated ids in the same order. Knows no text, no files and no cluster.
+"""Free generation through transformers. It exists for parity with model cards, not for speed.
 
 Shapes: B rows of a batch, S source tokens.
 """

@@ -1,16 +1,14 @@
-"""Token ids to label probabilities: one decoder pass over the trie of labels.
-
-Takes id arrays, gives arrays in the same order. Knows no text, no files and no cluster.
+"""Label probabilities from token ids, in one pass of the decoder over the trie of labels.
 
 Shapes: B rows of a batch, V vocabulary, K labels, N all rows.
 
-A classifier that answers with one of K known texts needs no free generation. Every label is a token
-sequence; its probability is the product of its tokens' probabilities under the decoder. Which label
-it is, is decided as that decoder would if it could say nothing else: token by token, among those
-that go on to a label. Over the vocabulary the product falls with every token, and of labels with
-unlike numbers of tokens the shorter would win what the longer loses to texts that nobody asked for.
-`</s>` is part of a label only when some label is a prefix of another, since only then does it
-decide anything.
+A classifier that answers with one of K known texts needs no free generation. Every label is a
+sequence of tokens, and its probability is the product of the probabilities of its tokens. The best
+label, however, is decided token by token, among the tokens that continue to some label, as a
+decoder would decide that can only answer with labels. A comparison of the products alone would
+favour labels with fewer tokens: each further token multiplies in the probability that the decoder
+gives to texts that are no label. `</s>` belongs to a label only if one label is a prefix of
+another; only then does it decide anything.
 """
 
 from __future__ import annotations

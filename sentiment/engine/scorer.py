@@ -1,7 +1,6 @@
-"""The stateful scorer: a block of token ids in, the same rows labelled or rejected out.
+"""Scoring of one block: token ids in, the same rows out, labelled or rejected.
 
-Takes Arrow blocks, gives Arrow blocks with exactly the same rows. A plain callable class: Ray keeps
-one per actor, tests and notebooks call it directly. Knows no cluster and no files but the model's.
+`BlockScorer` is a plain class. A Ray actor holds one; tests and notebooks call it directly.
 """
 
 from __future__ import annotations
@@ -13,19 +12,17 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sentiment.block import (
-    DETAIL,
     IDS,
     LABEL,
     OFF_LABEL,
-    REASON,
     SCORE,
     SCORE_SEC,
     SPLIT,
-    STAGE,
+    STAGE_SCORE,
+    reject_rows,
 )
 from sentiment.engine.batching import Fill
 from sentiment.engine.devices import limit_threads, resolve_precision, usable_device
@@ -216,16 +213,10 @@ def _with_answers(
     if answers.split is not None:
         block = block.append_column(SPLIT, spread(answers.split, pa.bool_()))
     block = block.append_column(SCORE_SEC, pa.array(np.full(rows, seconds, dtype=np.float32)))
-    if len(rejected):
-        for name, values in (
-            (STAGE, np.full(len(rejected), "score", dtype=object)),
-            (REASON, answers.reason[failed]),
-            (DETAIL, answers.detail[failed]),
-        ):
-            mask = np.zeros(rows, dtype=bool)
-            mask[rejected] = True
-            column = pc.replace_with_mask(
-                block.column(name).combine_chunks(), pa.array(mask), pa.array(values, pa.string())
-            )
-            block = block.set_column(block.schema.get_field_index(name), name, column)
-    return block
+    return reject_rows(
+        block,
+        rejected,
+        stage=STAGE_SCORE,
+        reasons=answers.reason[failed].tolist(),
+        details=answers.detail[failed].tolist(),
+    )

@@ -1,7 +1,4 @@
-"""Long texts in overlapping windows, and one answer out of those of all windows.
-
-Takes token ids of whole texts and a function that scores sequences; gives label scores per text and
-where its windows disagree. Knows no model.
+"""Long texts in overlapping windows, and one answer for a text from the answers of its windows.
 
 Shapes: N texts, W windows of all texts, K labels.
 """

@@ -1,7 +1,7 @@
-"""How right and how sure: the figures of an evaluation.
+"""The figures of an evaluation: accuracy, ranking, calibration, slices and confidence intervals.
 
-Takes one row per review with true label, label and score; gives plain JSON values. scikit-learn
-does the statistics. Knows no file and no model.
+The input is one row per review with its true label, its predicted label and the score. scikit-learn
+computes the statistics.
 
 Shapes: N rows, R resamples.
 """

@@ -1,10 +1,10 @@
-"""`sentiment evaluate`: from a labelled source to figures, and to a calibration on request.
+"""The command `sentiment evaluate`: from a labelled source to figures, and to a calibration.
 
-Takes an `EvaluateConfig`, gives an `Evaluation` and its files:
+It writes:
 
-    OUTPUT/scored/              what `sentiment score` writes, unless the labels were there already
+    OUTPUT/scored/              what `sentiment score` writes, unless the labels were given
     OUTPUT/evaluation.json      every figure
-    OUTPUT/evaluation.txt       the classification report in the form model cards print
+    OUTPUT/evaluation.txt       the classification report in the form that model cards print
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from sentiment.model.readme import with_evaluation
 from sentiment.output.folder import Output
 from sentiment.scoring.job import score
 from sentiment.scoring.setup import configured_model
-from sentiment.settings.jobs import EvaluateConfig, ScoreConfig
+from sentiment.settings.jobs import EvaluateConfig, ScoreConfig, ScoringSettings
 
 _SCORED_FOLDER = "scored"
 
@@ -170,9 +170,8 @@ def _parity_lines(parity: dict[str, Any]) -> list[str]:
 
 def _score(config: EvaluateConfig) -> tuple[RejectedRowsError | None, RunSummary]:
     """Score the sources; what became of the run, and whether it rejected too many rows."""
-    values = config.model_dump(include=set(ScoreConfig.model_fields))
+    values = config.model_dump(include=set(ScoringSettings.model_fields) - {"config"})
     values |= {
-        "config": None,
         "output": f"{config.output.rstrip('/')}/{_SCORED_FOLDER}",
         # What is measured is tonight's model, not whatever was measured here before.
         "on_change": "rescore",

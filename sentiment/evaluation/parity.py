@@ -1,11 +1,8 @@
-"""Does it matter how a label is read off: label scoring against free generation by transformers.
+"""Label scoring compared with free generation by transformers, on the same rows.
 
-Takes texts with true labels and a model, gives loss, generated length, and how often the three ways
-agree with each other and with the truth. Knows no file but the model's.
-
-Model cards report a loss and a generated length, and generate in their own ways: greedily, or with
-four beams that stop early. Label scoring decides among the labels only, so where a model says
-something else the three can differ.
+Model cards report a loss and a generated length. They generate greedily, or with four beams and
+early stopping. Label scoring chooses among the labels only, so the three can differ on rows for
+which the model would generate something else.
 
 Shapes: N rows, K labels.
 """

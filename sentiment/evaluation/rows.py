@@ -1,6 +1,6 @@
-"""The rows an evaluation is about, one by one: true label, label, score, length, origin.
+"""The rows of an evaluation as one table: true label, label, score, length, file and row.
 
-Takes a scored output, or sources that hold labels already; gives one table. Knows no figures.
+They come from a scored output, or from sources that hold predicted labels already.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import pyarrow.parquet as pq
 from sentiment.block import REASON, ROW
 from sentiment.errors import SourceError
 from sentiment.metrics.truth import TruthMap, as_text
-from sentiment.output.committed import Committed, read_committed
+from sentiment.output.committed import read_committed
 from sentiment.output.folder import Output
 from sentiment.output.layout import added_columns
-from sentiment.output.plan import plan_run
 from sentiment.output.receipt import Footer
 from sentiment.settings.jobs import EvaluateConfig
-from sentiment.source.index import index_shard, read_unit
+from sentiment.source.cut import cut_into_units
+from sentiment.source.index import read_unit
+from sentiment.source.indexing import index_shards
 from sentiment.source.listing import list_shards
 from sentiment.source.shards import Unit
 
@@ -45,7 +46,7 @@ def scored_rows(output: Output, config: EvaluateConfig, truth: TruthMap) -> pd.D
     committed = read_committed(
         output, {shard.folder for shard in shards}, {shard.key for shard in shards}
     )
-    footers = [footer for found in committed.by_key.values() for footer in found]
+    footers = [footer for found in committed.values() for footer in found]
     parts = [
         _of_output(output, footer, config)
         for footer in sorted(footers, key=lambda one: (one.source_file, one.first_row))
@@ -66,23 +67,12 @@ def given_rows(config: EvaluateConfig) -> pd.DataFrame:
         SourceError: A column is missing, or scores are no probabilities.
     """
     assert config.prediction_column is not None
-    indexes = [
-        index_shard(shard, config.prediction_column) for shard in list_shards(config.sources).shards
-    ]
-    plan = plan_run(
-        indexes,
-        Committed(),
-        config_digest="",
-        unit_rows=_UNIT_ROWS,
-        on_change="refuse",
-        replay=False,
-    )
-    columns = {index.shard.uri: index.columns for index in indexes}
+    shards = list_shards(config.sources).shards
     parts = []
-    for unit in (unit for shard in plan.shards for unit in shard.units):
-        found = columns[unit.shard.uri]
-        assert found is not None, "a shard that cannot be opened has no units"
-        parts.append(_of_source(unit, found, config))
+    for index in index_shards(shards, config.prediction_column):
+        for unit in cut_into_units(index, _UNIT_ROWS):
+            assert index.columns is not None, "a shard that cannot be opened has no units"
+            parts.append(_of_source(unit, index.columns, config))
     rows = pd.concat([pd.DataFrame(columns=["truth", "label"]), *parts], ignore_index=True)
     rows["label"] = [config.label_map.get(text, text) for text in map(as_text, rows["label"])]
     labels = config.labels or sorted(set(rows["label"]))

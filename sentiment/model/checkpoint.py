@@ -1,10 +1,8 @@
-"""The files that hold a model's weights: which of them are read, and their tensors.
+"""The files that hold a model's weights, and reading their tensors.
 
-Takes a model folder in transformers layout, gives named tensors. Knows no network and no labels.
-
-Somebody else made these files, so nothing in them is ever run. Safetensors hold tensors and nothing
-else. `.bin` files are pickles: they are looked at only where there are no safetensors, and read by
-torch's restricted unpickler, which refuses everything but tensors and plain values.
+These files come from other people, so no code in them is run. Safetensors hold tensors and nothing
+else. `.bin` files are pickles. They are used only if there are no safetensors, and torch's
+restricted unpickler reads them: it refuses everything but tensors and plain values.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""What is said about a model: its labels and their meaning, its prompt, its limits, its decoding.
+"""What is declared about a model: labels and their meaning, prompt, limits and decoding.
 
-Takes a model folder's `labels.json`, a model file (YAML) or the presets that come with the package;
-gives `Declaration`s. Knows neither weights nor the hub.
+Declarations come from `labels.json` in a model folder, from a model file (YAML), or from the
+presets of the package.
 
-Models answer with texts of their own choosing: a published one says `0` and `1`. What a text stands
-for is its meaning, and the meaning is what the output holds. Texts without one mean themselves.
+A model answers with label texts of its own: one published model answers `0` and `1`. The meaning of
+a label text (`negative`, `positive`) is what the output holds. A text without a meaning stands for
+itself.
 
 A model file:
 
@@ -18,7 +19,7 @@ A model file:
     long_text: head            # or head_tail, windows
     decode: labels             # or generate, with num_beams and max_new_tokens
 
-All but `model` may be missing. `presets.yaml` holds such entries by name.
+All keys but `model` are optional. `presets.yaml` holds such entries by name.
 """
 
 from __future__ import annotations

@@ -1,14 +1,12 @@
-"""Models as folders: what one is asked, its digest, its network.
+"""Finding a model by name, with its labels, prompt, limits and digest.
 
-Takes the name of a model; gives a `Model` and the loaded T5. Knows nothing of scoring. A model
-folder is the standard transformers layout plus an optional
-`labels.json`:
+A model folder has the layout of transformers and may hold a `labels.json`:
 
     {"labels": ["0", "1"], "meanings": ["negative", "positive"], "template": "{text}",
      "max_source_tokens": 320, "long_text": "head_tail"}
 
-Nothing in a model folder is ever run. Weights that are pickles (`.bin` files) are refused unless
-the user allows them.
+No code in a model folder is run. Weights in pickles (`.bin` files) are refused unless the user
+allows them.
 """
 
 from __future__ import annotations

@@ -1,11 +1,8 @@
-"""Models of the Hugging Face hub as local folders, and what to tell when one cannot be had.
+"""Models of the Hugging Face hub as local folders, and clear errors when one cannot be fetched.
 
-Takes a hub id and patterns of files, gives the folder in the hub's own cache. Knows neither what is
-in the files nor what the model is for.
-
-Where the cache is, whether to go online and as whom is the hub client's business, by the variables
-that every program around the hub obeys: `HF_HUB_CACHE` (or `HF_HOME`), `HF_HUB_OFFLINE`, `HF_TOKEN`
-or the login of `hf auth login`, `HF_ENDPOINT`.
+The hub client decides where the cache is, whether to use the network, and which login to use. It
+follows `HF_HUB_CACHE` (or `HF_HOME`), `HF_HUB_OFFLINE`, `HF_TOKEN` or the login of `hf auth login`,
+and `HF_ENDPOINT`.
 """
 
 from __future__ import annotations

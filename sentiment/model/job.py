@@ -1,6 +1,6 @@
-"""The list of models that have a name, for the eyes of whoever chooses one.
+"""The command `sentiment models`: a table of the models that have a name.
 
-Takes nothing but what is on this machine, prints a table. Asks no hub and loads no weights.
+It uses what is on this machine. It asks no hub and loads no weights.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The weights of a model folder as a network: our own T5, or the one of transformers."""
+"""Loading the weights of a model folder into a network: our own T5, or that of transformers."""
 
 from __future__ import annotations
 

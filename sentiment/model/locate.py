@@ -1,8 +1,4 @@
-"""Where models are found: the built-in one, presets, folders, the hub, model files.
-
-Takes what the user calls a model, gives its folder and what is known of it besides the folder's own
-`labels.json`. Knows the names of files, not what is in them.
-"""
+"""Where the files of a model are: the built-in one, presets, folders, the hub, model files."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The README of a model folder, in the hub's format: its front matter and its tables of figures.
-
-Takes classification reports, gives Markdown. Knows no network and no data.
-"""
+"""The README of a model folder in the format of the hub: front matter and tables of figures."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Text to token ids: prompt template, truncation policy, `</s>`.
-
-Takes strings or blocks of rows, gives int32 id arrays. Knows no tensors and no cluster.
-"""
+"""Text to token ids: prompt template, truncation, `</s>`."""
 
 from __future__ import annotations
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from sentiment.block import STAGE_SCORE, STAGES
 from sentiment.monitor.phases import SCORE, START_ACTORS, Clock, Phases
 from sentiment.output.receipt import Receipt, tokens_of
 
@@ -22,8 +23,6 @@ from sentiment.output.receipt import Receipt, tokens_of
 _WINDOW_SEC: Final = 120.0
 
 _TIMELINE_POINTS: Final = 200
-
-STAGES: Final[Sequence[str]] = ("read", "tokenise", "score", "write")
 
 
 @dataclass(frozen=True)
@@ -247,7 +246,7 @@ class Account:
         with self._lock:
             sums = self._sums
             load_sec = sum(sums.load_sec_by_actor.values())
-            score_sec = sums.stage_sec.get("score", 0.0)
+            score_sec = sums.stage_sec.get(STAGE_SCORE, 0.0)
             up_sec = sums.actors_up_sec
             return {
                 "phases": phases,

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from sentiment.block import STAGE_READ, STAGE_SCORE, STAGE_TOKENISE
 from sentiment.monitor.account import PipelineStatus
 
 _EVERY_SEC: Final = 0.1
@@ -20,7 +21,11 @@ _EVERY_SEC: Final = 0.1
 # Data fuses stages that need the same resources and joins their names, for example
 # `ReadReviewShards->MapBatches(Tokenise)`; such an operator counts for both stages. Operators
 # without one of these names (the input, the commit) are not shown.
-_STAGE_BY_OPERATOR: Final = {"ReadReviewShards": "read", "Tokenise": "tokenise", "Scorer": "score"}
+_STAGE_BY_OPERATOR: Final = {
+    "ReadReviewShards": STAGE_READ,
+    "Tokenise": STAGE_TOKENISE,
+    "Scorer": STAGE_SCORE,
+}
 
 _log = logging.getLogger(__name__)
 

@@ -1,16 +1,15 @@
-"""Rows that kill their process: found by markers that outlive it, and left out.
+"""Finding rows that kill their worker process, so that they are rejected and the run goes on.
 
-Takes the rows of a unit and a function that works on some of them; gives what the function gave,
-and for rows over which the process died again and again what a second function gives. Knows no
-stage and no model.
+Before a process works on rows it writes a marker, an empty file, and deletes it afterwards. A
+marker that is still there was left by a process that died. Ray starts the process again and gives
+it the same rows, and the new process counts the markers:
 
-A marker is an empty file, written before rows are worked on and removed afterwards: one that is
-still there was left by a process that died. Ray starts the process anew and hands it the same rows;
-twice for the whole unit, since most deaths are no row's fault (a node that was taken away, a driver
-that was stopped). From then on the unit is worked on in parts with a marker each, a part that dies
-too in smaller ones, until what kills stands alone. A unit that was merely unlucky goes through in
-its parts; a row is given up when two processes died over it alone, and rows that can only be read
-together when five did.
+1. The whole unit is tried twice. Most deaths are not caused by a row: a node was taken away, or a
+   driver was stopped.
+2. Then the unit is divided into parts, each with a marker of its own. A part in which a process
+   died is divided again, until a single row is left. All other parts are scored.
+3. A single row is rejected when two processes died on it alone. Rows that can only be read
+   together are rejected when five died on them.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from uuid import uuid4
 import numpy as np
 import pyarrow as pa
 
-from sentiment.block import ATTEMPTS, DETAIL, IDS, REASON, STAGE, UNIT
+from sentiment.block import ATTEMPTS, IDS, UNIT, reject_rows
 from sentiment.errors import OutputError
 from sentiment.output.folder import Output
 from sentiment.output.layout import ATTEMPTS_FOLDER
@@ -167,9 +166,11 @@ def _by_rows(part: Part) -> list[Part]:
 
 
 def _rejected(rows: pa.Table, stage: str, reason: str, detail: str, died: int) -> pa.Table:
-    """The rows as later stages expect rejected ones."""
-    for name, value in ((STAGE, stage), (REASON, reason), (DETAIL, detail)):
-        rows = _with_column(rows, name, pa.array([value] * rows.num_rows, pa.string()))
+    """All these rows as rejected ones."""
+    count = rows.num_rows
+    rows = reject_rows(
+        rows, range(count), stage=stage, reasons=[reason] * count, details=[detail] * count
+    )
     if IDS in rows.column_names:
         rows = _with_column(rows, IDS, pa.nulls(rows.num_rows, rows.schema.field(IDS).type))
     return tried(rows, died)

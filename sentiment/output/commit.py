@@ -1,10 +1,8 @@
-"""The commit: a scored block becomes one reject file and one data file, in that order.
-
-Takes blocks of whole units and an output folder, gives committed files. Knows no models.
+"""The commit: one scored block becomes one reject file and then one data file.
 
 The data file alone is the commit. Its name and its rows follow from the unit, so a repeated task
-overwrites itself, and its footer carries the unit's counts, so committed files are the manifest. A
-file is serialised in memory and written in one piece.
+overwrites its own file. Its footer carries the counts of the unit, so the committed files are the
+manifest. A file is serialised in memory and written in one piece.
 """
 
 from __future__ import annotations
@@ -30,6 +28,10 @@ from sentiment.block import (
     SCORE,
     SCORE_SEC,
     SPLIT,
+    STAGE_READ,
+    STAGE_SCORE,
+    STAGE_TOKENISE,
+    STAGE_WRITE,
     TOKENISE_SEC,
     TOKENS,
     TRUNCATED,
@@ -113,10 +115,10 @@ def commit_unit(output: Output, stamp: Stamp, unit: Unit, rows: pa.Table) -> Foo
         truncated=good.column(TRUNCATED).to_numpy(),
         rejected=rejected,
         stage_sec={
-            "read": _total(rows, READ_SEC),
-            "tokenise": _total(rows, TOKENISE_SEC),
-            "score": _total(rows, SCORE_SEC),
-            "write": time.perf_counter() - started,
+            STAGE_READ: _total(rows, READ_SEC),
+            STAGE_TOKENISE: _total(rows, TOKENISE_SEC),
+            STAGE_SCORE: _total(rows, SCORE_SEC),
+            STAGE_WRITE: time.perf_counter() - started,
         },
         truth=_truth(good, stamp),
         groups=_groups(good, stamp.group_by),
@@ -143,7 +145,7 @@ def commit_rowless(
             "source_file": shard.uri,
             "source_row": damage.first_row,
             "source_row_end": None,
-            "stage": "read",
+            "stage": STAGE_READ,
             "reason": damage.reason,
             "detail": damage.detail,
             "attempts": 1,

@@ -1,14 +1,10 @@
-"""What an output holds: the footers of committed data files, by shard.
-
-Takes folders and shard keys, gives footers. Knows nothing of what is still to do.
-"""
+"""The footers of the data files that an output holds, by shard."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,27 +13,23 @@ from sentiment.errors import OutputError
 from sentiment.output.folder import Output
 from sentiment.output.layout import data_files, key_of
 from sentiment.output.receipt import Footer
-from sentiment.storage import is_outage, one_line
-
-_FOOTER_THREADS = 16
+from sentiment.storage import WAITING_THREADS, is_outage, one_line
 
 # What reading a footer raises when it cannot be had.
 UNREADABLE = (OSError, pa.ArrowException, ValueError, TypeError)
 
 
-@dataclass(frozen=True)
-class Committed:
-    """Footers of an output by shard key (file name and URI hash)."""
-
-    by_key: Mapping[str, Sequence[Footer]] = field(default_factory=dict)
-
-
-def read_committed(output: Output, folders: Iterable[str], keys: set[str]) -> Committed:
+def read_committed(
+    output: Output, folders: Iterable[str], keys: set[str]
+) -> Mapping[str, Sequence[Footer]]:
     """Read the footers of all committed files that belong to these shards.
 
     Args:
         folders: Output folders to look in.
         keys: Shard keys; files of other shards are not opened.
+
+    Returns:
+        Footers by shard key (file name and URI hash).
 
     Raises:
         OutputError: A file that should be ours has no readable footer.
@@ -49,10 +41,10 @@ def read_committed(output: Output, folders: Iterable[str], keys: set[str]) -> Co
         if key_of(path) in keys
     ]
     by_key: dict[str, list[Footer]] = defaultdict(list)
-    with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
+    with ThreadPoolExecutor(WAITING_THREADS) as pool:
         for path, footer in zip(paths, pool.map(lambda p: _footer(output, p), paths), strict=True):
             by_key[key_of(path)].append(footer)
-    return Committed(dict(by_key))
+    return by_key
 
 
 def read_footer(output: Output, path: str) -> Footer | None:

@@ -1,4 +1,4 @@
-"""The end of a folder: superseded files go, then `_SUCCESS` is written."""
+"""Completing a folder: superseded files are deleted, then `_SUCCESS` is written."""
 
 from __future__ import annotations
 

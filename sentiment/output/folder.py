@@ -1,11 +1,9 @@
-"""An output folder on any filesystem: whole files written at once, deleted, listed.
+"""An output folder on any filesystem: files are written whole, deleted and listed.
 
-Takes relative paths and bytes; gives files that readers see entirely or not at all. Knows nothing
-of what is in them.
-
-A file is written in one piece. On local disks it gets a temporary name and is then renamed. On
-object stores it is one request or an upload in parts that the last request publishes. A stream that
-is left halfway still closes, and would publish what it holds: so nothing may interrupt an upload.
+Readers see a file entirely or not at all. On local disks it is written under a temporary name and
+then renamed. On object stores it is one request, or an upload in parts that the last request
+publishes. A pyarrow stream that is left halfway publishes what it holds, so an upload is never
+interrupted.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Output of sources that are gone: found, and retired where that is asked for.
+"""The output of source files that no longer exist: finding it, and deleting it on request.
 
-Takes sources and an output; gives the footers of committed files whose shard those sources would
-hold but do not. Files of other sources are never looked at. Knows no models and no cluster.
+Only files of the sources of this run are considered. The output of other sources is left alone.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from typing import Any
 
 from sentiment.output.committed import UNREADABLE, read_footer
 from sentiment.output.folder import Output
-from sentiment.output.layout import REJECTED_FOLDER, SUCCESS_FILE, data_files, key_of
+from sentiment.output.layout import REJECTED_FOLDER, SUCCESS_FILE, data_files, is_data_file, key_of
 from sentiment.output.receipt import Footer
 from sentiment.source.coverage import Coverage
 from sentiment.source.shards import Shard
@@ -32,7 +31,7 @@ def find_gone(output: Output, sources: Sequence[str], shards: Sequence[Shard]) -
     covers = [Coverage.of(source) for source in sources]
     paths: set[str] = set()
     for folder in {cover.folder for cover in covers}:
-        paths.update(path for path in output.list_tree(folder) if _is_data(path))
+        paths.update(path for path in output.list_tree(folder) if is_data_file(path))
     found = []
     for path in sorted(paths):
         footer = None if key_of(path) in known else _footer(output, path)
@@ -71,11 +70,6 @@ def gone_facts(gone: Sequence[Footer], on_deleted: str) -> dict[str, Any]:
         "rows": sum(footer.rows for footer in gone),
         "retired": bool(gone) and on_deleted == "retire",
     }
-
-
-def _is_data(path: str) -> bool:
-    parts = path.split("/")
-    return path.endswith(".parquet") and not any(part.startswith(("_", ".")) for part in parts)
 
 
 def _footer(output: Output, path: str) -> Footer | None:

@@ -1,4 +1,4 @@
-"""The layout of an output: names of its folders and files, added columns, the schema of rejects."""
+"""The layout of an output: names of folders and files, added columns, the reject schema."""
 
 from __future__ import annotations
 
@@ -7,35 +7,19 @@ from typing import Final
 import pyarrow as pa
 
 from sentiment.output.folder import Output
+from sentiment.storage import is_hidden
 
 # Everything that is not labelled data lives below this folder of the output. The leading underscore
 # makes Spark, Hive, DuckDB and pyarrow datasets skip it.
 PRIVATE_FOLDER: Final = "_sentiment"
-
-
 REJECTED_FOLDER: Final = f"{PRIVATE_FOLDER}/rejected"
-
-
 RUNS_FOLDER: Final = f"{PRIVATE_FOLDER}/runs"
-
-
 RUN_FILE: Final = "run.json"  # these three are in a folder below it, named by the run's id
-
-
 METRICS_FILE: Final = "metrics.parquet"
-
-
 REPORT_FILE: Final = "report.html"
-
-
 LEASE_FILE: Final = f"{PRIVATE_FOLDER}/lease.json"
-
-
 ATTEMPTS_FOLDER: Final = f"{PRIVATE_FOLDER}/attempts"
-
-
 SUCCESS_FILE: Final = "_SUCCESS"
-
 
 REJECT_SCHEMA: Final = pa.schema(
     [
@@ -80,8 +64,13 @@ def data_files(output: Output, folder: str) -> list[str]:
     return [
         f"{folder}/{name}" if folder else name
         for name in output.list_files(folder)
-        if name.endswith(".parquet") and not name.startswith((".", "_"))
+        if is_data_file(name)
     ]
+
+
+def is_data_file(path: str) -> bool:
+    """Whether readers take a path, relative to the output or to a folder of it, for data."""
+    return path.endswith(".parquet") and not is_hidden(path)
 
 
 def key_of(path: str) -> str:

@@ -1,20 +1,20 @@
-"""One writer per output: a file that says which run is writing, and that it is still alive.
+"""The lease of an output: a file that says which run writes to it, so that there is one writer.
 
-Takes an output and a run id; gives a lease for as long as the caller works, or an error that names
-the run that holds it. Knows nothing of what is written.
+The holder renews the file every few seconds. Another run decides as follows whether the holder is
+alive:
 
-The file is renewed every few seconds. Whether its holder still lives is judged so:
+- A process of this machine that no longer exists is dead. "This machine" means the same host
+  name, boot and process id namespace. The start time of the process guards against a reused
+  process id.
+- A process of this machine that exists and has renewed its lease recently is alive.
+- In every other case the file is watched. A lease is taken over if it does not change for
+  `stale_sec` by the clock of the watching process. Clocks of different hosts are never compared.
 
-- A process of this machine that no longer exists is dead at once. Machine means host name, boot and
-  process id namespace; the start time of the process guards against a reused process id.
-- A process of this machine that does exist and renewed its lease lately is alive.
-- In every other case the file is watched. Only a lease that does not change for `stale_sec` of our
-  own clock is taken over: clocks of different hosts are never compared.
-
-On local disks all changes of the file happen under a lock on its folder, and the file first appears
-by a hard link, which is exclusive even where locks do not reach other hosts (NFS). Object stores
-offer neither, so there a lease is advice: write, wait a moment, read again, and who is not in the
-file stops. If two runs write at the same time after all, they write the same files.
+On local disks all changes of the file are made under a lock on its folder, and the file is created
+by a hard link. A link is exclusive even where locks of other hosts are not seen (NFS). Object
+stores have neither. There the lease is advisory: a run writes the file, waits, and reads it again,
+and stops if it finds another run in it. If two runs write at the same time all the same, they write
+the same files.
 """
 
 from __future__ import annotations

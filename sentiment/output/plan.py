@@ -1,19 +1,17 @@
-"""What an output already holds and what a run still has to do.
+"""The plan of a run: which units to score, which rows to reuse, which files to replace.
 
-Takes shard indexes and the footers of committed files; gives the units to score, the rows to reuse
-and the files to remove. Knows no models and no cluster. The committed files are the only state.
+The committed files are the only state that a run starts from.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from sentiment.errors import OutputError
-from sentiment.output.committed import Committed
 from sentiment.output.receipt import Footer
-from sentiment.source.cut import _rows_per_unit, _units
+from sentiment.source.cut import cut_into_units
 from sentiment.source.shards import ShardIndex, Unit
 
 
@@ -67,7 +65,7 @@ class Plan:
 
 def plan_run(
     indexes: Sequence[ShardIndex],
-    committed: Committed,
+    committed: Mapping[str, Sequence[Footer]],
     *,
     config_digest: str,
     unit_rows: int,
@@ -80,6 +78,7 @@ def plan_run(
     fingerprint are superseded: their rows are scored again and the files go when that is done.
 
     Args:
+        committed: Footers by shard key, as `read_committed` returns them.
         replay: Files of units with rejected rows do not count either.
 
     Raises:
@@ -90,7 +89,7 @@ def plan_run(
         # Among many thousands of shards of one name, two share the eight digits of their keys.
         footers = [
             footer
-            for footer in committed.by_key.get(index.shard.key, ())
+            for footer in committed.get(index.shard.key, ())
             if footer.source_file == index.shard.uri
         ]
         for footer in footers:
@@ -110,7 +109,7 @@ def plan_run(
             current = [footer for footer in current if footer.rowless or not footer.rejected]
         kept = _without_overlaps(current)
         ranged = [footer for footer in kept if not footer.rowless]
-        units = tuple(_units(index, _gaps(ranged, index.rows), _rows_per_unit(index, unit_rows)))
+        units = tuple(cut_into_units(index, unit_rows, _gaps(ranged, index.rows)))
         # What is scored again under its old name is overwritten, not removed.
         staying = {footer.unit_id for footer in kept} | {unit.unit_id for unit in units}
         plans.append(

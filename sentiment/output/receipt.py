@@ -1,7 +1,4 @@
-"""What the driver hears of a run: receipts of committed units, sights of the cluster.
-
-Takes nothing, gives shapes. Task workers import it, so it is light. Knows no stage.
-"""
+"""The footer of a data file, and the receipt that a worker sends to the driver for each commit."""
 
 from __future__ import annotations
 
@@ -9,6 +6,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
+
+from sentiment.block import STAGE_WRITE
 
 FOOTER_KEY: Final = b"sentiment"
 
@@ -114,7 +113,7 @@ class Receipt:
     @property
     def stage_sec(self) -> dict[str, float]:
         """Worker seconds by stage; those of the write are the whole commit's."""
-        return {**self.footer.metrics.get("stage_sec", {}), "write": self.write_sec}
+        return {**self.footer.metrics.get("stage_sec", {}), STAGE_WRITE: self.write_sec}
 
 
 def tokens_of(footer: Footer) -> int:

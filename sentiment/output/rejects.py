@@ -1,4 +1,4 @@
-"""Rejected rows as a table, with the row itself as JSON."""
+"""Rejected rows as a table, each with the row itself as JSON."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from sentiment.block import STAGES
 from sentiment.ledger.record import CountsPart, Run
 from sentiment.ledger.runs import Partition
 from sentiment.metrics.counts import merge
@@ -26,9 +27,6 @@ MAX_PARTITIONS = 20
 TOP_FOLDER = "(top folder)"
 _MAX_LABELS = 4  # in a sentence
 _MIN_NIGHTS = 2  # one point makes no line
-
-# In the order in which a row passes them.
-_STAGES = ("read", "tokenise", "score", "write")
 
 
 @dataclass(frozen=True)
@@ -267,7 +265,7 @@ def _times(run: Run) -> tuple[Chart, ...]:
     stages = {name: part.sec for name, part in time.stages.items()} if time is not None else {}
     # Files of earlier versions have the stages only in the counts, which include reused rows.
     stages = stages or run.counts.stage_sec or {}
-    order = sorted(stages, key=lambda name: (_STAGES.index(name) if name in _STAGES else 9, name))
+    order = sorted(stages, key=lambda name: (STAGES.index(name) if name in STAGES else 9, name))
     if sum(stages.values()):
         sec = {name: stages[name] for name in order}
         finding = f"{_longest(sec)} Summed over tasks that run side by side{_waiting(run)}."

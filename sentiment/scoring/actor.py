@@ -1,4 +1,4 @@
-"""The actor that holds the model and scores blocks in one thread."""
+"""The Ray actor that holds the model and scores blocks, all of them in one thread."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from uuid import uuid4
 import numpy as np
 import pyarrow as pa
 
-from sentiment.block import SCORER
+from sentiment.block import SCORER, STAGE_SCORE
 from sentiment.engine.scorer import ScorerPlan, _Model
 from sentiment.output.attempts import Attempts
 from sentiment.output.folder import Output
@@ -39,7 +39,7 @@ class Scorer:
         self._model = self._thread.submit(_Model, plan).result()
         self._load_sec = time.perf_counter() - started
         self._name = uuid4().hex
-        self._attempts = None if output is None else Attempts(Output.open(output), "score")
+        self._attempts = None if output is None else Attempts(Output.open(output), STAGE_SCORE)
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Score one block.

@@ -1,8 +1,4 @@
-"""A scoring run from configuration to summary: plan, score, settle the ledger.
-
-Takes a `ScoreConfig`, gives a `RunSummary`; everything on the way is committed unit by unit. Knows
-the order of things, no detail of any.
-"""
+"""The command `sentiment score`: list, index, set up, lease, plan, score, settle, report."""
 
 from __future__ import annotations
 
@@ -10,7 +6,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -57,11 +52,9 @@ from sentiment.scoring.setup import Setup, configured_model, facts_of, resolve_s
 from sentiment.scoring.tasks import index_on_cluster
 from sentiment.scoring.terminal import print_summary
 from sentiment.settings.jobs import ScoreConfig
-from sentiment.source.index import index_shard
+from sentiment.source.indexing import index_shards
 from sentiment.source.listing import list_shards
 from sentiment.source.shards import Shard, ShardIndex, Unit
-
-_INDEX_THREADS = 16
 
 # Delimited text up to this size is indexed in this process: starting a cluster takes longer.
 _LOCAL_INDEX_BYTES = 64 * 2**20
@@ -148,12 +141,7 @@ def _index(shards: Sequence[Shard], config: ScoreConfig, cluster: LazyCluster) -
         cluster.get()
         found.update(zip(text, index_on_cluster(text, config.text_column), strict=True))
     here = [shard for shard in shards if shard not in found]
-    with ThreadPoolExecutor(_INDEX_THREADS) as threads:
-        indexes = threads.map(partial(index_shard, text_column=config.text_column), here)
-        try:
-            found.update(zip(here, indexes, strict=True))
-        except OSError as error:
-            raise SourceError(f"a source stopped answering while it was read: {error}") from error
+    found.update(zip(here, index_shards(here, config.text_column), strict=True))
     return [found[shard] for shard in shards]
 
 

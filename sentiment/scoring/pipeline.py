@@ -1,9 +1,6 @@
-"""The Ray Data pipeline: read, tokenise, score, commit, one unit per block.
+"""The Ray Data pipeline: read, tokenise, score and commit, one unit per block.
 
-Takes planned units, yields the receipt of every unit as soon as it is committed. Knows how the
-stages are wired and what Ray does to blocks; knows no details of any stage.
-
-    read_datasource(ReviewShards) -> map(tokenise) -> map(Scorer, actor pool) -> map(commit)
+read_datasource(ReviewShards) -> map(tokenise) -> map(Scorer, actor pool) -> map(commit)
 """
 
 from __future__ import annotations

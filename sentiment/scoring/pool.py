@@ -1,7 +1,4 @@
-"""How many scoring actors, on what, with how many threads: pure arithmetic.
-
-Takes settings and a cluster's resources, gives a `Pool`. Knows no Ray and no torch.
-"""
+"""The size of the actor pool: how many actors, on which devices, with how many threads."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""A run over what an output rejected: with the settings of the runs that made it.
+"""The command `sentiment replay`: scores rejected rows again.
 
-Takes an output, finds its sources and settings in `run.json`, gives the summary of a scoring run in
-which units with rejected rows are scored again. Knows the order of things, no detail of any.
+It uses the sources and the settings that the `run.json` files of the output hold.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""What a run comes down to: devices, precision, digests, and what `run.json` tells of them.
+"""The setup of a run: devices, precision, digests, and the model tried once.
 
-Takes settings and a found model; gives the model as scorers get it, the pool and the stamp of every
-file. Tries the model before anything is planned. Knows no shard.
+It is resolved before anything is planned, so that a model that cannot work stops the run at once.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from sentiment.model.find import Model, find_model
 from sentiment.output.commit import Stamp
 from sentiment.scoring.pool import Pool, resolve_pool
 from sentiment.scoring.tasks import probe_on_gpu
-from sentiment.settings.jobs import ScoreConfig
+from sentiment.settings.jobs import ScoreConfig, ScoringSettings
 from sentiment.storage import is_uri
 
 _PACKAGES = ("sentiment", "ray", "torch", "transformers", "pyarrow")
@@ -42,7 +41,7 @@ class Setup:
     pool: Pool
 
 
-def configured_model(config: ScoreConfig) -> Model:
+def configured_model(config: ScoringSettings) -> Model:
     """The model the settings ask for.
 
     Raises:

@@ -1,8 +1,7 @@
-"""What Ray's task workers run: read a unit, tokenise a block, commit a block.
+"""What the task workers of Ray run: reading a unit, tokenising a block, committing a block.
 
-Takes units and blocks, gives blocks. A module of its own because a worker imports the module of
-what it runs: here that is neither torch nor transformers, which would cost every worker seconds
-and hundreds of megabytes. Knows no Ray.
+A worker imports the module of the function that it runs. This one imports neither torch nor
+transformers, which would cost every worker seconds and hundreds of megabytes.
 """
 
 from __future__ import annotations
@@ -17,7 +16,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from sentiment.block import IDS, REASON, SCORER, STAGE, TOKENISE_SEC, TOKENS, TRUNCATED, UNIT
+from sentiment.block import (
+    IDS,
+    REASON,
+    SCORER,
+    STAGE_READ,
+    STAGE_TOKENISE,
+    TOKENISE_SEC,
+    TOKENS,
+    TRUNCATED,
+    UNIT,
+    reject_rows,
+)
 from sentiment.model.tokenizer import Tokeniser
 from sentiment.output.attempts import READER_PATIENCE, Attempts, Part, tried
 from sentiment.output.commit import Stamp, commit_block
@@ -47,7 +57,7 @@ def read_block(unit: Unit, columns: pa.Schema, text_column: str, output: str) ->
     def divide(part: Part) -> list[Part]:
         return [(one.first_row, one.last_row + 1) for one in parts_of(within(part))]
 
-    attempts = Attempts(Output.open(output), "read", READER_PATIENCE)
+    attempts = Attempts(Output.open(output), STAGE_READ, READER_PATIENCE)
     whole = (unit.first_row, unit.last_row + 1)
     tables = attempts.work(unit, whole, read, give_up, divide)
     if len(tables) == 1:
@@ -69,7 +79,7 @@ class Tokenise:
     output: str
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        attempts = Attempts(Output.open(self.output), "tokenise")
+        attempts = Attempts(Output.open(self.output), STAGE_TOKENISE)
         return attempts.work_on_rows(block, self._tokenise, "tokenising_error")
 
     def _tokenise(self, rows: pa.Table) -> pa.Table:
@@ -126,23 +136,26 @@ def tokenise_block(block: pa.Table, tokeniser: Tokeniser, text_column: str) -> p
     """
     started = time.perf_counter()
     texts, problems = _usable_texts(block.column(text_column))
-    known = block.column(REASON).to_pylist()
-    reasons = [before or now for before, now in zip(known, problems, strict=True)]
-    stages = [
-        stage or (now and "tokenise")
-        for stage, now in zip(block.column(STAGE).to_pylist(), reasons, strict=True)
-    ]
-    good = [row for row, reason in enumerate(reasons) if reason is None]
+    unread = block.column(REASON).is_valid().to_pylist()
+    rejected = {
+        row: problem
+        for row, problem in enumerate(problems)
+        if problem is not None and not unread[row]
+    }
+    good = [row for row, problem in enumerate(problems) if problem is None and not unread[row]]
     encoded = tokeniser.encode([texts[row] for row in good])
     ids: list[NDArray[np.int32] | None] = [None] * block.num_rows
     tokens: list[int | None] = [None] * block.num_rows
     truncated: list[bool | None] = [None] * block.num_rows
     for row, item in zip(good, encoded, strict=True):
         ids[row], tokens[row], truncated[row] = item.ids, item.tokens, item.tokens > len(item.ids)
-    for name, values in ((STAGE, stages), (REASON, reasons)):
-        block = block.set_column(
-            block.schema.get_field_index(name), name, pa.array(values, pa.string())
-        )
+    block = reject_rows(
+        block,
+        list(rejected),
+        stage=STAGE_TOKENISE,
+        reasons=list(rejected.values()),
+        details=[None] * len(rejected),
+    )
     seconds = (time.perf_counter() - started) / max(1, block.num_rows)
     return (
         block.append_column(IDS, pa.array(ids, pa.list_(pa.int32())))

@@ -1,4 +1,4 @@
-"""Single tasks on the cluster, and what their failures mean."""
+"""Single tasks on the cluster, and readable errors for their failures."""
 
 from __future__ import annotations
 

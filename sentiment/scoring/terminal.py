@@ -1,7 +1,4 @@
-"""The summary of a run on the terminal.
-
-Takes a `RunSummary`, prints what people look at for ten seconds. Knows no file.
-"""
+"""The summary of a run, as it is printed on the terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sentiment.block import REASONS
+from sentiment.block import REASONS, STAGE_SCORE
 from sentiment.ledger.summary import RunSummary
 from sentiment.output.layout import REJECTED_FOLDER
 
@@ -79,7 +76,7 @@ def _time_line(time: Mapping[str, Any], wall_sec: float) -> Text:
             continue
         busy = ""
         if name == "score" and time["wait_sec"] is not None:
-            scored_sec = time["stages"]["score"]["sec"]
+            scored_sec = time["stages"][STAGE_SCORE]["sec"]
             busy = f" (actors busy {scored_sec / (scored_sec + time['wait_sec']):.0%})"
         parts.append(f"{name} {sec:.1f} s{busy}")
     return Text(f"time  {', '.join(parts)}", style="dim")

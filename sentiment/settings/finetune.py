@@ -12,8 +12,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from sentiment.settings.choices import no_half
-from sentiment.settings.load import JobConfig
+from sentiment.settings.flags import Groups
+from sentiment.settings.headings import FINETUNE
+from sentiment.settings.load import JobConfig, no_half
 
 _RECIPES_FILE = Path(__file__).with_name("recipes.yaml")
 
@@ -54,6 +55,8 @@ class FinetuneConfig(JobConfig):
     """Fine-tune a T5 that answers with a label, from a folder, a hub id or an architecture."""
 
     command: ClassVar[str] = "finetune"
+    usage: ClassVar[str] = "--train SOURCE --output PATH [options]"
+    groups: ClassVar[Groups] = FINETUNE
 
     preset: Literal["t5-base-imdb", "flan-t5-base-imdb"] | None = Field(
         None, description="Recipe of a published model; every setting given here wins over it."
@@ -136,7 +139,9 @@ class FinetuneConfig(JobConfig):
         None, description="Origin and terms of the training data, for the model card."
     )
     workers: int = Field(1, ge=1, description="Data-parallel training workers.")
-    cpus_per_worker: float | None = Field(None, gt=0, description="Default: shares the machine.")
+    cpus_per_worker: float | None = Field(
+        None, gt=0, description="CPUs a worker holds; default: an equal share of the machine."
+    )
     checkpoint_steps: int = Field(
         500, ge=1, description="Steps between validations, each with a checkpoint."
     )
@@ -146,7 +151,9 @@ class FinetuneConfig(JobConfig):
         description="Stop after so many validations without a better accuracy, and keep the best "
         "weights instead of the last.",
     )
-    ray_address: str | None = Field(None, description="As for `sentiment score`.")
+    ray_address: str | None = Field(
+        None, description="Ray cluster to join; default: RAY_ADDRESS, else a local one is started."
+    )
 
     @model_validator(mode="before")
     @classmethod

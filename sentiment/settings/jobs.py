@@ -5,19 +5,36 @@ Knows no file format, no model and no cluster: what depends on those is resolved
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import CliPositionalArg
 
 from sentiment.settings.choices import Decode, LongText, Precision
-from sentiment.settings.load import JobConfig
+from sentiment.settings.flags import Groups
+from sentiment.settings.headings import (
+    EVALUATE,
+    MODELS,
+    REPLAY,
+    REPORT,
+    SCORE,
+    VERIFY,
+)
+from sentiment.settings.load import JobConfig, no_half
+
+# Settings of an evaluation that have an effect only where a model scores the sources.
+OF_THE_MODEL: Final = (
+    "model", "revision", "model_sha256", "allow_pickle_weights", "template", "max_source_tokens",
+    "long_text", "decode", "num_beams", "max_new_tokens", "precision", "calibration",
+    "max_rejected", "group_by", "actors_min", "actors_max", "gpus_per_actor", "cpus_per_actor",
+    "batch_tokens", "unit_rows", "ray_address", "no_progress_sec",
+    "fit_calibration", "parity_rows", "update_card",
+)  # fmt: skip
 
 
-class ScoreConfig(JobConfig):
-    """Label reviews: read SOURCE files, folders or globs, write labelled Parquet below --output."""
+class ScoringSettings(JobConfig):
+    """What scoring and evaluating share: sources, the model, devices."""
 
-    command: ClassVar[str] = "score"
     positional: ClassVar[tuple[str, ...]] = ("sources",)
 
     # Not required of the command line, because the YAML file may name them.
@@ -85,7 +102,7 @@ class ScoreConfig(JobConfig):
         le=512,
         description="Token limit of --decode generate; default: the model's, else 8.",
     )
-    precision: Precision = Field(
+    precision: Annotated[Precision, BeforeValidator(no_half)] = Field(
         "auto",
         description="auto: bf16 where the processor multiplies it natively, else fp32. int8: CPU.",
     )
@@ -102,32 +119,9 @@ class ScoreConfig(JobConfig):
     max_rejected: float = Field(
         0.01, ge=0, le=1, description="Fraction of rows that may be rejected before exit code 4."
     )
-    on_deleted: Literal["keep", "retire"] = Field(
-        "keep", description="What to do with the output of a source file that is gone."
-    )
-    on_change: Literal["refuse", "rescore"] = Field(
-        "refuse", description="What to do when the output was made by another model or settings."
-    )
-
     group_by: list[str] = Field(
         [], description="Columns whose every combination gets its own rows in metrics.parquet."
     )
-    drift_runs: int = Field(
-        7, ge=0, description="Earlier runs the labels are compared with; 0 compares with none."
-    )
-    drift_psi: float = Field(
-        0.2, gt=0, description="Population stability index from which a distribution has drifted."
-    )
-    drift_share: float = Field(
-        0.05,
-        gt=0,
-        lt=1,
-        description="Change of a label's share, or of the rejects', that is drift.",
-    )
-    on_drift: Literal["fail", "warn"] = Field(
-        "fail", description="Drift ends in exit code 5, or in a warning; all rows are written."
-    )
-
     actors_min: int = Field(1, ge=1, description="Scoring actors to start with.")
     actors_max: int | None = Field(
         None, ge=1, description="Most scoring actors; default: what the cluster's devices allow."
@@ -181,10 +175,43 @@ class ScoreConfig(JobConfig):
         return self
 
 
-class EvaluateConfig(ScoreConfig):
+class ScoreConfig(ScoringSettings):
+    """Label reviews: read SOURCE files, folders or globs, write labelled Parquet below --output."""
+
+    command: ClassVar[str] = "score"
+    usage: ClassVar[str] = "SOURCE… --output PATH [options]"
+    groups: ClassVar[Groups] = SCORE
+
+    on_deleted: Literal["keep", "retire"] = Field(
+        "keep", description="What to do with the output of a source file that is gone."
+    )
+    on_change: Literal["refuse", "rescore"] = Field(
+        "refuse", description="What to do when the output was made by another model or settings."
+    )
+
+    drift_runs: int = Field(
+        7, ge=0, description="Earlier runs the labels are compared with; 0 compares with none."
+    )
+    drift_psi: float = Field(
+        0.2, gt=0, description="Population stability index from which a distribution has drifted."
+    )
+    drift_share: float = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="Change of a label's share, or of the rejects', that is drift.",
+    )
+    on_drift: Literal["fail", "warn"] = Field(
+        "fail", description="Drift ends in exit code 5, or in a warning; all rows are written."
+    )
+
+
+class EvaluateConfig(ScoringSettings):
     """Report how right the labels of a labelled source are: score it, or take scores it holds."""
 
     command: ClassVar[str] = "evaluate"
+    usage: ClassVar[str] = "SOURCE… --output PATH [options]"
+    groups: ClassVar[Groups] = EVALUATE
 
     output: str = Field(description="Folder of the evaluation; labelled rows go to scored/ in it.")
     label_column: str | None = Field("label", description="Column with true labels.")
@@ -223,19 +250,31 @@ class EvaluateConfig(ScoreConfig):
             raise ValueError("--label-column: is required; name the column with true labels")
         if self.score_column and not self.prediction_column:
             raise ValueError("--score-column needs --prediction-column")
-        for name in ("parity_rows", "fit_calibration", "update_card"):
-            if getattr(self, name) and self.prediction_column:
+        if self.fit_calibration and self.calibration not in (None, "none"):
+            raise ValueError(
+                "--fit-calibration fits the model's own scores; leave --calibration out"
+            )
+        if self.prediction_column:
+            self._refuse_settings_of_the_model()
+        return self
+
+    def _refuse_settings_of_the_model(self) -> None:
+        """With labels that are there already nothing is scored, so these would have no effect."""
+        for name in OF_THE_MODEL:
+            field = type(self).model_fields[name]
+            if getattr(self, name) != field.get_default(call_default_factory=True):
                 flag = name.replace("_", "-")
                 raise ValueError(
                     f"--{flag} needs the model; labels of --prediction-column name none"
                 )
-        return self
 
 
 class ReportConfig(JobConfig):
     """Write the page about a run, from the files of an output alone."""
 
     command: ClassVar[str] = "report"
+    usage: ClassVar[str] = "OUTPUT [options]"
+    groups: ClassVar[Groups] = REPORT
     positional: ClassVar[tuple[str, ...]] = ("output",)
 
     output: CliPositionalArg[str] = Field(
@@ -252,6 +291,8 @@ class VerifyConfig(JobConfig):
     """Check an output from its files alone: every row once, nothing torn, nothing tampered with."""
 
     command: ClassVar[str] = "verify"
+    usage: ClassVar[str] = "OUTPUT [options]"
+    groups: ClassVar[Groups] = VERIFY
     positional: ClassVar[tuple[str, ...]] = ("output",)
 
     output: CliPositionalArg[str] = Field(
@@ -271,6 +312,8 @@ class ReplayConfig(JobConfig):
     """Score again what an output rejected, with the settings of the runs that made it."""
 
     command: ClassVar[str] = "replay"
+    usage: ClassVar[str] = "OUTPUT [options]"
+    groups: ClassVar[Groups] = REPLAY
     positional: ClassVar[tuple[str, ...]] = ("output",)
 
     output: CliPositionalArg[str] = Field(
@@ -289,3 +332,5 @@ class ModelsConfig(JobConfig):
     """List the models with a name: labels, prompt, limits, and whether they are here."""
 
     command: ClassVar[str] = "models"
+    usage: ClassVar[str] = "[options]"
+    groups: ClassVar[Groups] = MODELS

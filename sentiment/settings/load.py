@@ -16,7 +16,6 @@ import yaml
 from pydantic import Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
-    CliSettingsSource,
     EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -24,6 +23,7 @@ from pydantic_settings import (
 )
 
 from sentiment.errors import ConfigError
+from sentiment.settings.flags import FlagParser, Groups, add_settings, new_parser
 
 
 class JobConfig(BaseSettings):
@@ -37,9 +37,10 @@ class JobConfig(BaseSettings):
         cli_implicit_flags=True,
         cli_hide_none_type=True,
         cli_avoid_json=True,
-        cli_exit_on_error=False,
     )
     command: ClassVar[str]
+    usage: ClassVar[str] = "[options]"
+    groups: ClassVar[Groups] = {}
     positional: ClassVar[tuple[str, ...]] = ()
 
     config: Path | None = Field(None, description="YAML file with any of these settings.")
@@ -56,6 +57,11 @@ class JobConfig(BaseSettings):
         return (init_settings,)
 
     @classmethod
+    def parser(cls) -> FlagParser:
+        """A parser with the usage line and description of the command, and no settings yet."""
+        return new_parser(cls.command, cls.usage, cls.__doc__ or "")
+
+    @classmethod
     def load(cls, arguments: Sequence[str] = ()) -> Self:
         """Merge command-line arguments, environment and YAML into validated settings.
 
@@ -67,12 +73,10 @@ class JobConfig(BaseSettings):
             SystemExit: Code 0 after `--help`.
         """
         try:
-            cli = CliSettingsSource[Any](
-                cls, cli_prog_name=f"sentiment {cls.command}", cli_parse_args=list(arguments)
-            )()
+            cli = add_settings(cls.parser(), cls, cls.groups)(args=list(arguments))()
             environment = EnvSettingsSource(cls)()
         except SettingsError as error:
-            raise ConfigError(str(error).removeprefix("error parsing CLI: ")) from error
+            raise ConfigError(str(error)) from error
         path = cli.get("config", environment.get("config"))
         values = {**cls._read_yaml(path), **environment, **cli}
         try:
@@ -115,3 +119,10 @@ class JobConfig(BaseSettings):
     def resolved(self) -> dict[str, Any]:
         """All settings as plain JSON values, as saved beside the output."""
         return self.model_dump(mode="json")
+
+
+def no_half(value: Any) -> Any:
+    """Refuse float16 with a reason, before pydantic says that it is no choice."""
+    if value in ("fp16", "float16", "half"):
+        raise ValueError(f"--precision {value}: T5's activations overflow it; use bf16 or fp32")
+    return value

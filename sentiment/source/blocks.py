@@ -1,7 +1,4 @@
-"""What a read unit becomes: good rows and rejected rows in file order, with their carriers.
-
-Takes the rows a format reader could and could not read, gives one table. Knows no file format.
-"""
+"""The block of a unit: good and rejected rows in the order of the file, with their carriers."""
 
 from __future__ import annotations
 
@@ -10,10 +7,9 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from sentiment.block import CARRIER_FIELDS
+from sentiment.block import CARRIER_FIELDS, STAGE_READ
 from sentiment.source.shards import Unit
 
-STAGE_READ = "read"
 RAW_BYTES = 64 * 1024
 
 

@@ -1,6 +1,6 @@
-"""What a source would hold: tells of a file that is gone whether it belonged to the source.
+"""Whether a source, as the user named it, would contain a given file.
 
-Takes a source as the user typed it; answers for locations. Reads nothing.
+It tells whether a file that no longer exists belonged to a source. Nothing is read.
 """
 
 from __future__ import annotations

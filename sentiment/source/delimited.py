@@ -1,7 +1,6 @@
-"""CSV and TSV shards: RFC 4180 records, every value a string.
+"""CSV and TSV shards: records of RFC 4180, every value a string.
 
-Takes a shard or a unit of one, gives its index or its rows. Knows quoting, header, encoding; does
-not guess types or dialects. An empty field is the empty string: the format has no null.
+Types and dialects are not guessed. An empty field is the empty string: the format has no null.
 """
 
 from __future__ import annotations

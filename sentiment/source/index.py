@@ -1,7 +1,7 @@
-"""The two questions the pipeline asks of a shard: what is in it, and what do these rows hold.
+"""Indexing and reading a shard in the format that it has.
 
-Takes a shard or a unit, gives its index or a block with carriers. Knows which format answers, and
-that damaged data is an answer and not an error.
+Damaged data is a result and not an error: an index says where the damage begins, and a block holds
+rejected rows.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """JSON Lines shards: one object per line, column types decided over the whole shard.
 
-Takes a shard or a unit of one, gives its index or its rows. Knows JSON and its odd corners (torn
-lines, mixed types, lone surrogates); a missing key and `null` are both null.
+A missing key and `null` are both null. Torn lines, mixed types and lone surrogates cost their row
+only.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""A text shard as lines of bytes with their offsets, plain or gzip.
+"""The lines of a text shard as bytes with their offsets, plain or gzip.
 
-Takes a shard and an offset, gives lines, and one error for every way the bytes can end early.
-Knows no quoting and no JSON.
+Every way in which the bytes can end early is one error, `DamageError`.
 """
 
 from __future__ import annotations

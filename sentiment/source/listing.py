@@ -1,7 +1,7 @@
-"""Sources to shards: files, folders and globs, on local disks and object stores.
+"""Listing sources: from files, folders and globs to shards, on local disks and object stores.
 
-Takes what the user typed, gives every input file once with its folder and fingerprint. Knows
-extensions and where a Parquet footer sits; reads no rows.
+Every input file is listed once, with its output folder and fingerprint. Of Parquet files the footer
+is read.
 """
 
 from __future__ import annotations
@@ -20,12 +20,22 @@ from pyarrow import fs
 from sentiment.errors import SourceError
 from sentiment.source.shards import Shard, ShardFormat
 from sentiment.source.state import fingerprint
-from sentiment.storage import STORAGE_ERRORS, descendant_uri, is_uri, one_line, open_filesystem
+from sentiment.storage import (
+    STORAGE_ERRORS,
+    WAITING_THREADS,
+    descendant_uri,
+    is_hidden,
+    is_uri,
+    one_line,
+    open_filesystem,
+)
 
-__all__ = ["Listing", "list_shards", "open_filesystem"]
-
-_TEXT_FORMATS: dict[str, ShardFormat] = {".csv": "csv", ".tsv": "tsv"}
-_TEXT_FORMATS |= {".jsonl": "jsonl", ".ndjson": "jsonl"}
+_TEXT_FORMATS: dict[str, ShardFormat] = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+}
 _FORMATS: dict[str, ShardFormat] = {
     ".parquet": "parquet",
     ".pq": "parquet",
@@ -33,8 +43,6 @@ _FORMATS: dict[str, ShardFormat] = {
     **{f"{extension}.gz": kind for extension, kind in _TEXT_FORMATS.items()},
 }
 _HIVE = re.compile(r"[^=]+=.*", re.DOTALL)
-# Waiting for object stores, not computing: more threads than cores.
-_FOOTER_THREADS = 16
 _FOOTER_GUESS_BYTES = 64 * 1024
 # A damaged length may claim gigabytes. The end of a footer tells as much as all of it.
 _FOOTER_MOST_BYTES = 16 * 1024 * 1024
@@ -112,7 +120,7 @@ def list_shards(sources: Sequence[str]) -> Listing:
             known = found.get(identity)
             if known is None or _rank(shard, identity) > _rank(known, identity):
                 found[identity] = shard
-    with ThreadPoolExecutor(_FOOTER_THREADS) as threads:
+    with ThreadPoolExecutor(WAITING_THREADS) as threads:
         result = tuple(threads.map(_shard, sorted(found.values(), key=lambda shard: shard.uri)))
     return Listing(result, tuple(sorted(skipped)))
 
@@ -194,12 +202,8 @@ def split_glob(source: str) -> tuple[str, list[str]]:
     return source, []
 
 
-def _hidden(name: str) -> bool:
-    return name.startswith(("_", "."))
-
-
 def _matches(name: str, pattern: str) -> bool:
-    return fnmatchcase(name, pattern) and (not _hidden(name) or pattern[0] == name[0])
+    return fnmatchcase(name, pattern) and (not is_hidden(name) or pattern[0] == name[0])
 
 
 def matches_path(parts: Sequence[str], pattern: Sequence[str]) -> bool:
@@ -250,7 +254,7 @@ def _walk(filesystem: fs.FileSystem, path: str) -> Iterator[tuple[str, fs.FileIn
     # An object store has no links, and one flat listing costs fewer requests than one per folder.
     for info in filesystem.get_file_info(fs.FileSelector(path, recursive=True)):
         relative = info.path[len(path.rstrip("/")) + 1 :]
-        if info.type != fs.FileType.Directory and not any(map(_hidden, relative.split("/"))):
+        if info.type != fs.FileType.Directory and not is_hidden(relative):
             yield relative, info
 
 
@@ -269,7 +273,7 @@ def _walk_local(filesystem: fs.FileSystem, root: str) -> Iterator[tuple[str, fs.
             continue
         seen.add((status.st_dev, status.st_ino))
         with os.scandir(folder) as scan:
-            entries = sorted((e for e in scan if not _hidden(e.name)), key=lambda e: e.name)
+            entries = sorted((e for e in scan if not is_hidden(e.name)), key=lambda e: e.name)
         files = []
         for entry in entries:
             if not _is_utf8(entry.name):

@@ -1,7 +1,6 @@
 """Parquet shards: indexed from the footer, read row group by row group.
 
-Takes a shard or a unit of one, gives its index or its rows. Knows row groups and how damage shows;
-column types pass through as Parquet stores them.
+Columns keep the types that Parquet stores.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Shards, the units they are cut into, and what an index says of them."""
+"""Shards, the units that they are cut into, and the index of a shard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a file is known by, so that a change of it is noticed: size, time and content."""
+"""The fingerprint of a file: size, time and content, to notice that it has changed."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Relative position bias, for sequences of any length: written out in a square, or by distance.
+"""The relative position bias of attention, for sequences of any length.
 
-Takes the bias of each bucket, gives tables that grow when a longer sequence comes.
+It is kept as a square table (for padded attention) or as one value per distance (for kernels).
+Tables grow when a longer sequence arrives.
 
-Shapes: H heads, K buckets, S tokens of the longest sequence so far and some to spare.
+Shapes: H heads, K buckets, S tokens of the longest sequence so far, rounded up.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The encoder on a CPU: some sequences at a time through a layer, attention one by one.
+"""The encoder on a CPU: a layer runs over a few sequences at a time, attention over one by one.
 
-Takes embeddings of a batch and lengths, gives normalised hidden states. A sequence has up to 15
-rows to spare, so that lengths come in steps of 16 (see `_STEP`).
+What a layer computes for a few sequences stays in the cache of the processor. Every sequence gets
+up to 15 spare rows, so that lengths are multiples of 16 (see `_STEP`).
 
 Shapes: T tokens of all sequences, R rows of all sequences, r rows of a piece of them, L rows of one
 sequence, D model width, H heads, E head width, A = H x E.

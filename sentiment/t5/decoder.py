@@ -1,21 +1,19 @@
-"""The decoder over a trie of labels: one pass, and no keys or values of the source.
+"""The decoder over a trie of labels: one pass, without keys and values of the source.
 
-Takes encoder states, gives the log-probability of every label.
-
-A label is a path through a trie whose root is the start token. All nodes go through the decoder
-side by side, each attending to itself and its ancestors, so one pass reads off the probability of
-every token of every label. Three things make that pass cheap, none of them an approximation:
+A label is a path through a trie whose root is the start token. All nodes of the trie go through the
+decoder at the same time. Each attends to itself and its ancestors, so one pass gives the
+probability of every token of every label. Three exact rearrangements make the pass cheap:
 
 * Cross-attention is absorbed. For a query q, q . (W_k h) = (W_k^T q) . h, and the weighted sum of
-  values is W_v times the weighted sum of states: the few queries and results are projected, never
-  the many states of the source.
-* Before the first cross-attention nothing depends on the source: the embeddings and first
-  self-attention of all nodes are computed once.
-* A trie of a single node attends to itself alone, so its self-attention is W_o W_v, one matrix.
+  values is W_v times the weighted sum of states. So the few queries and results are multiplied by
+  W_k and W_v, and never the many states of the source.
+* Before the first cross-attention nothing depends on the source. The embeddings and the first
+  self-attention of all nodes are computed once, at load time.
+* A trie with one node attends to itself alone, so its self-attention is one matrix, W_o W_v.
 
-All of it runs in float32 whatever the precision of the encoder: that costs a hundredth of the time,
-and in bfloat16 the decoder would cause half of the whole error. A logit of 10 alone, rounded to
-three digits, moves a probability by 0.01.
+The decoder computes in float32 whatever the precision of the encoder. That costs a hundredth of the
+time. In bfloat16 the decoder would cause half of the whole error: a logit of 10, rounded to three
+digits, moves a probability by 0.01.
 
 Shapes: B sequences, S tokens of the longest, M nodes of the trie, D model width, H heads, E head
 width, V vocabulary, K labels, P tokens of labels to predict, N rows of B x M.

@@ -1,8 +1,8 @@
-"""The encoder over concatenated sequences: no padding, no mask, weights folded once.
+"""The encoder over concatenated sequences: no padding, no mask, norm weights folded once.
 
-Takes the token ids of a batch end to end and their lengths, gives normalised hidden states. Linear
-layers see one long matrix of real tokens; only attention knows where a sequence starts. How a batch
-goes through the layers depends on the processor: in pieces on a CPU, as a whole on a GPU.
+Linear layers see one long matrix of the tokens of all sequences. Only attention knows where a
+sequence starts. The way through the layers depends on the processor: piece by piece on a CPU
+(`cpu`), the whole batch at once on a GPU (`gpu`).
 
 Shapes: T tokens of all sequences, D model width, H heads, K buckets.
 """

@@ -1,8 +1,7 @@
-"""The encoder on a GPU: the whole batch through a layer at once, nothing waited for in between.
+"""The encoder on a GPU: the whole batch goes through a layer at once, without waiting in between.
 
-Takes embeddings of a batch and lengths, gives normalised hidden states. What happens between two
-products is a choice made once: by Triton's kernels, or by PyTorch's own operators where Triton does
-not run.
+The work between two matrix products is done by Triton kernels (`gpu_fused`), or by PyTorch's
+operators (`gpu_padded`) if Triton does not run on this machine. The choice is made once.
 
 Shapes: T tokens of all sequences, D model width, H heads, E head width, A = H x E, K buckets.
 """

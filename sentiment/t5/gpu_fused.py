@@ -1,6 +1,4 @@
-"""What a GPU does between two products, by kernels of our own.
-
-Takes rows of a batch, gives rows. Importing it needs Triton.
+"""The work between two matrix products on a GPU, by Triton kernels. Importing it needs Triton.
 
 Shapes: T tokens of all sequences, D model width, H heads, E head width, K buckets.
 """

@@ -1,11 +1,11 @@
-"""Triton kernels for one GPU: attention over sequences of any lengths, and the norms between.
+"""Triton kernels: attention over sequences of any lengths, and residual sum with norm.
 
-Takes tensors of a batch whose sequences lie end to end and a list of tiles, gives tensors of the
-same rows. Nothing is padded, and no bias or mask is ever written out. Importing it needs Triton;
-running it, a C compiler, with which Triton builds the code that launches a kernel.
+The sequences of a batch lie end to end, and a list of tiles says which rows belong to which
+sequence. Nothing is padded, and no bias or mask is written to memory. Importing this module needs
+Triton. Running it needs a C compiler, with which Triton builds the code that launches a kernel.
 
-Shapes: T tokens of all sequences, S tokens of the longest, D model width, H heads, E head width,
-A = H x E, P programs of each head.
+Shapes: T tokens of all sequences, S tokens of the longest, D model width, H heads, E head width, A
+= H x E, P programs of each head.
 
 Source:
     Dao, "FlashAttention-2: Faster Attention with Better Parallelism and Work Partitioning",

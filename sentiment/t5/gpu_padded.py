@@ -1,7 +1,7 @@
-"""What a GPU does between two products, by PyTorch's own operators: for nodes without Triton.
+"""The work between two matrix products on a GPU, by PyTorch's operators, for nodes without Triton.
 
-Takes rows of a batch, gives rows. Attention pads groups of sequences to the longest and writes out
-their bias and mask, which takes memory and time that the kernels of `fused` do without.
+Attention pads groups of sequences to the longest and writes their bias and mask to memory. The
+kernels of `gpu_fused` need neither.
 
 Shapes: T tokens of all sequences, t tokens of a group, G sequences of a group, S the longest of
 them, R = G x S, D model width, H heads, E head width, A = H x E.

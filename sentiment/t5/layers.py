@@ -1,6 +1,6 @@
-"""Weights of a block and what they compute; the weight of each norm is folded into what reads it.
+"""The weights of an encoder block and what they compute.
 
-Takes tensors of a checkpoint, gives callables on rows. Knows neither sequences nor positions.
+The weight of each RMSNorm is folded into the matrix that reads its result.
 
 Shapes: T rows, D model width, F feed-forward width.
 """

@@ -1,6 +1,4 @@
-"""Lengths as index arrays, made on the host once per batch and sent ahead of the work.
-
-Takes lengths in tokens, gives numpy arrays, and sends them. Knows no network.
+"""Index arrays made from sequence lengths: computed on the host, copied to the device once.
 
 Shapes: B sequences, T tokens of all of them.
 """

@@ -1,7 +1,7 @@
-"""Matrix products at each precision: what makes one processor faster than another.
+"""Matrix products in float32, bfloat16 and int8, with weights packed for the processor.
 
-Takes weights in float32, gives callables. A product takes float32 or bfloat16 rows and gives rows
-in the dtype that comes cheapest; callers add them to a float32 residual stream.
+A product takes float32 or bfloat16 rows and returns rows in the dtype that is cheapest for it.
+Callers add the result to a float32 residual stream.
 
 Shapes: T tokens, N outputs, D inputs.
 """

@@ -1,6 +1,4 @@
-"""A T5 ready to score: encoder, and a decoder for any trie of labels.
-
-Takes checkpoint tensors and token ids, gives label log-probabilities and logits.
+"""A T5 that is ready to score: its encoder, and a decoder for any trie of labels.
 
 Shapes: B sequences, T tokens of all of them, D model width, V vocabulary, K labels.
 """

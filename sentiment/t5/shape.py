@@ -1,8 +1,7 @@
-"""What a T5 looks like: sizes and switches, read from the `config.json` of transformers.
+"""The shape of a T5: sizes and switches, read from the `config.json` of transformers.
 
-Takes the parsed file, gives a `T5Shape` and the tensors it calls for. One description covers T5
-v1.0 (ReLU, logits read off the scaled-down embeddings), T5 v1.1 and FLAN-T5 (gated GELU, an output
-matrix of its own) and mT5.
+One description covers T5 v1.0 (ReLU; logits from the scaled embeddings), T5 v1.1 and FLAN-T5 (gated
+GELU; an output matrix of its own) and mT5.
 """
 
 from __future__ import annotations

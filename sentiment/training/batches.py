@@ -1,7 +1,4 @@
-"""The order of training: which rows make a step, in which epoch, and in which pieces.
-
-Takes lengths and settings, gives row numbers. Knows no text and no network.
-"""
+"""The order of training: which rows form a step, in which epoch, and in which pieces."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The papers of a finished model: `labels.json` and a model card with its measured report.
-
-Takes settings and training records, gives file contents. Knows no network.
-"""
+"""The `labels.json` and the README (the model card) of a trained model."""
 
 from __future__ import annotations
 

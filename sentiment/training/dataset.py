@@ -1,7 +1,6 @@
-"""Labelled files to token ids.
+"""Reading labelled files, and their texts as token ids.
 
-Takes sources, gives `TokenRows`: ragged id arrays that map from disk, so that training workers
-share them. Knows no network.
+The ids are ragged arrays that are memory-mapped from disk, so that training workers share them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Telling of a training run while it goes on.
+"""Printing the progress of training on standard error, one line per validation.
 
-Takes the history file that the first worker rewrites at every validation, prints each new line on
-standard error. Knows no network.
+The first worker rewrites a history file at every validation; the driver reads it.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
-"""The fine-tune job: from labelled files to a model folder, resumable, on Ray Train.
+"""The command `sentiment finetune`: from labelled files to a model folder, resumable, on Ray Train.
 
-Takes a `FinetuneConfig`; gives a folder in transformers layout with `labels.json` and a model card.
-
-    OUTPUT/
-      config.json model.safetensors tokenizer.json …   the model, usable as `--model OUTPUT`
-      labels.json README.md training.json               what it answers, its report, its record
-      _training/                                        token rows and checkpoints; may be deleted
+OUTPUT/
+  config.json model.safetensors tokenizer.json …   the model, usable as `--model OUTPUT`
+  labels.json README.md training.json               its labels, its card, the record of training
+  _training/                                        token rows and checkpoints; may be deleted
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""The training loop of one worker: phases, steps, validation, checkpoints, the finished folder.
-
-Takes a `LoopPlan`, reports metrics to Ray Train, and on the first worker writes the model folder.
-Knows files of token ids only, no text.
-"""
+"""The training loop of one worker: phases, steps, validation, checkpoints, the finished folder."""
 
 from __future__ import annotations
 

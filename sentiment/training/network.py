@@ -1,7 +1,4 @@
-"""The networks that fine-tuning makes or changes: initialisation, pooling, dropout.
-
-Takes an architecture or a network, gives a network. Knows no data and no training.
-"""
+"""Networks for fine-tuning: initialisation, pooling, dropout."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""One step of training: rows in, weights moved.
+"""One training step: forward pass, loss, gradient, update of the weights.
 
-Takes a network and token rows. Knows no epochs, no checkpoints and no cluster.
-
-The label is generated text and is trained as such: cross-entropy on the label's tokens and `</s>`
-after the start token, over the full vocabulary, as a mean over the target tokens of the step.
+The label is a generated text and is trained as one: cross-entropy on the tokens of the label and
+`</s>` after the start token, over the full vocabulary, as a mean over the target tokens of the
+step.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""When to stop training, and which weights to keep.
-
-Takes validation accuracies and networks, keeps the best weights. Knows no data.
-"""
+"""Early stopping: when to stop training, and which weights to keep."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""A SentencePiece vocabulary for a T5 trained from nothing.
-
-Takes texts, gives a folder with tokenizer files in transformers layout. Knows no network.
-"""
+"""A SentencePiece vocabulary for a T5 that is trained from nothing."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""What lies below an output, sorted by what it is.
-
-Takes an output, gives the paths of its data files, rejects, markers and run records from a single
-listing. Opens no file.
-"""
+"""The files below an output, sorted by what they are, from a single listing."""
 
 from __future__ import annotations
 
@@ -12,7 +8,7 @@ from dataclasses import dataclass
 from sentiment.errors import OutputError
 from sentiment.output.folder import Output
 from sentiment.output.layout import METRICS_FILE, REJECTED_FOLDER, RUNS_FOLDER, SUCCESS_FILE
-from sentiment.storage import STORAGE_ERRORS
+from sentiment.storage import STORAGE_ERRORS, is_hidden
 
 # What `Output.write` leaves on a local disk when its process is killed: a dot, the end of the
 # name, eight hex digits. Other hidden files belong to somebody else.
@@ -66,13 +62,13 @@ def list_contents(output: Output) -> Contents:
         folder, _, name = path.rpartition("/")
         if _TEMPORARY.fullmatch(name):
             temporary += 1
-        elif not _hidden(path):
+        elif not is_hidden(path):
             data.append(path)
-        elif name == SUCCESS_FILE and not _hidden(folder):
+        elif name == SUCCESS_FILE and not is_hidden(folder):
             complete.add(folder)
         elif path.startswith(f"{REJECTED_FOLDER}/"):
             unit_id = path.removeprefix(f"{REJECTED_FOLDER}/")
-            if not _hidden(unit_id):
+            if not is_hidden(unit_id):
                 rejects.add(unit_id)
         elif path.startswith(f"{RUNS_FOLDER}/") and name == METRICS_FILE:
             records.append(path)
@@ -88,10 +84,6 @@ def list_contents(output: Output) -> Contents:
 def folder_of(path: str) -> str:
     """Folder of a data file; "" is the top."""
     return path.rpartition("/")[0]
-
-
-def _hidden(path: str) -> bool:
-    return any(part.startswith(("_", ".")) for part in path.split("/"))
 
 
 def _files(output: Output) -> list[str]:

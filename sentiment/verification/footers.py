@@ -1,8 +1,4 @@
-"""One data file at a time: what its footer claims, and whether the file bears it out.
-
-Takes the path of a data file, gives its footer and what is wrong with it. Reads no rows itself and
-knows no other file.
-"""
+"""Checking one data file: whether its footer is complete and agrees with the file."""
 
 from __future__ import annotations
 

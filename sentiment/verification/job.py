@@ -1,7 +1,6 @@
-"""Is an output what its files say: the ledger rebuilt from files alone.
+"""The command `sentiment verify`: rebuilds the ledger of an output from its files alone.
 
-Takes a `VerifyConfig`, gives a `Verification` and a short report. Changes nothing; knows neither
-models nor how rows were scored.
+It changes nothing.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from rich.text import Text
 from sentiment.errors import VerificationError
 from sentiment.output.folder import Output
 from sentiment.settings.jobs import VerifyConfig
+from sentiment.storage import WAITING_THREADS
 from sentiment.verification.contents import Contents, Problem, folder_of, list_contents
 from sentiment.verification.footers import DataFile, Examined, examine
 from sentiment.verification.shards import (
@@ -31,7 +31,6 @@ from sentiment.verification.shards import (
 from sentiment.verification.sources import source_problems
 
 # Waiting for storage; decoding, which --deep does, happens outside of Python's lock.
-_THREADS = 16
 
 _SHOWN = 20
 
@@ -118,7 +117,7 @@ def check(
     def one_file(path: str) -> Examined:
         return examine(output, path, has_rejects=path in contents.rejects, deep=deep)
 
-    with ThreadPoolExecutor(_THREADS) as threads:
+    with ThreadPoolExecutor(WAITING_THREADS) as threads:
         examined = list(threads.map(one_file, contents.data))
     files = without_copies(one.file for one in examined if one.file is not None)
     shards = by_source(files)

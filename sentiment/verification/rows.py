@@ -1,7 +1,7 @@
-"""The rows of one data file and its rejects, counted again.
+"""Checking the rows of one data file and its rejects by counting them again.
 
-Takes a footer, gives what its rows do not bear out. Every column is decoded, so that a damaged page
-shows wherever it is; source columns are not looked into.
+Every column is decoded, so that a damaged page is noticed in any column. Values of source columns
+are not checked.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""All data files together: every row of every shard in one file, all of one making.
-
-Takes data files and contents, gives what does not fit together. Knows no source but by its name.
-"""
+"""Checking all data files together: every row in one file, all files of one model and settings."""
 
 from __future__ import annotations
 
@@ -12,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from sentiment.ledger.runs import read_partitions
 from sentiment.output.folder import Output
 from sentiment.output.layout import METRICS_FILE, REJECTED_FOLDER, RUNS_FOLDER
+from sentiment.storage import WAITING_THREADS
 from sentiment.verification.contents import Contents, Problem, folder_of
 from sentiment.verification.footers import DataFile
 
-_RECORD_THREADS = 16
 _DIGEST_CHARS = 12
 
 
@@ -132,11 +129,11 @@ def record_problems(
     for one in files:
         held[folder_of(one.path)] += one.footer.rows
     left = set(contents.complete)
-    with ThreadPoolExecutor(_RECORD_THREADS) as threads:
-        for start in range(0, len(contents.records), _RECORD_THREADS):
+    with ThreadPoolExecutor(WAITING_THREADS) as threads:
+        for start in range(0, len(contents.records), WAITING_THREADS):
             if not left:
                 break
-            paths = contents.records[start : start + _RECORD_THREADS]
+            paths = contents.records[start : start + WAITING_THREADS]
             for path, told in zip(
                 paths, threads.map(lambda one: _counted(output, one), paths), strict=True
             ):

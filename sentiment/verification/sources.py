@@ -1,7 +1,6 @@
-"""Sources against the output: every row they hold now is accounted for.
+"""Comparing sources with an output: every row that they hold now is accounted for.
 
-Takes sources and the data files by source, gives what one has and the other has not. Reads Parquet
-footers and all of delimited text, as a scoring run does before it scores.
+Parquet footers and all of delimited text are read, as a scoring run does before it scores.
 """
 
 from __future__ import annotations
@@ -10,20 +9,16 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatchcase
-from functools import partial
 
 from pyarrow import fs
 
-from sentiment.errors import SourceError
-from sentiment.source.index import index_shard
+from sentiment.source.indexing import index_shards
 from sentiment.source.listing import list_shards
 from sentiment.source.shards import ShardIndex
-from sentiment.storage import descendant_uri, is_uri, open_filesystem
+from sentiment.storage import WAITING_THREADS, descendant_uri, is_uri, open_filesystem
 from sentiment.verification.contents import Problem
 from sentiment.verification.footers import DataFile
 from sentiment.verification.shards import end_of, span
-
-_INDEX_THREADS = 16
 
 _log = logging.getLogger(__name__)
 
@@ -45,12 +40,9 @@ def source_problems(
     for path in listing.skipped:
         _log.warning("%s: skipped, unknown file extension", path)
     problems: list[Problem] = []
-    with ThreadPoolExecutor(_INDEX_THREADS) as threads:
-        try:
-            for index in threads.map(partial(index_shard, text_column=text_column), listing.shards):
-                problems += _compare(index, shards.get(index.shard.uri, ()))
-        except OSError as error:
-            raise SourceError(f"a source stopped answering while it was read: {error}") from error
+    for index in index_shards(listing.shards, text_column):
+        problems += _compare(index, shards.get(index.shard.uri, ()))
+    with ThreadPoolExecutor(WAITING_THREADS) as threads:
         listed = {shard.uri for shard in listing.shards}
         missing = [uri for uri in shards if uri not in listed and _within(uri, sources)]
         for uri, gone in zip(missing, threads.map(_is_gone, missing), strict=True):

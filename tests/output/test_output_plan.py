@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sentiment.errors import OutputError
 from sentiment.output.commit import Stamp, commit_rowless, serialise
-from sentiment.output.committed import Committed, read_committed
+from sentiment.output.committed import read_committed
 from sentiment.output.finish import finish, mark_incomplete
 from sentiment.output.folder import Output
 from sentiment.output.layout import REJECTED_FOLDER
@@ -66,7 +66,7 @@ def plan(
     for one in committed:
         by_key.setdefault(one.unit_id.rpartition("/")[2].rsplit("-", 2)[0], []).append(one)
     return plan_run(
-        indexes, Committed(by_key), config_digest="config", unit_rows=unit_rows, on_change=on_change
+        indexes, by_key, config_digest="config", unit_rows=unit_rows, on_change=on_change
     )
 
 
@@ -258,7 +258,7 @@ def test_committed_files_are_found_by_shard(output: Output) -> None:
     for one in [*done, other]:
         write(output, one)
     committed = read_committed(output, {"dt=1", "dt=2"}, {index.shard.key})
-    assert committed.by_key == {index.shard.key: done}
+    assert committed == {index.shard.key: done}
 
 
 def test_files_of_others_are_left_alone(output: Output) -> None:
@@ -267,7 +267,7 @@ def test_files_of_others_are_left_alone(output: Output) -> None:
     output.write("dt=1/part-00000-x-y.parquet", b"")
     output.write(f"dt=1/.{unit.file_name}.1234abcd", b"half")
     output.write("dt=1/_SUCCESS", b"")
-    assert read_committed(output, {"dt=1"}, {unit.shard.key}).by_key == {}
+    assert read_committed(output, {"dt=1"}, {unit.shard.key}) == {}
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 torn", b"PAR1" + bytes(40) + b"PAR1"])
@@ -369,4 +369,4 @@ def test_output_at_the_top_needs_no_folder(output: Output) -> None:
     assert finish(output, result, done) == []
     assert files(output) == sorted([*done, "_SUCCESS"])
     [unit] = result.units
-    assert list(read_committed(output, {""}, {unit.shard.key}).by_key) == [unit.shard.key]
+    assert list(read_committed(output, {""}, {unit.shard.key})) == [unit.shard.key]

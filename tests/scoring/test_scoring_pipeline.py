@@ -17,7 +17,6 @@ from ray.exceptions import RayError, RayTaskError, UserCodeException, WorkerCras
 
 from sentiment.block import ROW, UNIT
 from sentiment.errors import LedgerError, ModelError, OutputError, SentimentError
-from sentiment.output.committed import Committed
 from sentiment.output.plan import plan_run
 from sentiment.scoring.pipeline import ReviewShards, _stalled, _without_chatter
 from sentiment.scoring.pool import TASK_CPUS, resolve_pool
@@ -74,7 +73,7 @@ def test_a_read_task_is_a_unit(tmp_path: Path) -> None:
     [shard] = list_shards([str(tmp_path)]).shards
     index = index_shard(shard, "text")
     assert index.columns is not None
-    plan = plan_run([index], Committed(), config_digest="c", unit_rows=100, on_change="refuse")
+    plan = plan_run([index], {}, config_digest="c", unit_rows=100, on_change="refuse")
     units = [(unit, index.columns) for unit in plan.units]
     source = ReviewShards(units, "text", str(tmp_path / "output"))
     # Ray may have any number of tasks in mind.

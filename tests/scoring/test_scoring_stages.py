@@ -33,7 +33,8 @@ import pickle, sys
 import sentiment.scoring.stages
 stage = pickle.loads(sys.stdin.buffer.read())
 print(stage.tokeniser.encode([sys.argv[1]])[0].ids.tolist())
-heavy = {"torch", "transformers", "ray", "sklearn"} & set(sys.modules)
+heavy = {"torch", "transformers", "ray", "sklearn", "scipy", "pydantic", "pydantic_settings"}
+heavy &= set(sys.modules)
 sys.exit(f"imported {heavy}" if heavy else 0)
 """
 

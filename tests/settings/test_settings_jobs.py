@@ -175,7 +175,7 @@ def test_help_mentions_every_setting(
     shown = capsys.readouterr().out
     words = " ".join(shown.split())
     for name, field in settings.model_fields.items():
-        flag = name.upper() if name == "sources" else f"--{name.replace('_', '-')}"
+        flag = "SOURCE" if name == "sources" else f"--{name.replace('_', '-')}"
         assert flag in shown, name
         assert field.description, f"{name} has no description"
         assert field.description.split(" ")[0] in words, name

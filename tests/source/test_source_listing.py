@@ -15,7 +15,8 @@ from sentiment import storage
 from sentiment.errors import SourceError
 from sentiment.source import listing
 from sentiment.source.index import index_shard
-from sentiment.source.listing import list_shards, open_filesystem
+from sentiment.source.listing import list_shards
+from sentiment.storage import open_filesystem
 
 
 def touch(path: Path, content: bytes = b"text\ngood\n") -> str:

@@ -1,16 +1,11 @@
-"""Names and shapes that rooms share."""
+"""Shards, their units, and the names of the files that units become."""
 
 from __future__ import annotations
 
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentiment.block import CARRIER_FIELDS, CARRIER_PREFIX
-from sentiment.digest import digest
-from sentiment.output.layout import REJECT_SCHEMA, added_columns
-from sentiment.output.receipt import Footer
 from sentiment.source.shards import Shard, Unit
 
 
@@ -41,38 +36,6 @@ def test_a_unit_travels_as_json(uri: str, name: str, first: int) -> None:
     unit = Unit(shard(uri, "é=1", name), first, first + 3, first)
     assert Unit.from_json(unit.to_json()) == unit
     assert "\n" not in unit.to_json()
-
-
-def test_a_footer_survives_parquet_metadata() -> None:
-    footer = Footer("u", "f", "fp", 0, 9, 8, 2, "m", "c", "v", {"labels": {"ä": {"rows": 8}}})
-    assert Footer.from_metadata(footer.to_metadata()) == footer
-    assert footer.rows == 10
-    assert Footer.from_metadata(None) is None
-    assert Footer.from_metadata({b"pandas": b"{}"}) is None
-
-
-def test_a_digest_depends_on_values_not_on_key_order() -> None:
-    assert digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1})
-    assert digest({"a": 1}) != digest({"a": 2})
-
-
-def test_added_columns_are_the_contract() -> None:
-    assert added_columns("sentiment") == pa.schema(
-        [
-            ("sentiment", pa.string()),
-            ("sentiment_score", pa.float32()),
-            ("sentiment_off_label", pa.float32()),
-            ("sentiment_tokens", pa.int32()),
-            ("sentiment_truncated", pa.bool_()),
-            ("sentiment_source_file", pa.string()),
-            ("sentiment_source_row", pa.int64()),
-        ]
-    )
-
-
-def test_carriers_cannot_meet_added_or_reject_columns() -> None:
-    assert all(name.startswith(CARRIER_PREFIX) for name in CARRIER_FIELDS.names)
-    assert not set(CARRIER_FIELDS.names) & {*added_columns("sentiment").names, *REJECT_SCHEMA.names}
 
 
 @pytest.mark.parametrize("name", ["n" * 255, "ö" * 127 + "x"])
