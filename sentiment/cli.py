@@ -15,7 +15,7 @@ from importlib.metadata import version
 from typing import Any, Final, Generic, TypeVar
 
 from sentiment.errors import SentimentError
-from sentiment.logs import LogFormat, asked_for_json, configure_logging
+from sentiment.logs import LogFormat, configure_logging, json_is_requested
 from sentiment.settings.finetune import FinetuneConfig
 from sentiment.settings.flags import completion_script, suggestion
 from sentiment.settings.jobs import (
@@ -151,7 +151,7 @@ def run_job(command: str, arguments: Sequence[str] | None = None) -> int:
     """
     chosen = COMMANDS[command]
     words = list(sys.argv[1:] if arguments is None else arguments)
-    log_format: LogFormat = "json" if asked_for_json(words) else "text"
+    log_format: LogFormat = "json" if json_is_requested(words) else "text"
     try:
         config = chosen.settings.load(words)
         log_format = getattr(config, "log_format", "text")

@@ -1,7 +1,6 @@
-"""Joining or starting Ray, and what its devices allow.
+"""Join a Ray cluster, or start a local one, and report its resources.
 
-Takes an address, gives a connected cluster and its resources; stops only what it started. Knows
-nothing of jobs.
+A cluster that was started here is stopped at the end; one that was joined is left running.
 """
 
 from __future__ import annotations
@@ -23,10 +22,12 @@ class Cluster:
     """A connected Ray cluster.
 
     Attributes:
-        address: Where it is; `local` when it was started for this run.
-        node_cpus: CPUs of each node: an actor lives on one node, whatever their sum is.
-        gpus: GPUs of all nodes.
-        can_grow: Whether nodes may still come; a cluster started for this run stays as it is.
+        address: Address of the cluster; `local` if it was started for this run.
+        node_cpus: CPUs of each node. An actor needs all its CPUs on one node, so the sum alone does
+            not say how many actors fit.
+        gpus: GPUs of all nodes together.
+        can_grow: Whether nodes may be added during the run, for example by an autoscaler. A cluster
+            that was started for this run cannot grow.
     """
 
     address: str
@@ -36,63 +37,78 @@ class Cluster:
 
     @property
     def cpus(self) -> float:
-        """CPUs of all nodes."""
+        """CPUs of all nodes together."""
         return sum(self.node_cpus)
 
 
-def joined_address(address: str | None) -> str | None:
-    """The cluster a run will join, or None when it will start a local one."""
+def address_to_join(address: str | None) -> str | None:
+    """Return the address of the cluster that a run joins; None if it starts a local one.
+
+    Args:
+        address: Setting `--ray-address`; the environment variable RAY_ADDRESS is used without it.
+    """
     return address or os.environ.get("RAY_ADDRESS") or None
 
 
 class LazyCluster:
-    """A cluster that is joined or started when first needed: a run with nothing to do starts none.
+    """A cluster that is joined or started at first use. A run with nothing to score starts none.
 
     Args:
         address: As for `connect`.
         stack: Closes the connection at the end of the run.
-        timed: Opened around the joining or starting, to tell how long it took.
+        timer: Makes a context that is open while the cluster is joined or started, to measure how
+            long this takes.
     """
 
     def __init__(
         self,
         address: str | None,
         stack: ExitStack,
-        timed: Callable[[], AbstractContextManager[None]] = nullcontext,
+        timer: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._address = address
         self._stack = stack
-        self._timed = timed
+        self._timer = timer
         self._connected: Cluster | None = None
 
     def get(self) -> Cluster:
-        """The connected cluster."""
+        """Return the connected cluster; join or start it if that has not happened yet.
+
+        Raises:
+            SentimentError: No cluster answers at the address, or Ray cannot be started.
+        """
         if self._connected is None:
-            with self._timed():
+            with self._timer():
                 self._connected = self._stack.enter_context(connect(self._address))
         return self._connected
 
     def resources(self, local_gpus: int) -> Cluster:
-        """What the cluster offers, without starting a local one just to ask it.
+        """Return the resources of the cluster, without starting a local one only to ask it.
+
+        A local cluster would have the resources of this machine.
 
         Args:
-            local_gpus: GPUs of this machine, which a local cluster would find.
+            local_gpus: GPUs of this machine.
         """
-        if self._connected or ray.is_initialized() or joined_address(self._address):
+        if self._connected or ray.is_initialized() or address_to_join(self._address):
             return self.get()
         return Cluster("local", (float(os.cpu_count() or 1),), float(local_gpus), can_grow=False)
 
 
 @contextmanager
 def connect(address: str | None) -> Iterator[Cluster]:
-    """Join the cluster at `address`, else the one RAY_ADDRESS names, else start a local one.
+    """Join the cluster at `address`, or the one that RAY_ADDRESS names, or start a local one.
 
-    An already connected process (a notebook, a test) is used as it is and left connected.
+    If this process is connected to Ray already (in a notebook, in a test), that connection is used
+    and left open.
+
+    Args:
+        address: Setting `--ray-address`; None if it is not given.
 
     Raises:
-        SentimentError: No cluster answers at the address.
+        SentimentError: No cluster answers at the address, or Ray cannot be started.
     """
-    target = joined_address(address) or "local"
+    target = address_to_join(address) or "local"
     started = not ray.is_initialized()
     if started:
         _start(target)
@@ -110,17 +126,22 @@ def connect(address: str | None) -> Iterator[Cluster]:
 
 
 def _idle_workers() -> int:
-    """Worker processes that may wait for their next task.
+    """Return how many idle worker processes Ray keeps for the next task.
 
-    By default as many as there are whole CPUs free, which beside the scoring actors is none: every
-    task would start a process of its own, at seconds of CPU each.
+    Ray's default is the number of whole CPUs that are free. Beside the scoring actors none is free,
+    so Ray would start a new process for every task, which takes seconds of CPU time each.
     """
     return max(2, os.cpu_count() or 1)
 
 
 def _start(target: str) -> None:
-    """Join or start Ray without its chatter: users see our lines, and errors as exceptions."""
-    # The remarks on access tokens are for whoever opens a cluster to a network; ours is not.
+    """Join or start Ray without its log lines. Users see our lines, and errors as exceptions.
+
+    Args:
+        target: Address of a cluster, or `local`.
+    """
+    # Ray warns about access tokens, which matter only for clusters that are open to a network. The
+    # local cluster below listens on 127.0.0.1.
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
@@ -137,11 +158,11 @@ def _start(target: str) -> None:
                 )
             else:
                 ray.init(address=target, log_to_driver=False, logging_level=logging.WARNING)
-    except Exception as error:  # Ray raises the bare class when a node is slow to start
-        what = (
+    except Exception as error:  # Ray raises Exception itself when a node is slow to start
+        problem = (
             "a local Ray cannot be started"
             if target == "local"
             else f"--ray-address {target}: cannot join"
         )
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise SentimentError(f"{what} ({reason})") from error
+        raise SentimentError(f"{problem} ({reason})") from error

@@ -1,17 +1,15 @@
-"""The error tree: every failure a user can cause or repair has a class and an exit code.
-
-Takes nothing, gives exception classes; knows nothing of files, models or clusters.
+"""The exception classes: one, with an exit code, for each kind of failure that a user can repair.
 
     SentimentError                 exit 1   root: catch this one in library code
     ├── ConfigError                exit 2   an option is missing, malformed or contradicts another
-    ├── SourceError                exit 2   no shards, no text column, an unreadable listing
+    ├── SourceError                exit 2   no shards, no text column, shards cannot be listed
     ├── ModelError                 exit 2   the model cannot be loaded or cannot score these labels
-    ├── OutputError                exit 2   the output cannot be written, or holds other work
+    ├── OutputError                exit 2   the output cannot be written, or holds other results
     ├── DeviceError                exit 1   a GPU failed while it scored, or cannot be used
-    ├── LedgerError                exit 3   rows in and rows out do not balance
-    ├── VerificationError          exit 3   the output is not what its files say
+    ├── LedgerError                exit 3   rows of the sources are missing from the output
+    ├── VerificationError          exit 3   the files of an output contradict each other
     ├── RejectedRowsError          exit 4   all is written, but too many rows were rejected
-    └── DriftError                 exit 5   all is written, but tonight is unlike earlier nights
+    └── DriftError                 exit 5   all is written, but labels differ from earlier runs
 
 Messages name the file, the row and the remedy. They never contain review text.
 """
@@ -20,7 +18,7 @@ from __future__ import annotations
 
 
 class SentimentError(Exception):
-    """Root of everything `sentiment` raises on purpose."""
+    """Root of all exceptions that `sentiment` raises itself."""
 
     exit_code = 1
 
@@ -32,13 +30,13 @@ class ConfigError(SentimentError):
 
 
 class SourceError(SentimentError):
-    """The sources cannot be planned: nothing found, no text column, clashing column names."""
+    """The sources cannot be used: no shards, no text column, column names that clash."""
 
     exit_code = 2
 
 
 class ModelError(SentimentError):
-    """The model cannot be loaded, or its vocabulary cannot spell the labels."""
+    """The model cannot be loaded, or its vocabulary cannot express the labels."""
 
     exit_code = 2
 
@@ -50,7 +48,7 @@ class OutputError(SentimentError):
 
 
 class DeviceError(SentimentError):
-    """A GPU failed while it scored, or torch cannot use it; no row is to blame, all would fail."""
+    """A GPU failed while it scored, or torch cannot use it. No row is the cause: all would fail."""
 
 
 class LedgerError(SentimentError):
@@ -60,7 +58,7 @@ class LedgerError(SentimentError):
 
 
 class VerificationError(SentimentError):
-    """An output is not what its files say: rows missing or doubled, files torn or tampered with."""
+    """An output fails its checks: missing or doubled rows, damaged or changed files."""
 
     exit_code = 3
 
@@ -72,6 +70,6 @@ class RejectedRowsError(SentimentError):
 
 
 class DriftError(SentimentError):
-    """Labels, scores or rejects are unlike those of earlier runs; all rows are written."""
+    """Labels, scores or rejects differ from those of earlier runs; all rows are written."""
 
     exit_code = 5

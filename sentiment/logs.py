@@ -1,6 +1,6 @@
-"""How log lines look: text for people, or one JSON object per line for whatever collects them.
+"""Set up the format of log lines: text for people, or one JSON object per line for log collectors.
 
-Takes log records, gives lines on standard error. Knows no job.
+Log lines go to standard error.
 """
 
 from __future__ import annotations
@@ -18,15 +18,18 @@ LogFormat = Literal["text", "json"]
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one JSON object: time, level, logger, message, run id, and its own fields.
+    """Formats a record as one JSON object: time, level, message, logger, run id, and more fields.
 
-    A record brings fields of its own as `extra={"fields": {…}}`.
+    More fields of a record are given as `extra={"fields": {…}}`.
+
+    Attributes:
+        run_id: Id of the run that the lines belong to; None before a run has started.
     """
 
     run_id: str | None = None
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line."""
+        """Return the record as one line of JSON."""
         values: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -41,52 +44,62 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logging(log_format: LogFormat, *, quiet: bool) -> None:
-    """Set up what goes to standard error.
+    """Set up the log level and the format of log lines.
 
-    A terminal, where the display tells the same, gets only warnings; so does whoever asked for
-    quiet. JSON is for collectors, which get everything.
+    A terminal gets warnings only, because the progress display shows what the other lines say. JSON
+    lines are for collectors, which get all levels from INFO on, also from a terminal.
+
+    Args:
+        quiet: Log warnings and errors only.
     """
-    on_screen = log_format == "text" and sys.stderr.isatty()
-    shown = logging.WARNING if quiet or on_screen else logging.INFO
-    logging.getLogger("sentiment").setLevel(shown)
+    on_terminal = log_format == "text" and sys.stderr.isatty()
+    level = logging.WARNING if quiet or on_terminal else logging.INFO
+    logging.getLogger("sentiment").setLevel(level)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
     if log_format == "json":
         logging.captureWarnings(True)
-        speak_json()
+        _use_json_format()
 
 
-def speak_json(run_id: str | None = None) -> None:
-    """Give every handler on standard error the JSON format: libraries bring their own.
+def set_run_id(run_id: str) -> None:
+    """Put the id of a run into all JSON log lines from now on; text lines have none."""
+    handlers = logging.getLogger().handlers
+    if any(isinstance(handler.formatter, JsonFormatter) for handler in handlers):
+        _use_json_format(run_id)
+
+
+def _use_json_format(run_id: str | None = None) -> None:
+    """Set the JSON format on every handler that writes to standard error.
+
+    Libraries such as Ray have handlers of their own. This function is called again when a run
+    starts, because a library that was imported since may have added one.
 
     Args:
-        run_id: Of the run that all lines from now on belong to.
+        run_id: Id of the run that all lines from now on belong to; None leaves it unchanged.
     """
-    for handler in _consoles():
+    for handler in _stderr_handlers():
         if not isinstance(handler.formatter, JsonFormatter):
             handler.setFormatter(JsonFormatter())
         if run_id is not None and isinstance(handler.formatter, JsonFormatter):
             handler.formatter.run_id = run_id
 
 
-def name_run(run_id: str) -> None:
-    """Put a run's id into all lines from now on, where they are JSON."""
-    if any(
-        isinstance(handler.formatter, JsonFormatter) for handler in logging.getLogger().handlers
-    ):
-        speak_json(run_id)
+def json_is_requested(arguments: Sequence[str]) -> bool:
+    """Return whether a command line or the environment asks for JSON logs.
 
+    This is needed before the settings are parsed: an error in the settings must be a JSON line too.
 
-def asked_for_json(arguments: Sequence[str]) -> bool:
-    """Whether JSON is asked for, told before the settings are read: they may be mistyped."""
-    pairs = pairwise(arguments)
+    Args:
+        arguments: The command line, without the name of the program.
+    """
     return (
         os.environ.get("SENTIMENT_LOG_FORMAT") == "json"
         or "--log-format=json" in arguments
-        or ("--log-format", "json") in pairs
+        or ("--log-format", "json") in pairwise(arguments)
     )
 
 
-def _consoles() -> Iterator[logging.Handler]:
+def _stderr_handlers() -> Iterator[logging.Handler]:
     loggers = [logging.getLogger(), *logging.Logger.manager.loggerDict.values()]
     for logger in loggers:
         for handler in getattr(logger, "handlers", []):

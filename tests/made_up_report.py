@@ -1,4 +1,4 @@
-"""A classification report that nothing was measured for."""
+"""A classification report with made-up figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Ray that a run starts for itself."""
+"""The local Ray cluster that a run starts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-# In a process of its own: the tests share one Ray, which `connect` would take as it is.
+# In a process of its own: the tests share one Ray cluster, and `connect` would use that one.
 PROGRAM = """
 import os
 import time

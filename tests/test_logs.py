@@ -1,4 +1,4 @@
-"""Log lines as JSON objects, from the first to the one that says why a command ended."""
+"""Log lines as JSON objects, from the first line to the error that ends a command."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from typing import Any
 
 import pytest
 
-from sentiment.logs import asked_for_json
+from sentiment.logs import json_is_requested
 
-SPEAK = """
+PROGRAM = """
 import logging, warnings
-from sentiment.logs import configure_logging, name_run
+from sentiment.logs import configure_logging, set_run_id
 library = logging.getLogger("library")
 library.propagate = False
 library.addHandler(logging.StreamHandler())
 configure_logging("FORMAT", quiet=QUIET)
 log = logging.getLogger("sentiment.monitor.run")
 log.info("before")
-name_run("run-7")
+set_run_id("run-7")
 log.info("unit %s", "ü", extra={"fields": {"unit": "a.parquet", "first_row": 0}})
 log.debug("too much")
 library.warning("from elsewhere")
@@ -35,8 +35,8 @@ except ZeroDivisionError:
 """
 
 
-def spoken(log_format: str, *, quiet: bool = False) -> str:
-    code = SPEAK.replace("FORMAT", log_format).replace("QUIET", str(quiet))
+def stderr_of(log_format: str, *, quiet: bool = False) -> str:
+    code = PROGRAM.replace("FORMAT", log_format).replace("QUIET", str(quiet))
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
@@ -48,8 +48,8 @@ def lines(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_every_line_is_an_object_whoever_speaks() -> None:
-    found = lines(spoken("json"))
+def test_lines_of_all_loggers_are_objects() -> None:
+    found = lines(stderr_of("json"))
     assert [(one["level"], one["logger"], one["run_id"]) for one in found] == [
         ("INFO", "sentiment.monitor.run", None),
         ("INFO", "sentiment.monitor.run", "run-7"),
@@ -67,12 +67,12 @@ def test_every_line_is_an_object_whoever_speaks() -> None:
 
 
 def test_quiet_keeps_warnings_and_errors() -> None:
-    levels = [one["level"] for one in lines(spoken("json", quiet=True))]
+    levels = [one["level"] for one in lines(stderr_of("json", quiet=True))]
     assert levels == ["WARNING", "WARNING", "ERROR"]
 
 
 def test_text_stays_text() -> None:
-    shown = spoken("text")
+    shown = stderr_of("text")
     assert " INFO unit ü\n" in shown
     assert "{" not in shown
 
@@ -94,7 +94,7 @@ def test_json_is_recognised_in_a_command_line_that_may_be_wrong(
     monkeypatch.delenv("SENTIMENT_LOG_FORMAT", raising=False)
     if variable is not None:
         monkeypatch.setenv("SENTIMENT_LOG_FORMAT", variable)
-    assert asked_for_json(words) is asked
+    assert json_is_requested(words) is asked
 
 
 @pytest.mark.parametrize("mistake", [["--nonsense"], ["--output", "out"]])

@@ -1,3 +1,3 @@
-"""The account of a run: the summary, `run.json` and how it is read again, and the comparison
-with earlier runs. Must not know how a run is made.
+"""The record of a run: the ledger of its rows, `run.json` and the one reader of it, and the
+comparison with earlier runs. Must not know how rows are scored.
 """

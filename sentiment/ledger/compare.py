@@ -1,69 +1,86 @@
-"""What the runs of an output have left behind: their `run.json`, newest last.
-
-Takes an output, gives plain values. Knows nothing of how a run is made.
-"""
+"""Compare what a run scored with what the earlier runs of the same output scored."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
-from typing import Any
+from itertools import islice
 
-from sentiment.ledger.runs import read_run, run_ids
-from sentiment.metrics.counts import Counts, merge
+from sentiment.ledger.record import CountsPart, Run
+from sentiment.ledger.runs import newest_first, warn_left_out
+from sentiment.metrics.counts import HISTOGRAM_BINS, LENGTH_BINS, Counts, merge
 from sentiment.metrics.drift import Drift, compare
 from sentiment.output.folder import Output
-from sentiment.output.layout import RUN_FILE, file_of_run
 from sentiment.settings.jobs import ScoreConfig
-
-_log = logging.getLogger(__name__)
 
 
 def compare_with_earlier(
     output: Output, scored: Counts, config_digest: str, config: ScoreConfig
 ) -> Drift:
-    """Compare what a run scored with the last successful runs that scored anything.
+    """Compare a run with the last successful runs that scored any rows.
 
-    A run that drifted is no measure for the next. Where the change is there to stay, one run with
-    `--drift-runs 0` makes it the new usual.
+    A run that drifted never becomes part of a baseline. If the change is permanent, one run with
+    `--drift-runs 0` starts a new baseline.
 
     Args:
-        scored: Counts of the rows of this run.
-        config_digest: Of this run: scores are compared with those of the same model and settings.
+        scored: Counts of the rows that this run scored.
+        config_digest: Digest of this run's configuration. Scores are compared only with those of
+            runs of the same digest.
     """
     if not config.drift_runs:
         return Drift("not compared", "--drift-runs is 0")
-    runs = []
-    for run in _successful(output):
-        runs.append(run)
-        if len(runs) == config.drift_runs:
-            break
-    if not runs:
+    earlier = list(islice(_baseline_runs(output), config.drift_runs))
+    if not earlier:
         return Drift("not compared", "no earlier run to compare with")
     # Scores of another model or precision say nothing; its labels should be the same.
-    alike = [run for run in runs if run["config_digest"] == config_digest]
+    same_config = [one for one in earlier if one[0].config_digest == config_digest]
+    baseline = same_config or earlier
     return compare(
         scored,
-        merge(run["scored"] for run in (alike or runs)),
-        same_scores=bool(alike),
+        merge(counts for _, counts in baseline),
+        same_scores=bool(same_config),
         psi_limit=config.drift_psi,
         share_limit=config.drift_share,
-        against=[run["run_id"] for run in (alike or runs)],
+        against=[run.run_id for run, _ in baseline],
     )
 
 
-def _successful(output: Output) -> Iterator[dict[str, Any]]:
-    """Runs that went well and scored something, newest first; damaged ones are passed over."""
-    for run_id in reversed(run_ids(output)):
-        try:
-            run = read_run(output, run_id)
-            usable = run.get("outcome") == "success" and bool(run["scored"]["labels"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            _log.warning(
-                "%s: left out of the drift check (%s)",
-                output.path(file_of_run(run_id, RUN_FILE)),
-                type(error).__name__,
-            )
+def _baseline_runs(output: Output) -> Iterator[tuple[Run, Counts]]:
+    """Yield the runs that can be part of a baseline and what they scored, the newest first."""
+    for run in newest_first(output):
+        if run.outcome != "success":
             continue
-        if usable:
-            yield run
+        try:
+            counts = _addable_counts(run.scored)
+        except ValueError as error:
+            warn_left_out(output, run.run_id, f"{error}; labels are not compared with this run's")
+            continue
+        if counts["labels"]:
+            yield run, counts
+
+
+def _addable_counts(scored: CountsPart | None) -> Counts:
+    """Return counts in the form that `merge` adds up.
+
+    `merge` and `compare` put histograms side by side bin by bin. A file of another version may have
+    other bins. Found here, it costs one earlier run; found there, it would end a run whose rows are
+    all scored.
+
+    Raises:
+        ValueError: There are no counts, or their histograms have other bins than ours.
+    """
+    if scored is None:
+        raise ValueError("it has no counts of the rows it scored")
+    for label in scored.labels.values():
+        if len(label.score_histogram or ()) != HISTOGRAM_BINS:
+            raise ValueError("its histograms of scores have other bins")
+    for histogram, bins in (
+        (scored.off_label_histogram, HISTOGRAM_BINS),
+        (scored.length_histogram, LENGTH_BINS),
+    ):
+        # Earlier versions lack these; the check of this figure is then left out.
+        if histogram is not None and len(histogram) != bins:
+            raise ValueError("its histograms have other bins")
+    return scored.model_dump(
+        include={"labels", "rejected", "off_label_histogram", "length_histogram"},
+        exclude_none=True,
+    )

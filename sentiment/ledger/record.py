@@ -1,7 +1,8 @@
-"""What a `run.json` says, as checked values.
+"""The values of a `run.json`, checked.
 
-Takes its text, gives a `Run`. Parts that a page can do without are None where they are absent or in
-a form this version does not know. Knows no storage and no page.
+A `run.json` may be damaged, or written by another version. A key without which a run means nothing
+must be right, else the file is refused. Any other key counts as absent (None) if it is missing or
+in a form that this version does not know.
 """
 
 from __future__ import annotations
@@ -24,16 +25,19 @@ from pydantic import (
 
 
 def _none_if_unknown(value: Any, check: Callable[[Any], Any]) -> Any:
+    """Return the checked value, None if the check fails."""
     try:
         return check(value)
     except ValidationError:
         return None
 
 
-# Parts that a page can do without: in a form that is not ours they count as absent.
+# Marks a key that readers can do without: it is None if it is in an unknown form.
 _Optional = WrapValidator(_none_if_unknown)
+# Above any real count, and still an int64.
 _Rows = Annotated[int, Field(ge=0, le=2**62)]
 _Sec = Annotated[FiniteFloat, Field(ge=0)]
+# A time without a zone counts as UTC; times of different runs must be comparable.
 _Time = Annotated[
     datetime, AfterValidator(lambda time: time if time.tzinfo else time.replace(tzinfo=UTC))
 ]
@@ -45,7 +49,7 @@ class _Part(BaseModel):
 
 
 class LedgerPart(_Part):
-    """Where every row went."""
+    """Where every row went; see `summary.Ledger`."""
 
     expected: _Rows
     labelled: _Rows
@@ -54,7 +58,7 @@ class LedgerPart(_Part):
 
     @property
     def balanced(self) -> bool:
-        """Whether every row is accounted for exactly once."""
+        """Whether every expected row is labelled, rejected or reused."""
         return self.expected == self.labelled + self.rejected + self.reused
 
 
@@ -68,7 +72,7 @@ class LabelPart(_Part):
 
 
 class CountsPart(_Part):
-    """Merged counts, as `metrics.py` describes them."""
+    """Merged counts; `sentiment.metrics.counts` describes their form."""
 
     labels: dict[str, LabelPart]
     rejected: dict[str, _Rows] = {}
@@ -85,7 +89,7 @@ class CountsPart(_Part):
 
 
 class QualityPart(_Part):
-    """How right the labels are, where true ones were given."""
+    """Classification report, where true labels were given."""
 
     accuracy: FiniteFloat
     labels: list[str]
@@ -100,7 +104,7 @@ class QualityPart(_Part):
 
 
 class ModelPart(_Part):
-    """What answered."""
+    """The model that scored."""
 
     name: str
     digest: str = ""
@@ -112,7 +116,7 @@ class ModelPart(_Part):
 
 
 class CalibrationPart(_Part):
-    """How scores were brought in line with how often they are right."""
+    """The temperature by which scores were calibrated."""
 
     temperature: FiniteFloat
     digest: str = ""
@@ -122,7 +126,7 @@ class CalibrationPart(_Part):
 
 
 class CheckPart(_Part):
-    """One comparison with earlier runs."""
+    """One figure compared with earlier runs."""
 
     name: str
     value: FiniteFloat
@@ -132,7 +136,7 @@ class CheckPart(_Part):
 
 
 class DriftPart(_Part):
-    """Whether this run is like the ones before it."""
+    """The comparison with earlier runs."""
 
     verdict: str
     why: str = ""
@@ -143,7 +147,7 @@ class DriftPart(_Part):
 
 
 class MomentPart(_Part):
-    """What had been done so many seconds after the start."""
+    """Rows and tokens committed until a moment, in seconds after the start."""
 
     sec: _Sec
     rows: _Rows
@@ -152,14 +156,14 @@ class MomentPart(_Part):
 
 
 class StagePart(_Part):
-    """Time of a stage, summed over its tasks."""
+    """Seconds of a stage, summed over its tasks."""
 
     sec: _Sec
     rows: _Rows = 0
 
 
 class TimePart(_Part):
-    """Where the time went."""
+    """Where the time of the run went."""
 
     phases: dict[str, _Sec] = {}
     stages: dict[str, StagePart] = {}
@@ -169,10 +173,13 @@ class TimePart(_Part):
 
 
 class Run(_Part):
-    """One `run.json`. What may be absent is None.
+    """One `run.json`. Keys that may be absent are None then.
 
     Attributes:
-        unknown: Names of parts that are there, but not in a form this version knows.
+        run_id: Name of the run's folder.
+        counts: Counts of all rows, reused ones included.
+        scored: Counts of the rows that this run scored itself.
+        unknown: Names of keys that are there, but in a form that this version does not know.
     """
 
     run_id: str
@@ -198,8 +205,11 @@ class Run(_Part):
     unknown: tuple[str, ...] = ()
 
     @property
-    def night(self) -> CountsPart | None:
-        """Counts of the rows this run itself scored; None where that cannot be told."""
+    def scored_counts(self) -> CountsPart | None:
+        """Counts of the rows that this run scored itself; None where the file does not have them.
+
+        Without `scored`, the counts of all rows are the same if no row was reused.
+        """
         if self.scored is not None:
             return self.scored
         return self.counts if not self.ledger.reused else None
@@ -209,14 +219,16 @@ def parse_run(run_id: str, text: str | bytes) -> Run:
     """Check the content of a `run.json`.
 
     Args:
-        run_id: Name of its folder, which is what the run goes by.
+        run_id: Name of the run's folder. It replaces the id in the file: a copied folder would
+            otherwise make two runs of one id.
+        text: Content of the file.
 
     Raises:
-        ValueError: It is no account of a run, or not one that this version can read.
+        ValueError: It is not a `run.json`, or not one that this version can read.
     """
     try:
         values = json.loads(text)
-    except RecursionError as error:
+    except RecursionError as error:  # JSON nested deeper than Python's stack
         raise ValueError("nested too deeply") from error
     if not isinstance(values, dict):
         raise ValueError("not a JSON object")

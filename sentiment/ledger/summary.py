@@ -1,8 +1,4 @@
-"""The ledger and the figures of a run, and the files that keep them.
-
-Takes footers and facts of a run, gives a `RunSummary`, `run.json` and `metrics.parquet`. Knows no
-Ray, no torch.
-"""
+"""Summarise a run: its ledger and its figures; write them as `run.json` and `metrics.parquet`."""
 
 from __future__ import annotations
 
@@ -24,9 +20,13 @@ from sentiment.output.folder import Output
 from sentiment.output.layout import METRICS_FILE, REPORT_FILE, RUN_FILE, file_of_run
 from sentiment.output.receipt import Footer
 
+# Merged with other counts, this makes sure that the keys are there even if there are no others.
+COUNTS_OF_NO_ROWS: Final[Counts] = {"labels": {}, "rejected": {}, "stage_sec": {}}
+
 Outcome = Literal["success", "rejected", "unbalanced", "drift"]
 
-# Written out, so that a night without rejects has the same types and tables of many nights stack.
+# Given in full, not inferred: a run without rejects would otherwise get a column of type null, and
+# readers could not concatenate the tables of many runs.
 _METRICS_SCHEMA = pa.schema(
     [
         pa.field("run_id", pa.string()),
@@ -48,13 +48,13 @@ _METRICS_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Ledger:
-    """Where every row went. An unreadable file counts as one row.
+    """Where every row went. A file that cannot be read counts as one row.
 
     Attributes:
-        expected: Rows the sources hold.
+        expected: Rows that the sources hold.
         labelled: Rows labelled by this run.
         rejected: Rows rejected by this run.
-        reused: Rows an earlier run with the same digests has committed.
+        reused: Rows that an earlier run with the same digests committed.
     """
 
     expected: int
@@ -64,7 +64,7 @@ class Ledger:
 
     @property
     def balanced(self) -> bool:
-        """Whether every row is accounted for exactly once."""
+        """Whether every expected row is labelled, rejected or reused."""
         return self.expected == self.labelled + self.rejected + self.reused
 
 
@@ -73,13 +73,14 @@ class RunSummary:
     """The result of a scoring run; `run.json` holds the same.
 
     Attributes:
+        run_id: Name of the run's folder.
         output: Location of the labelled Parquet.
-        ledger: Row accounts of this run.
+        ledger: Where every row went.
         counts: Merged counts of all rows, reused ones included.
         scored: Merged counts of the rows this run scored itself.
-        outcome: How it ended: success, or what is wrong with it.
+        outcome: `success`, or what is wrong with the output.
         drift: Comparison with earlier runs.
-        quality: Classification report when true labels were given.
+        quality: Classification report; None without true labels.
         wall_sec: Seconds from start to commit of the last unit.
         rows_per_sec: Rows labelled or rejected by this run per second of wall time.
         run: Everything else about the run: configuration, versions, digests, devices.
@@ -99,7 +100,7 @@ class RunSummary:
 
     @property
     def rows(self) -> int:
-        """Rows of the output in all, labelled or rejected, by this or an earlier run."""
+        """Number of rows of the output, labelled or rejected, by this or an earlier run."""
         return sum(self.labelled.values()) + sum(self.rejected.values())
 
     @property
@@ -118,8 +119,9 @@ class RunSummary:
         return f"{self.output.rstrip('/')}/{file_of_run(self.run_id, REPORT_FILE)}"
 
     def to_json(self) -> str:
-        """The content of `run.json`."""
+        """Return the content of `run.json`."""
         values = asdict(self)
+        # The facts of the run come first and are no object of their own: the keys lie side by side.
         return json.dumps({**values.pop("run"), **values}, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -133,12 +135,25 @@ def summarise(
     wall_sec: float,
     run: dict[str, Any],
 ) -> RunSummary:
-    """Merge the footers of a run into its summary."""
-    scored = merge([EMPTY, *(footer.metrics for footer in committed)])
+    """Merge the footers of a run into its summary.
+
+    Its outcome is `success` and its drift is not compared: the caller finds out later and replaces
+    both.
+
+    Args:
+        run_id: Name of the run's folder.
+        output: Location of the labelled Parquet.
+        expected: Rows that the sources hold.
+        committed: Footers of the files that this run committed.
+        reused: Footers of the files that earlier runs committed and this run kept.
+        wall_sec: Seconds from start to commit of the last unit.
+        run: Everything else for `run.json`: configuration, versions, digests, devices.
+    """
+    scored = merge([COUNTS_OF_NO_ROWS, *(footer.metrics for footer in committed)])
     counts = merge([scored, *(footer.metrics for footer in reused)])
     labelled = sum(footer.labelled for footer in committed)
     rejected = sum(footer.rejected for footer in committed)
-    cells = counts.get("confusion")
+    confusion = counts.get("confusion")
     return RunSummary(
         run_id=run_id,
         output=output,
@@ -147,19 +162,20 @@ def summarise(
         scored=scored,
         outcome="success",
         drift=Drift("not compared", "not asked for"),
-        quality=classification_report(cells) if cells else None,
+        quality=classification_report(confusion) if confusion else None,
         wall_sec=wall_sec,
         rows_per_sec=(labelled + rejected) / wall_sec if wall_sec > 0 else 0.0,
         run=run,
     )
 
 
-# Counts of no rows.
-EMPTY: Counts = {"labels": {}, "rejected": {}, "stage_sec": {}}
-
-
 def write_run(output: Output, summary: RunSummary, footers: Iterable[Footer]) -> None:
-    """Write `run.json` and `metrics.parquet` of a run.
+    """Write `metrics.parquet` and then `run.json` of a run.
+
+    The order matters: readers take a folder with a `run.json` for a finished run.
+
+    Args:
+        footers: Footers of all files of the output that belong to this run, reused ones included.
 
     Raises:
         OutputError: A file cannot be written.
@@ -167,29 +183,35 @@ def write_run(output: Output, summary: RunSummary, footers: Iterable[Footer]) ->
     by_folder: dict[str, list[Counts]] = defaultdict(list)
     for footer in footers:
         by_folder[footer.folder].append(footer.metrics)
-    table = partition_table({folder: merge([EMPTY, *parts]) for folder, parts in by_folder.items()})
+    table = partition_table(
+        {folder: merge([COUNTS_OF_NO_ROWS, *parts]) for folder, parts in by_folder.items()}
+    )
     table.insert(0, "run_id", summary.run_id)
     table.insert(1, "finished_at", pd.Timestamp(summary.run["finished_at"]))
     table.insert(2, "model_digest", summary.run["model"]["digest"])
     buffer = io.BytesIO()
     rows = pa.Table.from_pandas(table, schema=_METRICS_SCHEMA, preserve_index=False)
+    # Without the metadata of pandas, which only pandas understands.
     pq.write_table(rows.replace_schema_metadata(None), buffer, compression="zstd")
     output.write(file_of_run(summary.run_id, METRICS_FILE), buffer.getbuffer())
     output.write(file_of_run(summary.run_id, RUN_FILE), summary.to_json().encode())
 
 
 def partition_table(partitions: Mapping[str, Counts]) -> pd.DataFrame:
-    """One row per partition and label, and per partition and reject reason; then those of groups.
+    """Make the table of `metrics.parquet`, without the columns that name the run.
+
+    It has one row per partition and label and one per partition and reject reason. For each group
+    of a partition it has the same rows again, with the group's name.
 
     Args:
         partitions: Merged counts by output folder.
     """
     records: list[dict[str, Any]] = []
     for partition, counts in sorted(partitions.items()):
-        records += [{"partition": partition, "group": None, **one} for one in _table_rows(counts)]
-        for group, grouped in sorted(counts.get("groups", {}).items()):
+        counts_by_group = [(None, counts), *sorted(counts.get("groups", {}).items())]
+        for group, grouped in counts_by_group:
             records += [
-                {"partition": partition, "group": group, **one} for one in _table_rows(grouped)
+                {"partition": partition, "group": group, **record} for record in _records(grouped)
             ]
     return pd.DataFrame.from_records(records, columns=_TABLE_COLUMNS)
 
@@ -200,15 +222,24 @@ _TABLE_COLUMNS: Final = [
 ]  # fmt: skip
 
 
-def _table_rows(counts: Counts) -> Iterator[dict[str, Any]]:
-    cells = counts.get("confusion")
-    unknown: dict[str, int | None] = {"with_truth": None, "right": None}
+def _records(counts: Counts) -> Iterator[dict[str, Any]]:
+    """Yield one record per label, then one per reject reason."""
+    confusion = counts.get("confusion")
     for label, values in counts["labels"].items():
-        truth = unknown
-        if cells is not None:
-            rows = sum(row.get(label, 0) for row in cells.values())
-            truth = {"with_truth": rows, "right": cells.get(label, {}).get(label, 0)}
+        # Null, not 0, where no true labels were given.
+        truth: dict[str, int | None] = {"with_truth": None, "right": None}
+        if confusion is not None:
+            truth["with_truth"] = sum(row.get(label, 0) for row in confusion.values())
+            truth["right"] = confusion.get(label, {}).get(label, 0)
         yield {"label": label, "reason": None, **truth, **values}
     for reason, rows in counts["rejected"].items():
-        none = {"truncated": 0, "tokens": 0, "score_histogram": None}
-        yield {"label": None, "reason": reason, "rows": rows, **unknown, **none}
+        yield {
+            "label": None,
+            "reason": reason,
+            "rows": rows,
+            "with_truth": None,
+            "right": None,
+            "truncated": 0,
+            "tokens": 0,
+            "score_histogram": None,
+        }

@@ -1,10 +1,8 @@
-"""Scores that mean what they say: a temperature on the odds of the chosen label.
+"""Calibrate scores by a temperature, so that a score of 0.9 is right in 90 % of the rows.
 
-Takes scores and whether they were right, gives a `Calibration`; applies it to scores. Never changes
-a label. Knows no model.
-
-A score s becomes 1 / (1 + exp(-logit(s) / T)). With two labels that is temperature scaling of the
-label probabilities; with more, of the chosen label against all others together.
+A score s becomes 1 / (1 + exp(-logit(s) / T)), where T is the temperature. With two labels this is
+temperature scaling of the label probabilities. With more labels, it scales the chosen label against
+all others together. Calibration never changes a label.
 
 Source:
     Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
@@ -14,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,29 +23,30 @@ from sentiment.digest import digest
 from sentiment.errors import ModelError
 from sentiment.metrics.counts import bins_of
 
-# File of a model folder that holds the model's own calibration.
+# Name of the file in a model folder that holds the model's own calibration.
 CALIBRATION_FILE: Final = "calibration.json"
 
-# Scores are float32: closer to 0 or 1 they are not told apart.
-_NEAREST = 2.0**-25
+# Scores are clipped to this distance from 0 and 1, where the logit is infinite. They are float32,
+# in which values closer to 1 than this are equal to 1.
+_CLIP = 2.0**-25
 
-# No model is off by more.
-_LOG_T_MOST = math.log(20.0)
+# Temperatures from 1/20 to 20 are tried; those of real models are far from both ends.
+_LOG_T_LIMIT = math.log(20.0)
 
-RELIABILITY_BINS: Final = 15  # of the expected calibration error, as in the paper
+RELIABILITY_BINS: Final = 15  # number of bins of the expected calibration error, as in the paper
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A temperature and where it comes from.
+    """A temperature, and how it was fitted.
 
     Attributes:
-        temperature: Above 1 it takes confidence away, below it adds some.
-        model_digest: The model it was fitted for.
-        fitted_rows: Rows it was fitted on.
-        held_out_rows: Other rows, which the two errors below were measured on.
-        ece_before: Expected calibration error of those without it, 15 equal bins.
-        ece_after: And with it.
+        temperature: Above 1 it lowers the confidence of scores, below 1 it raises it.
+        model_digest: Digest of the model it was fitted for.
+        fitted_rows: Number of rows it was fitted on.
+        held_out_rows: Number of other rows, on which the two errors were measured.
+        ece_before: Expected calibration error without it, 15 equal bins.
+        ece_after: Expected calibration error with it.
     """
 
     temperature: float
@@ -59,19 +58,23 @@ class Calibration:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what decides scores."""
+        """SHA-256 of what changes scores, which is the temperature alone."""
         return digest({"temperature": self.temperature})
 
     def apply(self, score_N: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
-        """Calibrated scores, in the order of the raw ones."""
+        """Return the calibrated scores, in the same order.
+
+        Args:
+            score_N: Probability of the chosen label, [0, 1].
+        """
         return np.asarray(_sigmoid(_logit(score_N) / self.temperature), dtype=np.float32)
 
     def facts(self) -> dict[str, Any]:
-        """What `run.json` tells of it."""
+        """Return what `run.json` has about it."""
         return {**asdict(self), "digest": self.digest}
 
     def to_json(self) -> str:
-        """The content of a calibration file."""
+        """Return the content of a calibration file."""
         return json.dumps(asdict(self), indent=1) + "\n"
 
 
@@ -79,19 +82,19 @@ def read_calibration(path: Path) -> Calibration:
     """Read a calibration file.
 
     Raises:
-        ModelError: There is none, or it is not one.
+        ModelError: The file does not exist, or it is no calibration file.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        found = Calibration(**values)
-        if not 0 < float(found.temperature) < float("inf"):
+        calibration = Calibration(**values)
+        if not 0 < float(calibration.temperature) < float("inf"):
             raise ValueError("its temperature must be above 0")
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(
             f"--calibration {path}: cannot be used ({error}); make one with "
             "`sentiment evaluate … --fit-calibration FILE`"
         ) from error
-    return found
+    return calibration
 
 
 def fit_calibration(
@@ -101,14 +104,16 @@ def fit_calibration(
     model_digest: str,
     seed: int,
 ) -> Calibration:
-    """Find the temperature that makes being right most likely.
+    """Fit the temperature under which the right and wrong labels are most likely.
 
-    It is fitted on a random half of the rows and judged on the other, so that both errors are of
-    rows it has not seen.
+    It is fitted on a random half of the rows. Both errors are measured on the other half, because
+    the error after fitting would be too low on the rows of the fit.
 
     Args:
         score_N: Probability of the chosen label, [0, 1].
         right_N: Whether that label is the true one.
+        model_digest: Digest of the model whose scores these are.
+        seed: Seed of the random split.
 
     Raises:
         ModelError: Too few rows, or rows that are all right or all wrong.
@@ -123,24 +128,29 @@ def fit_calibration(
     temperature = _best_temperature(_logit(score_N[fit]), right_N[fit])
     fitted = Calibration(temperature, model_digest, len(fit), len(held_out), 0.0, 0.0)
     raw, right = np.asarray(score_N)[held_out], right_N[held_out]
-    return Calibration(
-        temperature=temperature,
-        model_digest=model_digest,
-        fitted_rows=len(fit),
-        held_out_rows=len(held_out),
+    return replace(
+        fitted,
         ece_before=calibration_error(raw, right),
         ece_after=calibration_error(fitted.apply(raw), right),
     )
 
 
 def calibration_error(score_N: NDArray[np.floating[Any]], right_N: NDArray[np.bool_]) -> float:
-    """Expected calibration error: how far scores are from the share of right labels, on average.
+    """Return the expected calibration error.
+
+    Rows are put into bins by their score. The error is the mean distance between the scores of a
+    bin and its share of right labels, weighted by the rows of the bin.
+
+    Args:
+        score_N: Probability of the chosen label, [0, 1].
+        right_N: Whether that label is the true one.
 
     Source:
         Naeini et al., "Obtaining Well Calibrated Probabilities Using Bayesian Binning", AAAI 2015;
         15 bins of equal width, as Guo et al. use it.
     """
     score_N = np.asarray(score_N, dtype=np.float64)
+    # |sum(score) - sum(right)| of a bin is its distance of means times its rows.
     gap_B = np.bincount(bins_of(score_N, RELIABILITY_BINS), score_N - right_N)
     return float(np.abs(gap_B).sum() / max(1, len(score_N)))
 
@@ -149,18 +159,20 @@ def _best_temperature(logit_N: NDArray[np.float64], right_N: NDArray[np.bool_]) 
     # Imported here: only fitting needs it, not the actors that apply a temperature.
     from scipy.optimize import minimize_scalar
 
+    # -log(sigmoid(x)) = log(1 + exp(-x)) for a right label, and the same with -x for a wrong one.
     signed_N = np.where(right_N, -logit_N, logit_N)
 
     def loss(log_temperature: float) -> float:
         return float(np.logaddexp(0.0, signed_N / math.exp(log_temperature)).mean())
 
-    # The likelihood has one peak in 1/T, so it has one in log T.
-    found = minimize_scalar(loss, bounds=(-_LOG_T_MOST, _LOG_T_MOST), method="bounded")
-    return round(math.exp(found.x), 6)
+    # The loss is convex in 1/T, so it has one minimum, in log T as well. In log T, halving and
+    # doubling a temperature are steps of the same size.
+    minimum = minimize_scalar(loss, bounds=(-_LOG_T_LIMIT, _LOG_T_LIMIT), method="bounded")
+    return round(math.exp(minimum.x), 6)
 
 
 def _logit(score_N: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    inside_N = np.clip(np.asarray(score_N, dtype=np.float64), _NEAREST, 1 - _NEAREST)
+    inside_N = np.clip(np.asarray(score_N, dtype=np.float64), _CLIP, 1 - _CLIP)
     return np.log(inside_N) - np.log1p(-inside_N)
 
 

@@ -1,21 +1,8 @@
-"""Counts that merge exactly, and the quality figures that follow from them.
+"""Count the rows of a unit, and merge the counts of units, partitions and runs.
 
-Takes labelled blocks and their rejects, gives plain JSON counts per unit; merges them per partition
-and run; turns confusion counts into the usual classification report. Knows no cluster.
-
-Unit counts are nested dicts of integers (and seconds), so that merging is addition and a resumed
-run reports the same totals as an uninterrupted one:
-
-    {"labels": {LABEL: {"rows", "truncated", "tokens", "score_histogram": [20 counts]}},
-     "rejected": {REASON: rows}, "off_label_histogram": [20 counts],
-     "length_histogram": [16 counts, of 1, 2 to 3, 4 to 7, … tokens],
-     "stage_sec": {STAGE: seconds},
-     "groups": {GROUP: {"labels", "rejected", "confusion"}},
-  with windows also
-     "split_rows": rows whose windows disagree,
-  with true labels also
-     "confusion": {TRUE: {PREDICTED: rows}},
-     "truth_histogram", "right_histogram": [20 counts by score: rows, and rows that are right]}
+All counts are sums: merging two of them adds every number to the number in the same place. The
+order does not matter, and a run that was interrupted reports the same totals as one that was not.
+`Counts` describes their form.
 """
 
 from __future__ import annotations
@@ -33,13 +20,41 @@ from sentiment.metrics.quality import confusion
 HISTOGRAM_BINS: Final = 20  # equal bins of [0, 1], the last one closed
 LENGTH_BINS: Final = 16  # bin i: 2^i up to 2^(i+1) tokens, the last one open
 
-# Groups of a unit that are counted one by one; a column of user ids would outgrow the data.
-MOST_GROUPS: Final = 1000
+# Groups of a unit that are counted one by one. With more, for example a column of user ids, the
+# counts would be larger than the data.
+MAX_GROUPS: Final = 1000
 OTHER_GROUPS: Final = "(other)"
 
+# Counts are nested dicts of integers (and seconds), and plain JSON: they are in the footer of every
+# data file and in `run.json`. An example, of three labelled rows and two rejected ones:
+#
+#     {
+#       "labels": {                              # by predicted label
+#         "negative": {
+#           "rows": 1,
+#           "truncated": 0,                      # rows whose text was cut
+#           "tokens": 12,                        # before truncation
+#           "score_histogram": [0, …, 0, 1],     # rows by score, HISTOGRAM_BINS bins
+#         },
+#         "positive": {"rows": 2, "truncated": 1, "tokens": 700, "score_histogram": [0, …, 0, 2]},
+#       },
+#       "rejected": {"null_text": 2},            # rows by reason
+#       "off_label_histogram": [3, 0, …, 0],     # labelled rows by off-label mass, HISTOGRAM_BINS
+#       "length_histogram": [0, 0, 0, 1, 0, 0, 0, 1, 1, 0, …],  # by tokens: 1, 2-3, 4-7, 8-15, …
+#       "stage_sec": {"read": 0.01, "tokenise": 0.02, "score": 1.5, "write": 0.01},
+#     }
+#
+# Keys that are there only where they are known (here, two of the rows have a true label):
+#
+#       "confusion": {"negative": {"negative": 1, "positive": 1}},  # {TRUE: {PREDICTED: rows}}
+#       "truth_histogram": [0, …, 0, 2],         # rows with a true label, by score
+#       "right_histogram": [0, …, 0, 1],         # of those, rows whose label is right
+#       "split_rows": 1,                         # rows whose windows of text disagree
+#       "groups": {"language=en": {"labels": …, "rejected": …, "confusion": …}},  # by --group-by
 Counts = dict[str, Any]
 
 
+# More than seven parameters: each is a column of the unit or a sum of one, and all are keywords.
 def count_unit(
     *,
     labels: Sequence[str],
@@ -54,20 +69,24 @@ def count_unit(
     rejected_groups: Sequence[tuple[str, str, int]] = (),
     split_rows: int | None = None,
 ) -> Counts:
-    """Count one unit.
+    """Count the rows of one unit.
 
     Args:
         labels: Predicted label of each labelled row.
-        scores: Its probability, [0, 1].
-        off_label: Probability mass outside the labels, [0, 1].
-        tokens: Token counts before truncation.
-        truncated: Whether the text was cut.
-        rejected: Rows by reason.
+        scores: Probability of that label, of each row, [0, 1].
+        off_label: Probability mass outside the labels, of each row, [0, 1].
+        tokens: Number of tokens before truncation, of each row.
+        truncated: Whether the text was cut, of each row.
+        rejected: Rejected rows by reason.
         stage_sec: Seconds by stage.
-        truth: True label of each labelled row, if known; None where a row has none.
-        groups: Group of each labelled row, if rows are grouped.
-        rejected_groups: Group, reason and rows of each reject.
-        split_rows: Rows whose windows disagree, where texts are read in windows.
+        truth: True label of each labelled row, None where a row has none; None as a whole if the
+            source has no column of true labels.
+        groups: Group of each labelled row; None if rows are not grouped.
+        rejected_groups: Group, reason and number of rows of each reject.
+        split_rows: Number of rows whose windows disagree; None if texts are not read in windows.
+
+    Returns:
+        Counts in the form that `Counts` describes.
     """
     rows = pd.DataFrame(
         {
@@ -89,8 +108,8 @@ def count_unit(
         counts["confusion"] = confusion(truth, labels)
         known = rows[rows["truth"].notna()]
         right = known[known["truth"] == known["label"]]
-        for name, some in (("truth_histogram", known), ("right_histogram", right)):
-            counts[name] = np.bincount(some["bin"], minlength=HISTOGRAM_BINS).tolist()
+        counts["truth_histogram"] = _score_histogram(known)
+        counts["right_histogram"] = _score_histogram(right)
     if split_rows is not None:
         counts["split_rows"] = split_rows
     if groups is not None:
@@ -99,12 +118,16 @@ def count_unit(
 
 
 def group_name(columns: Sequence[str], values: Sequence[Any]) -> str:
-    """Name of a group: `language=en, shop=7`."""
+    """Return the name of a group, for example `language=en, shop=7`."""
     return ", ".join(f"{name}={value}" for name, value in zip(columns, values, strict=True))
 
 
 def merge(parts: Iterable[Counts]) -> Counts:
-    """Add counts key by key; the order of the parts does not matter."""
+    """Add counts key by key; a key that only some parts have counts as 0 in the others.
+
+    Raises:
+        ValueError: Two histograms of the same name have different numbers of bins.
+    """
     total: Counts = {}
     for part in parts:
         total = _add(total, part)
@@ -117,17 +140,23 @@ def _by_label(rows: pd.DataFrame) -> dict[str, Any]:
             "rows": len(some),
             "truncated": int(some["truncated"].sum()),
             "tokens": int(some["tokens"].sum()),
-            "score_histogram": np.bincount(some["bin"], minlength=HISTOGRAM_BINS).tolist(),
+            "score_histogram": _score_histogram(some),
         }
         for label, some in rows.groupby("label", sort=True)
     }
+
+
+def _score_histogram(rows: pd.DataFrame) -> list[int]:
+    histogram: list[int] = np.bincount(rows["bin"], minlength=HISTOGRAM_BINS).tolist()
+    return histogram
 
 
 def _by_group(
     rows: pd.DataFrame, groups: Sequence[str], rejects: Sequence[tuple[str, str, int]]
 ) -> dict[str, Counts]:
     names = sorted({*groups, *(group for group, _, _ in rejects)})
-    known = set(names[:MOST_GROUPS])
+    # The first names in order, not the largest groups: the same unit must give the same counts.
+    known = set(names[:MAX_GROUPS])
     keyed = rows.assign(
         group=pd.Series(
             [group if group in known else OTHER_GROUPS for group in groups], dtype=object
@@ -146,7 +175,7 @@ def _by_group(
 
 
 def _length_bins(tokens: NDArray[np.int32]) -> NDArray[np.intp]:
-    # frexp gives the exact power of two; a logarithm would put 2^i on either side of it.
+    # frexp gives the exact exponent; a logarithm may be rounded and put 2^i into the bin below.
     exponents: NDArray[np.intp] = np.frexp(tokens)[1].astype(np.intp)
     return np.clip(exponents - 1, 0, LENGTH_BINS - 1)
 
@@ -154,20 +183,31 @@ def _length_bins(tokens: NDArray[np.int32]) -> NDArray[np.intp]:
 def bins_of(
     probabilities: NDArray[np.floating[Any]], bins: int = HISTOGRAM_BINS
 ) -> NDArray[np.intp]:
-    """Which of so many equal bins of [0, 1] each probability is in, from 0."""
-    # Rounding may leave a probability a hair outside [0, 1].
+    """Return the number of the bin that each probability is in.
+
+    Args:
+        probabilities: In [0, 1].
+        bins: Number of equal bins of [0, 1]. A bin holds its lower edge; the last one holds 1 too.
+
+    Returns:
+        Bin numbers from 0.
+    """
+    # Rounding may leave a probability slightly outside of [0, 1].
     return np.clip((probabilities * bins).astype(np.intp), 0, bins - 1)
 
 
 def _add(left: Any, right: Any) -> Any:
+    """Add two numbers, two lists position by position, or two dicts key by key."""
     if isinstance(left, dict):
-        keys = sorted(left.keys() | right.keys())
-        return {
-            key: _add(left[key], right[key])
-            if key in left and key in right
-            else left.get(key, right.get(key))
-            for key in keys
-        }
+        total = {}
+        for key in sorted(left.keys() | right.keys()):
+            if key not in right:
+                total[key] = left[key]
+            elif key not in left:
+                total[key] = right[key]
+            else:
+                total[key] = _add(left[key], right[key])
+        return total
     if isinstance(left, list):
         return [_add(one, other) for one, other in zip(left, right, strict=True)]
     return left + right

@@ -8,7 +8,15 @@ from typing import Any
 
 
 def confusion(truth: Sequence[str | None], predicted: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Counts of (true, predicted) pairs as {true: {predicted: rows}}; rows without truth aside."""
+    """Count rows by true and by predicted label.
+
+    Args:
+        truth: True label of each row; rows without one (None) are not counted.
+        predicted: Predicted label of each row.
+
+    Returns:
+        {true: {predicted: rows}}, without pairs that do not occur.
+    """
     pairs = Counter(zip(truth, predicted, strict=True))
     cells: dict[str, dict[str, int]] = {}
     for (true, guess), rows in sorted((p, n) for p, n in pairs.items() if p[0] is not None):
@@ -17,25 +25,27 @@ def confusion(truth: Sequence[str | None], predicted: Sequence[str]) -> dict[str
 
 
 def classification_report(cells: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-    """Precision, recall, F1 and support per class, accuracy, macro and weighted averages.
+    """Compute precision, recall, F1 and support per class, accuracy, macro and weighted averages.
 
     Args:
-        cells: Confusion counts, {true: {predicted: rows}}.
+        cells: Rows by true and by predicted label, at least one row: {true: {predicted: rows}}.
 
     Returns:
         scikit-learn's report as a dict, plus `labels` and `confusion_matrix` (rows true, columns
         predicted, both in the order of `labels`).
     """
-    # Imported here: scikit-learn takes a second, and most workers only count.
+    # Imported here: the import takes a second, and most workers only count.
     from sklearn import metrics as sklearn_metrics
 
+    # One row per cell with its count as weight gives the figures of all rows.
     flat = [(true, guess, rows) for true, row in cells.items() for guess, rows in row.items()]
     truth, predicted, weights = (list(column) for column in zip(*flat, strict=True))
     labels = sorted(set(truth) | set(predicted))
     report: dict[str, Any] = sklearn_metrics.classification_report(
         truth, predicted, labels=labels, sample_weight=weights, output_dict=True, zero_division=0.0
     )
-    # With every class listed scikit-learn may name the accuracy "micro avg"; one name is enough.
+    # Given a list of labels, scikit-learn calls the accuracy "micro avg" or "accuracy", depending
+    # on which labels occur. The report always has "accuracy".
     report["accuracy"] = float(
         sklearn_metrics.accuracy_score(truth, predicted, sample_weight=weights)
     )

@@ -1,6 +1,6 @@
-"""True labels in the words of the model: `0` and `1`, `neg` and `pos`, stars by a map.
+"""Translate the values of a label column into the labels of the model.
 
-Takes values of a label column and the labels of a model, gives labels. Knows no file and no model.
+Sources write the same label in different ways: `0` and `1`, `neg` and `pos`, or stars from 1 to 5.
 """
 
 from __future__ import annotations
@@ -11,29 +11,31 @@ from typing import Any
 
 from sentiment.errors import ConfigError
 
-# What people write for the two ends of sentiment, in lower case.
+# Common spellings of the two sentiments, in lower case.
 _NEGATIVE = frozenset({"negative", "neg", "0", "false"})
 _POSITIVE = frozenset({"positive", "pos", "1", "true"})
 
 
 @dataclass(frozen=True)
 class TruthMap:
-    """How values of the label column become labels of the model.
+    """Translates values of the label column into labels of the model.
 
     Attributes:
-        labels: Labels the model answers with.
-        given: Label for each value, as text; empty for what goes without saying.
+        labels: Labels that the model answers with.
+        given: Label for each value, as text (`--label-map`). If it is empty, common spellings are
+            recognised.
     """
 
     labels: tuple[str, ...] = ()
     given: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, value: Any) -> str | None:
-        """The label a value stands for; None where it stands for none.
+        """Return the label of a value; None for a value without one.
 
-        With a map only the values it names have a label: three of five stars may be neither.
-        Without one, a value that is no label and no known word for one is kept as it is, so that it
-        shows up as a class the model never hits instead of vanishing from the accuracy.
+        With `given`, only its values have a label: three of five stars may be neither. Without it,
+        a value that is neither a label nor a known spelling is returned unchanged. It then appears
+        as a class of its own that the model never predicts, and lowers the accuracy. Left out, it
+        would make the accuracy look better than it is.
         """
         if value is None:
             return None
@@ -42,16 +44,23 @@ class TruthMap:
             return self.given.get(text)
         if text in self.labels:
             return text
-        end = _end(text)
-        alike = [label for label in self.labels if end and _end(label) == end]
-        return alike[0] if len(alike) == 1 else text
+        sentiment = _sentiment_of(text)
+        if sentiment is None:
+            return text
+        candidates = [label for label in self.labels if _sentiment_of(label) == sentiment]
+        # Of two labels with the same meaning (`pos` and `positive`), neither can be chosen.
+        return candidates[0] if len(candidates) == 1 else text
 
 
 def truth_map(labels: Sequence[str], given: Mapping[str, str]) -> TruthMap:
-    """The map of a run.
+    """Make the map of a run.
+
+    Args:
+        labels: Labels that the model answers with.
+        given: Label for each value (`--label-map`); may be empty.
 
     Raises:
-        ConfigError: `--label-map` names a label the model does not answer with.
+        ConfigError: `given` names a label that the model does not answer with.
     """
     for value, label in given.items():
         if label not in labels:
@@ -62,11 +71,18 @@ def truth_map(labels: Sequence[str], given: Mapping[str, str]) -> TruthMap:
 
 
 def as_text(value: Any) -> str:
-    """A value of a label column as text; integers that met a null became floats in many a lake."""
+    """Return a value of a label column as text, whole floats without `.0`.
+
+    Many writers turn a column of integers into floats as soon as it has a null.
+    """
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
-def _end(text: str) -> str | None:
-    """Which end of sentiment a word stands for, if any."""
+def _sentiment_of(text: str) -> str | None:
+    """Return the sentiment that a word stands for; None if it is no common spelling of one."""
     word = text.strip().lower()
-    return "negative" if word in _NEGATIVE else "positive" if word in _POSITIVE else None
+    if word in _NEGATIVE:
+        return "negative"
+    if word in _POSITIVE:
+        return "positive"
+    return None

@@ -1,3 +1,3 @@
-"""A run while it goes on: where its time goes, progress on a terminal, metrics for Prometheus.
-Must not know what the stages do.
+"""Reports on a running job: the time of its phases and stages, progress on a terminal or in the
+log, Prometheus metrics. Must not know what the stages do.
 """

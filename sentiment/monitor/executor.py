@@ -1,6 +1,7 @@
 """The callback through which a running Ray Data pipeline reports its status.
 
-It imports no Ray: Ray sends every registered callback to all workers, and they import this module.
+This module does not import Ray. Ray sends every registered callback to all worker processes, each
+of which then imports this module, so the import must stay cheap.
 """
 
 from __future__ import annotations
@@ -15,8 +16,12 @@ from sentiment.monitor.account import PipelineStatus
 
 _EVERY_SEC: Final = 0.1
 
-# Our stages by what Ray calls them; it fuses stages of equal needs and joins their names.
-_STAGES: Final = {
+# Names of our classes and functions as they stand in Ray Data's operator names, and the stage that
+# each of them runs. An operator is named after what it runs, for example `MapBatches(Scorer)`. Ray
+# Data fuses stages that need the same resources and joins their names, for example
+# `ReadReviewShards->MapBatches(Tokenise)`; such an operator counts for both stages. Operators
+# without one of these names (the input, the commit) are not shown.
+_STAGE_BY_OPERATOR: Final = {
     "ReadReviewShards": STAGE_READ,
     "Tokenise": STAGE_TOKENISE,
     "Scorer": STAGE_SCORE,
@@ -28,65 +33,67 @@ _log = logging.getLogger(__name__)
 class StatusCallback:
     """A callback for `DataContext.custom_execution_callback_classes`.
 
-    Ray Data has no public way to ask a running pipeline for its figures; its callbacks get the
-    executor, whose fields may change with any release. So nothing here may fail a run: at the first
-    surprise the watch says so at DEBUG and sees nothing more.
+    Ray Data has no public way to ask a running pipeline for its status. Its callbacks get the
+    executor, and the executor's fields may change with any release. Nothing here may therefore
+    fail a run: after the first exception the callback logs it at DEBUG and reports nothing more.
 
     Args:
-        on_status: Called with every status, in the executor's thread.
+        handle_status: Called with every status, in the thread of the executor. None reports
+            nothing.
     """
 
-    def __init__(self, on_status: Callable[[PipelineStatus], None] | None = None) -> None:
-        self._on_status = on_status
-        self._next = 0.0
+    def __init__(self, handle_status: Callable[[PipelineStatus], None] | None = None) -> None:
+        self._handle_status = handle_status
+        self._next_report = 0.0  # of the monotonic clock
 
     def __call__(self) -> StatusCallback:
-        """Ray Data makes its callbacks by calling what it was given."""
+        """Return itself: Ray Data expects a class here and calls it to make an instance."""
         return self
 
     def __deepcopy__(self, _: object) -> StatusCallback:
-        """Contexts are copied on the driver; there is one watch all the same."""
+        """Return itself: Ray Data copies its context on the driver, but all copies must report."""
         return self
 
     def __reduce__(self) -> tuple[type[StatusCallback], tuple[()]]:
-        """Contexts are sent to workers as well, where there is nothing to watch."""
+        """Pickle without `handle_status`: Ray sends the context to workers, which report none."""
         return (StatusCallback, ())
 
     def before_execution_starts(self, executor: Any) -> None:
-        """Called by Ray Data."""
+        """Do nothing; Ray Data calls this method of every callback."""
 
     def on_execution_step(self, executor: Any) -> None:
-        """Called by Ray Data in every round of its loop."""
-        if self._on_status is None or time.monotonic() < self._next:
+        """Report the status, at most ten times a second; Ray Data calls this all the time."""
+        if self._handle_status is None or time.monotonic() < self._next_report:
             return
-        self._next = time.monotonic() + _EVERY_SEC
-        self._look(executor)
+        self._next_report = time.monotonic() + _EVERY_SEC
+        self._report_status(executor)
 
     def after_execution_succeeds(self, executor: Any) -> None:
-        """Called by Ray Data."""
-        self._look(executor)
+        """Report the last status."""
+        self._report_status(executor)
 
     def after_execution_fails(self, executor: Any, error: Exception) -> None:
-        """Called by Ray Data."""
+        """Do nothing; Ray Data calls this method of every callback."""
 
-    def _look(self, executor: Any) -> None:
-        if self._on_status is None:
+    def _report_status(self, executor: Any) -> None:
+        if self._handle_status is None:
             return
         try:
-            self._on_status(_status(executor))
+            self._handle_status(_read_status(executor))
         except Exception as error:
-            self._on_status = None
+            self._handle_status = None
             _log.debug("Ray Data shows no figures any more (%s)", type(error).__name__)
 
 
-def _status(executor: Any) -> PipelineStatus:
+def _read_status(executor: Any) -> PipelineStatus:
+    """Read the status from private and public fields of Ray Data's executor."""
     rows: dict[str, int] = {}
     actors = starting = 0
     for operator in executor._topology:
-        ours = [stage for name, stage in _STAGES.items() if name in operator.name]
-        if not ours:
+        stages = [stage for name, stage in _STAGE_BY_OPERATOR.items() if name in operator.name]
+        if not stages:
             continue
-        rows[" and ".join(ours)] = int(operator.metrics.rows_task_outputs_generated)
+        rows[" and ".join(stages)] = int(operator.metrics.rows_task_outputs_generated)
         info = operator.get_actor_info()
         actors += int(info.running)
         starting += int(info.pending) + int(info.restarting)

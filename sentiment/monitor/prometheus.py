@@ -1,18 +1,18 @@
-"""Prometheus metrics of a run, through Ray's own exporter on every node.
+"""Prometheus metrics of a run, through the exporter that Ray runs on every node.
 
-Takes receipts of committed units and sights of the cluster, gives counters. Knows no stage.
-
-All of them are kept by the driver. It learns of every unit exactly once, when it is committed, so
-the counters agree with the ledger whatever is retried, no worker spends a thought on them, and a
-run is some thirty series however many machines it has. That is also why they can carry the run's
-id: Ray tells processes apart by a label of its own, and a run is one process.
+The driver process keeps all metrics; workers keep none. The driver learns of every unit exactly
+once, when it is committed. The counters therefore agree with the ledger, whatever is retried, and a
+run has some thirty series however many machines it uses. So few series can carry the run's id as a
+label. Ray adds a label of its own that tells processes apart, and a run is one process.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal
 
 import ray
@@ -21,15 +21,23 @@ from ray.util.metrics import Counter, Gauge, Histogram
 from sentiment.monitor.account import PipelineStatus
 from sentiment.output.receipt import Receipt, tokens_of
 
-# From a model of a few MB on a local disk to one of many GB over a network.
-_LOAD_SEC: Final = [1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0, 300.0, 600.0]
+# Bounds of the histogram's buckets, in seconds: from a model of a few MB on a local disk to one of
+# many GB that comes over a network.
+_LOAD_SEC_BOUNDS: Final = [1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0, 300.0, 600.0]
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric; Ray exports it with `ray_` before its name."""
+    """A metric of ours.
+
+    Attributes:
+        name: Its name. Ray exports it with the prefix `ray_`.
+        kind: What Prometheus calls its type.
+        description: Its help text.
+        tags: Names of its labels, beside `run_id`, which every metric has.
+    """
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
@@ -54,54 +62,71 @@ METRICS: Final = (
 )
 
 
-class Meters:
-    """The metrics of one run. Nothing they do can fail it: what goes wrong ends them.
+class RunMetrics:
+    """The Prometheus metrics of one run.
+
+    Metrics must not fail a run: after the first exception the run continues without metrics.
+    Ray exports nothing before it is connected, so units committed earlier wait until then. The
+    driver counts units while the executor's thread sets the status, hence the lock.
 
     Args:
-        run_id: The tag of every series.
+        run_id: Label of every series.
     """
 
     def __init__(self, run_id: str) -> None:
         self._run_id = run_id
-        self._waiting: list[Receipt] = []  # units committed before there was a cluster
+        self._lock = threading.Lock()
+        self._uncounted: list[Receipt] = []  # units committed before Ray was connected
         self._instruments: dict[str, Any] | None = None
-        self._broken = False
-        self._actors: set[str] = set()
+        self._failed = False
+        self._known_actors: set[str] = set()
 
-    def count(self, receipt: Receipt) -> None:
+    def count_unit(self, receipt: Receipt) -> None:
         """Count a committed unit."""
-        self._waiting.append(receipt)
-        self._attempt(None, None)
+        with self._lock:
+            self._uncounted.append(receipt)
+            self._export(self._count_waiting_units)
 
-    def plan(self, rows: int) -> None:
-        """Tell how many rows the run has to score; 0 when it is over."""
-        self._attempt(rows, None)
+    def set_planned_rows(self, rows: int) -> None:
+        """Set how many rows the run has to score."""
+        with self._lock:
+            self._export(self._count_waiting_units)
+            self._export(partial(self._set, "sentiment_planned_rows", rows))
 
-    def update_status(self, status: PipelineStatus) -> None:
-        """Tell what the cluster is doing."""
-        self._attempt(None, status)
+    def set_status(self, status: PipelineStatus) -> None:
+        """Set what the pipeline is doing."""
+        with self._lock:
+            self._export(self._count_waiting_units)
+            self._export(partial(self._set_status, status))
 
     def close(self) -> None:
-        """Gauges keep their last value as long as this process lives: the run is over."""
-        self._attempt(0, PipelineStatus({}, 0, 0))
+        """Set planned rows and actors to 0 at the end of the run.
 
-    def _attempt(self, planned_rows: int | None, status: PipelineStatus | None) -> None:
-        if self._broken or not ray.is_initialized():
+        A gauge keeps its last value for as long as this process lives, which may be longer.
+        """
+        self.set_planned_rows(0)
+        self.set_status(PipelineStatus({}, actors=0, starting=0))
+
+    def _export(self, update: Callable[[], None]) -> None:
+        """Run an update of the metrics, if Ray is connected and no update has failed yet."""
+        if self._failed or not ray.is_initialized():
             return
         try:
-            if planned_rows is not None:
-                self._set("sentiment_planned_rows", planned_rows)
-            if status is not None:
-                self._set("sentiment_actors", status.actors, state="running")
-                self._set("sentiment_actors", status.starting, state="starting")
-                for stage, rows in status.rows.items():
-                    self._set("sentiment_stage_rows", rows, stage=stage)
-            while self._waiting:
-                self._count(self._waiting.pop(0))
+            update()
         except Exception as error:
-            # Ray's own API, and a metric is never worth a run.
-            self._broken = True
+            # Any exception: the metrics are Ray's own code, and they must not fail the run.
+            self._failed = True
             _log.warning("no more Prometheus metrics of this run: %s", type(error).__name__)
+
+    def _set_status(self, status: PipelineStatus) -> None:
+        self._set("sentiment_actors", status.actors, state="running")
+        self._set("sentiment_actors", status.starting, state="starting")
+        for stage, rows in status.rows.items():
+            self._set("sentiment_stage_rows", rows, stage=stage)
+
+    def _count_waiting_units(self) -> None:
+        while self._uncounted:
+            self._count(self._uncounted.pop(0))
 
     def _count(self, receipt: Receipt) -> None:
         footer, note = receipt.footer, receipt.note
@@ -120,27 +145,28 @@ class Meters:
         self._add("sentiment_batches_total", note.batches)
         self._add("sentiment_batch_tokens_total", note.batch_tokens)
         self._add("sentiment_batch_room_tokens_total", note.room_tokens)
-        if note.actor not in self._actors:
-            self._actors.add(note.actor)
+        if note.actor not in self._known_actors:
+            self._known_actors.add(note.actor)
             tags = {"run_id": self._run_id}
             self._instrument("sentiment_model_load_seconds").observe(note.load_sec, tags)
 
     def _add(self, name: str, value: float, **tags: str) -> None:
-        if value > 0:  # Ray refuses to add nothing
+        if value > 0:  # Ray raises an exception for a counter that grows by 0
             self._instrument(name).inc(value, {"run_id": self._run_id, **tags})
 
     def _set(self, name: str, value: float, **tags: str) -> None:
         self._instrument(name).set(value, {"run_id": self._run_id, **tags})
 
     def _instrument(self, name: str) -> Any:
+        """Return Ray's object for a metric; all are made at the first use, when Ray is there."""
         if self._instruments is None:
-            self._instruments = {metric.name: _new(metric) for metric in METRICS}
+            self._instruments = {metric.name: _new_instrument(metric) for metric in METRICS}
         return self._instruments[name]
 
 
-def _new(metric: Metric) -> Counter | Gauge | Histogram:
+def _new_instrument(metric: Metric) -> Counter | Gauge | Histogram:
     tags = ("run_id", *metric.tags)
     if metric.kind == "histogram":
-        return Histogram(metric.name, metric.description, _LOAD_SEC, tags)
+        return Histogram(metric.name, metric.description, _LOAD_SEC_BOUNDS, tags)
     kinds: Mapping[str, type[Counter | Gauge]] = {"counter": Counter, "gauge": Gauge}
     return kinds[metric.kind](metric.name, metric.description, tags)

@@ -1,7 +1,4 @@
-"""A run while it goes on: every committed unit is counted, exported and shown.
-
-Takes receipts and passes their footers on, gives the account of the run. Knows no stage.
-"""
+"""Everything that reports on a running job: counts, Prometheus metrics, progress and log lines."""
 
 from __future__ import annotations
 
@@ -12,8 +9,8 @@ from typing import Any
 
 from sentiment.monitor.account import Account, PipelineStatus
 from sentiment.monitor.executor import StatusCallback
-from sentiment.monitor.prometheus import Meters
-from sentiment.monitor.terminal import Mode, show_progress
+from sentiment.monitor.prometheus import RunMetrics
+from sentiment.monitor.terminal import DisplayMode, show_progress
 from sentiment.output.receipt import Footer, Receipt
 from sentiment.settings.jobs import ScoreConfig
 
@@ -21,63 +18,66 @@ _log = logging.getLogger(__name__)
 
 
 class LiveRun:
-    """What is told of a run.
+    """Counts, exports, logs and shows the units of a run as they are committed.
 
     Args:
-        run_id: Tags its metrics.
+        run_id: Label of its Prometheus metrics.
         config: Says where progress is shown, if at all.
 
     Attributes:
-        account: Where the time goes.
-        watch: To be registered with Ray Data.
+        account: Where the time of the run goes.
+        callback: To be registered with Ray Data, so that the pipeline reports its status.
     """
 
     def __init__(self, run_id: str, config: ScoreConfig) -> None:
         self._started = datetime.now(UTC)
         self.account = Account()
-        self.callback = StatusCallback(self._on_status)
-        self._meters = Meters(run_id)
-        self._mode = _mode(config)
+        self.callback = StatusCallback(self.update_status)
+        self._metrics = RunMetrics(run_id)
+        self._mode = _display_mode(config)
 
-    def add(self, receipt: Receipt) -> None:
-        """Count a committed unit, and tell of it."""
-        self.account.add(receipt)
-        self._meters.count(receipt)
+    def count_unit(self, receipt: Receipt) -> None:
+        """Count a committed unit, export it and log it."""
+        self.account.count_unit(receipt)
+        self._metrics.count_unit(receipt)
         _log_unit(receipt.footer)
 
     def follow(self, receipts: Iterable[Receipt], rows: int) -> Iterator[Footer]:
-        """Pass footers on as their units are committed, and show how the run stands.
+        """Yield the footer of each unit as it is committed, and show the progress meanwhile.
 
         Args:
-            rows: Rows to come.
+            receipts: Receipts of the units that the pipeline commits.
+            rows: Rows of these units.
         """
-        self.account.begin(rows)
-        self._meters.plan(self.account.figures().total_rows)
+        self.account.start_scoring(rows)
+        self._metrics.set_planned_rows(self.account.progress().total_rows)
         try:
-            with show_progress(self.account.figures, self._mode):
+            with show_progress(self.account.progress, self._mode):
                 for receipt in receipts:
-                    self.add(receipt)
+                    self.count_unit(receipt)
                     yield receipt.footer
         finally:
-            self.account.end()
-            self._meters.close()
+            self.account.stop_scoring()
+            self._metrics.close()
+
+    def update_status(self, status: PipelineStatus) -> None:
+        """Record what the pipeline is doing; called in the thread of Ray Data's executor."""
+        self.account.update_status(status)
+        self._metrics.set_status(status)
 
     def facts(self) -> dict[str, Any]:
-        """What `run.json` tells of the time."""
+        """Return what `run.json` has about the time of the run."""
         return {
             "started_at": self._started.isoformat(timespec="seconds"),
             "time": self.account.to_json(),
         }
 
-    def _on_status(self, status: PipelineStatus) -> None:
-        self.account.update_status(status)
-        self._meters.update_status(status)
-
 
 def _log_unit(footer: Footer) -> None:
-    """A line per unit for job logs; a terminal shows a bar, and only warnings beside it."""
-    lost = footer.rejected and footer.rowless
-    level = logging.WARNING if lost else logging.INFO
+    """Write a log line for a unit. On a terminal, which shows a bar, only warnings appear."""
+    # A unit of rejects without rows stands for a file, or a part of it, that cannot be read.
+    unreadable = footer.rejected and footer.rowless
+    level = logging.WARNING if unreadable else logging.INFO
     fields = {
         "unit": footer.unit_id,
         "source_file": footer.source_file,
@@ -100,7 +100,8 @@ def _log_unit(footer: Footer) -> None:
     )
 
 
-def _mode(config: ScoreConfig) -> Mode:
+def _display_mode(config: ScoreConfig) -> DisplayMode:
+    """Return how progress is shown: JSON logs must not contain the drawing of a terminal."""
     if config.quiet:
         return "quiet"
     return "log" if config.log_format == "json" else "auto"

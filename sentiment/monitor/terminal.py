@@ -1,7 +1,4 @@
-"""Progress while a run goes on: lines on a terminal, a line now and then in a log.
-
-Takes the figures of the moment, gives what people read. Knows no cluster.
-"""
+"""Show the progress of a run: lines on a terminal, or a log line every 30 seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from sentiment.monitor.account import Figures
+from sentiment.monitor.account import Progress
 
 LOG_EVERY_SEC: Final = 30.0
 
@@ -28,23 +25,24 @@ _BAR_CHARS: Final = 24
 
 _log = logging.getLogger(__name__)
 
-Ask = Callable[[], Figures]
-Mode = Literal["auto", "log", "quiet"]
+ReadProgress = Callable[[], Progress]
+DisplayMode = Literal["auto", "log", "quiet"]
 
 
 @contextmanager
-def show_progress(ask: Ask, mode: Mode) -> Iterator[None]:
-    """Show how the run stands for as long as the context is open.
+def show_progress(read_progress: ReadProgress, mode: DisplayMode) -> Iterator[None]:
+    """Show the progress of a run while the context is open.
 
     Args:
-        ask: Gives the figures of the moment; called from a thread.
-        mode: `auto` draws on a terminal and writes log lines elsewhere, `log` writes them anywhere.
+        read_progress: Returns the progress at the moment; called from another thread.
+        mode: `auto` draws on a terminal and writes log lines elsewhere, `log` always writes log
+            lines, `quiet` shows nothing.
     """
     console = Console(stderr=True)
     if mode == "quiet":
         yield
     elif mode == "auto" and console.is_terminal and sys.stderr.isatty():
-        screen = _Screen(ask)
+        screen = _Screen(read_progress)
         with Live(
             get_renderable=screen.render,
             console=console,
@@ -53,59 +51,59 @@ def show_progress(ask: Ask, mode: Mode) -> Iterator[None]:
         ):
             yield
     else:
-        with _logged(ask):
+        with _progress_logged(read_progress):
             yield
 
 
 @contextmanager
-def _logged(ask: Ask) -> Iterator[None]:
-    """A line every 30 seconds, whether units are committed or not."""
-    over = threading.Event()
+def _progress_logged(read_progress: ReadProgress) -> Iterator[None]:
+    """Write a log line every 30 seconds, whether units are committed or not."""
+    stopped = threading.Event()
 
-    def keep_telling() -> None:
-        while not over.wait(LOG_EVERY_SEC):
-            figures = ask()
-            _log.info("%s", told(figures), extra={"fields": fields_of(figures)})
+    def write_lines() -> None:
+        while not stopped.wait(LOG_EVERY_SEC):
+            progress = read_progress()
+            _log.info("%s", progress_line(progress), extra={"fields": log_fields(progress)})
 
-    thread = threading.Thread(target=keep_telling, name="progress", daemon=True)
+    thread = threading.Thread(target=write_lines, name="progress", daemon=True)
     thread.start()
     try:
         yield
     finally:
-        over.set()
+        stopped.set()
         thread.join()
 
 
-def told(figures: Figures) -> str:
-    """The figures in one line."""
-    parts = [f"{figures.rows:,} of {figures.total_rows:,} rows ({_share(figures):.0%})"]
-    if figures.rows_per_sec > 0:
-        parts.append(f"{_rate(figures.rows_per_sec)} rows/s")
-        parts.append(f"{_rate(figures.tokens_per_sec)} tokens/s")
-    if figures.left_sec is not None:
-        parts.append(f"{_duration(figures.left_sec)} left")
-    status = figures.status
+def progress_line(progress: Progress) -> str:
+    """Return the progress as one line of text."""
+    parts = [f"{progress.rows:,} of {progress.total_rows:,} rows ({_share_done(progress):.0%})"]
+    if progress.rows_per_sec > 0:
+        parts.append(f"{_rate(progress.rows_per_sec)} rows/s")
+        parts.append(f"{_rate(progress.tokens_per_sec)} tokens/s")
+    if progress.left_sec is not None:
+        parts.append(f"{_duration(progress.left_sec)} left")
+    status = progress.status
     if status is not None:
         parts.append(_actors(status.actors, status.starting))
-    parts.append(f"{figures.rejected:,} rejected")
+    parts.append(f"{progress.rejected:,} rejected")
     if status is not None:
         parts += [
-            f"{stage} {rows:,} rows{_pace(figures, stage, ' at {}/s')}"
+            f"{stage} {rows:,} rows{_stage_rate(progress, stage, ' at {}/s')}"
             for stage, rows in status.rows.items()
         ]
     return ", ".join(parts)
 
 
-def fields_of(figures: Figures) -> dict[str, object]:
-    """The figures as fields of a structured log line."""
-    status = figures.status
+def log_fields(progress: Progress) -> dict[str, object]:
+    """Return the progress as fields of a JSON log line."""
+    status = progress.status
     return {
-        "rows": figures.rows,
-        "total_rows": figures.total_rows,
-        "rejected": figures.rejected,
-        "rows_per_sec": round(figures.rows_per_sec, 1),
-        "tokens_per_sec": round(figures.tokens_per_sec, 1),
-        "left_sec": None if figures.left_sec is None else round(figures.left_sec),
+        "rows": progress.rows,
+        "total_rows": progress.total_rows,
+        "rejected": progress.rejected,
+        "rows_per_sec": round(progress.rows_per_sec, 1),
+        "tokens_per_sec": round(progress.tokens_per_sec, 1),
+        "left_sec": None if progress.left_sec is None else round(progress.left_sec),
         "actors": None if status is None else status.actors,
         "actors_starting": None if status is None else status.starting,
         "stage_rows": {} if status is None else dict(status.rows),
@@ -113,52 +111,57 @@ def fields_of(figures: Figures) -> dict[str, object]:
 
 
 class _Screen:
-    """A line for the run, and one per stage that is ahead of the commits."""
+    """What a terminal shows: a line for the run, and a line for each stage of the pipeline."""
 
-    def __init__(self, ask: Ask) -> None:
-        self._ask = ask
+    def __init__(self, read_progress: ReadProgress) -> None:
+        self._read_progress = read_progress
         self._spinner = Spinner("dots")
 
     def render(self) -> RenderableType:
-        """What the terminal shows now."""
-        figures = self._ask()
+        """Return what the terminal shows now."""
+        progress = self._read_progress()
         run = Table.grid(padding=(0, 1))
-        bar = ProgressBar(max(1, figures.total_rows), figures.rows, width=_BAR_CHARS)
+        bar = ProgressBar(max(1, progress.total_rows), progress.rows, width=_BAR_CHARS)
         cells: list[RenderableType] = [
             self._spinner,
-            "scoring" if figures.rows else "starting",
+            "scoring" if progress.rows else "starting",
             bar,
-            Text(f"{figures.rows:,}/{figures.total_rows:,} rows"),
+            Text(f"{progress.rows:,}/{progress.total_rows:,} rows"),
         ]
-        if figures.rows_per_sec > 0:
-            rates = f"{_rate(figures.rows_per_sec)} rows/s {_rate(figures.tokens_per_sec)} tokens/s"
+        if progress.rows_per_sec > 0:
+            rates = (
+                f"{_rate(progress.rows_per_sec)} rows/s {_rate(progress.tokens_per_sec)} tokens/s"
+            )
             cells.append(Text(rates, style="cyan"))
-        if figures.left_sec is not None:
-            cells.append(Text(f"{_duration(figures.left_sec)} left", style="cyan"))
-        if figures.status is not None:
-            cells.append(Text(_actors(figures.status.actors, figures.status.starting)))
-        if figures.rejected:
-            cells.append(Text(f"{figures.rejected:,} rejected", style="yellow"))
+        if progress.left_sec is not None:
+            cells.append(Text(f"{_duration(progress.left_sec)} left", style="cyan"))
+        if progress.status is not None:
+            cells.append(Text(_actors(progress.status.actors, progress.status.starting)))
+        if progress.rejected:
+            cells.append(Text(f"{progress.rejected:,} rejected", style="yellow"))
         run.add_row(*cells)
-        return Group(run, self._stages(figures))
+        return Group(run, self._stages(progress))
 
-    def _stages(self, figures: Figures) -> RenderableType:
+    def _stages(self, progress: Progress) -> RenderableType:
         table = Table.grid(padding=(0, 2))
-        for stage, rows in figures.status.rows.items() if figures.status else ():
-            rate = _pace(figures, stage, "{} rows/s")
+        for stage, rows in progress.status.rows.items() if progress.status else ():
+            rate = _stage_rate(progress, stage, "{} rows/s")
             table.add_row("", Text(stage), Text(f"{rows:,} rows"), Text(rate), style="dim")
         return table
 
 
-def _share(figures: Figures) -> float:
-    return figures.rows / figures.total_rows if figures.total_rows else 1.0
+def _share_done(progress: Progress) -> float:
+    return progress.rows / progress.total_rows if progress.total_rows else 1.0
 
 
-def _pace(figures: Figures, stage: str, form: str) -> str:
-    """The speed of a stage; none of one that is through, which would only seem to slow down."""
-    status = figures.status
-    through = status is not None and status.rows[stage] >= figures.total_rows
-    return "" if through else form.format(_rate(figures.stage_rates.get(stage, 0.0)))
+def _stage_rate(progress: Progress, stage: str, form: str) -> str:
+    """Return the rate of a stage as text, "" once it has finished all rows.
+
+    The rate of a finished stage would fall from second to second and look like a problem.
+    """
+    status = progress.status
+    finished = status is not None and status.rows[stage] >= progress.total_rows
+    return "" if finished else form.format(_rate(progress.stage_rates.get(stage, 0.0)))
 
 
 def _rate(per_sec: float) -> str:

@@ -1,3 +1,3 @@
-"""The page about a run and its charts, made from `run.json` and `metrics.parquet` alone. Must
-not know Ray or torch.
+"""The page about a run and its charts, made only from the `run.json` and `metrics.parquet` files of
+an output. Must not know Ray or torch.
 """

@@ -1,7 +1,4 @@
-"""Charts of curves: labels over nights, reliability, throughput.
-
-Takes figures in the order of time or score, gives `Chart`s. Knows no run and no file.
-"""
+"""Draw line charts: label shares over runs, the reliability of scores, throughput over time."""
 
 from __future__ import annotations
 
@@ -21,27 +18,30 @@ from sentiment.report.svg import (
     compact,
     percent,
     shorten,
-    spread,
+    spread_labels,
     ticks,
 )
 
 _HEIGHT_PX = 230
 _TOP_PX = 14
 _BASE_PX = _HEIGHT_PX - 42
-_LEAST_SPAN = 0.2  # of a share axis: noise should not fill the picture
-_MOST_DOTS = 40  # of one line, before they run into each other
+_MIN_SHARE_SPAN = 0.2  # of an axis of shares: small changes must not fill the whole height
+_MAX_DOTS = 40  # of one line; more would cover each other
 _LABEL_GAP_PX = 13
-_DAY_SEC = 86400
-_END_CHARS = 14  # of a name at the end of its line
-_MOST_STEPS = 60  # of throughput
+_HOUR_SEC = 3600
+_DAY_SEC = 24 * _HOUR_SEC
+_NAME_CHARS = 14  # of a name at the end of its line
+_MAX_SPEED_STEPS = 60  # of throughput; shorter steps would show noise
 
 
 @dataclass(frozen=True)
 class Night:
-    """What one run labelled.
+    """The labels of one run.
 
     Attributes:
-        model: Digest of its model; a change of it is marked.
+        time: When the run finished.
+        labels: Rows by label.
+        model: Digest of its model; the chart marks where it changes.
     """
 
     time: datetime
@@ -50,13 +50,20 @@ class Night:
 
     @property
     def rows(self) -> int:
-        """Rows with a label."""
+        """Number of rows with a label."""
         return sum(self.labels.values())
 
 
 @dataclass(frozen=True)
 class _Plane:
-    """Where values are on the picture."""
+    """Maps values to positions on the picture.
+
+    Attributes:
+        left: Position of the least x value, in pixels.
+        right: Position of the greatest x value, in pixels.
+        x_range: Least and greatest x value.
+        y_range: Least and greatest y value.
+    """
 
     left: float
     right: float
@@ -73,10 +80,13 @@ class _Plane:
 
 
 def share_lines(key: str, nights: Sequence[Night], series: Series, finding: str) -> Chart:
-    """Share of each label, night by night.
+    """Draw the share of each label over the runs.
 
     Args:
-        nights: At least one, the oldest first, each with rows.
+        key: Prefix of the element ids, unique on the page.
+        nights: At least one run, the oldest first, each with rows.
+        series: Colours of the labels.
+        finding: What a reader can see in it, as a sentence.
     """
     title = "Label share over nights"
     lines = [series.folded(night.labels) for night in nights]
@@ -86,13 +96,14 @@ def share_lines(key: str, nights: Sequence[Night], series: Series, finding: str)
         name: [line.get(name, 0) / night.rows for line, night in zip(lines, nights, strict=True)]
         for name in names
     }
-    named = tuple((series.css(name), name) for name in names)
+    legend = tuple((series.css_class(name), name) for name in names)
     return Chart(
         title,
         finding,
         _share_lines(f"{key}-n", title, nights, shares, series, finding, NARROW_PX),
         _share_lines(f"{key}-w", title, nights, shares, series, finding, WIDE_PX),
-        legend=named if any(len(name) > _END_CHARS for name in names) else (),
+        # Names stand at the ends of the lines; a legend repeats them where they are cut there.
+        legend=legend if any(len(name) > _NAME_CHARS for name in names) else (),
     )
 
 
@@ -106,66 +117,81 @@ def _share_lines(
     width: int,
 ) -> Markup:
     draw = Drawing(key, width, _HEIGHT_PX)
-    room = min(max(len(shorten(name, _END_CHARS)) for name in shares) * CHAR_PX + 12, 110)
+    name_width = min(max(len(shorten(name, _NAME_CHARS)) for name in shares) * CHAR_PX + 12, 110)
     times = [night.time.timestamp() for night in nights]
-    # A single night stands in the middle of its day.
-    span = (
-        (times[0], times[-1])
-        if times[-1] > times[0]
-        else (times[0] - _DAY_SEC / 2, times[0] + _DAY_SEC / 2)
-    )
+    span = (times[0], times[-1])
+    if span[0] == span[1]:  # a single run is drawn in the middle of a day
+        span = (times[0] - _DAY_SEC / 2, times[0] + _DAY_SEC / 2)
     places = _share_ticks([share for values in shares.values() for share in values])
-    plane = _Plane(50, width - room, span, (places[0], places[-1]))
+    plane = _Plane(50, width - name_width, span, (places[0], places[-1]))
     _share_axis(draw, plane, places, "share of labelled rows (%)")
-    _dates(draw, plane, most=3 if width == NARROW_PX else 6)
-    for before, night in pairwise(nights):
-        if before.model != night.model:
-            x = plane.x(night.time.timestamp())
-            draw.line(x, _TOP_PX, x, _BASE_PX, "mark")
-            anchor = "end" if x > plane.left + 90 else "start"
-            draw.text(x - 4 if anchor == "end" else x + 4, _TOP_PX + 9, "new model", "tick", anchor)
+    _time_axis(draw, plane, max_ticks=3 if width == NARROW_PX else 6)
+    _mark_new_models(draw, plane, nights)
     ends = [plane.y(values[-1]) for values in shares.values()]
-    beside = spread(ends, _LABEL_GAP_PX, _TOP_PX, _BASE_PX)
-    for (name, values), end in zip(shares.items(), beside, strict=True):
-        css = series.css(name)
+    name_places = spread_labels(ends, _LABEL_GAP_PX, _TOP_PX, _BASE_PX)
+    for (name, values), name_y in zip(shares.items(), name_places, strict=True):
+        css = series.css_class(name)
         points = [
             (plane.x(time), plane.y(share)) for time, share in zip(times, values, strict=True)
         ]
         draw.curve(points, f"line {css}")
-        if len(points) <= _MOST_DOTS:
+        if len(points) <= _MAX_DOTS:
             for (x, y), night, share in zip(points, nights, values, strict=True):
                 tip = f"{night.time:%Y-%m-%d %H:%M}: {name} {percent(share)} of {night.rows:,} rows"
                 draw.dot(x, y, f"dot {css}", tip, 2.5)
-        draw.text(plane.right + 8, end + 4, shorten(name, _END_CHARS), "name")
+        draw.text(plane.right + 8, name_y + 4, shorten(name, _NAME_CHARS), "name")
     return draw.finish(title, finding)
 
 
+def _mark_new_models(draw: Drawing, plane: _Plane, nights: Sequence[Night]) -> None:
+    """Draw a vertical line at each run whose model differs from that of the run before."""
+    for before, night in pairwise(nights):
+        if before.model == night.model:
+            continue
+        x = plane.x(night.time.timestamp())
+        draw.line(x, _TOP_PX, x, _BASE_PX, "mark")
+        # The text is on the left of the line if there is room for it.
+        if x > plane.left + 90:
+            draw.text(x - 4, _TOP_PX + 9, "new model", "tick", "end")
+        else:
+            draw.text(x + 4, _TOP_PX + 9, "new model", "tick", "start")
+
+
 def _share_ticks(values: Sequence[float]) -> list[float]:
-    """Ticks around shares, never beyond 0 and 1, and never so close that noise looks like news."""
+    """Return ticks that cover shares, never beyond 0 and 1, and at least `_MIN_SHARE_SPAN` wide."""
     low, high = min(values), max(values)
-    lacking = max(_LEAST_SPAN - (high - low), 0)
-    low, high = max(low - lacking / 2, 0.0), min(high + lacking / 2, 1.0)
+    missing_span = max(_MIN_SHARE_SPAN - (high - low), 0)
+    low, high = max(low - missing_span / 2, 0.0), min(high + missing_span / 2, 1.0)
     return [tick for tick in ticks(low, high) if -1e-9 <= tick <= 1 + 1e-9]
 
 
 def _share_axis(draw: Drawing, plane: _Plane, places: Sequence[float], title: str) -> None:
     for tick in places:
         draw.line(plane.left, plane.y(tick), plane.right, plane.y(tick))
+        # One decimal only for ticks such as 2.5 %.
         digits = 0 if abs(tick * 100 - round(tick * 100)) < 1e-6 else 1
         draw.text(plane.left - 5, plane.y(tick) + 4, percent(tick, digits), anchor="end")
-    draw.up(13, (_TOP_PX + _BASE_PX) / 2, title)
+    draw.vertical_text(13, (_TOP_PX + _BASE_PX) / 2, title)
 
 
-def _dates(draw: Drawing, plane: _Plane, most: int) -> None:
-    """Ticks of an axis of time: whole days apart, or hours within two days."""
+def _time_axis(draw: Drawing, plane: _Plane, max_ticks: int) -> None:
+    """Draw the axis of time. Its ticks are whole days apart, or whole hours within two days."""
     low, high = plane.x_range
-    unit, form = (_DAY_SEC, "%-d %b") if high - low >= 2 * _DAY_SEC else (3600, "%H:%M")
-    step = math.ceil((high - low) / unit / (most - 1)) * unit
-    for count in range(most):
-        at = low + step * count
-        if at <= high:
-            anchor = "start" if count == 0 else "end" if high - at < step / 4 else "middle"
-            draw.text(plane.x(at), _BASE_PX + 16, f"{_utc(at):{form}}", anchor=anchor)
+    if high - low >= 2 * _DAY_SEC:
+        unit_sec, time_format = _DAY_SEC, "%-d %b"
+    else:
+        unit_sec, time_format = _HOUR_SEC, "%H:%M"
+    step = math.ceil((high - low) / unit_sec / (max_ticks - 1)) * unit_sec
+    for number in range(max_ticks):
+        tick = low + step * number
+        if tick <= high:
+            # The first and the last text must not reach beyond the axis.
+            anchor = "middle"
+            if number == 0:
+                anchor = "start"
+            elif high - tick < step / 4:
+                anchor = "end"
+            draw.text(plane.x(tick), _BASE_PX + 16, f"{_utc(tick):{time_format}}", anchor=anchor)
     draw.line(plane.left, _BASE_PX, plane.right, _BASE_PX, "base")
     first, last = f"{_utc(low):%-d %b %Y}", f"{_utc(high):%-d %b %Y}"
     title = f"end of the run (UTC), {first if first == last else f'{first} to {last}'}"
@@ -177,11 +203,13 @@ def _utc(timestamp: float) -> datetime:
 
 
 def reliability(key: str, right: Sequence[int], truth: Sequence[int], finding: str) -> Chart:
-    """How often labels are right, by their score, against the diagonal of a score that is true.
+    """Draw the share of right labels by score. On the diagonal, scores and shares are equal.
 
     Args:
-        right: Rows labelled right, by equal bins of the score.
+        key: Prefix of the element ids, unique on the page.
+        right: Rows whose label is right, by equal bins of the score.
         truth: Rows with a true label, by the same bins.
+        finding: What a reader can see in it, as a sentence.
     """
     title = "Reliability: are scores as right as they say?"
     draw = Drawing(key, NARROW_PX, _HEIGHT_PX + 30)
@@ -192,14 +220,15 @@ def reliability(key: str, right: Sequence[int], truth: Sequence[int], finding: s
         draw.text(plane.x(tick), _BASE_PX + 16, f"{tick:g}", anchor="middle")
     draw.line(plane.x(0), plane.y(0), plane.x(1), plane.y(1), "diagonal")
     draw.text(plane.x(0.4), plane.y(0.2), "dashed: as right as they say")
-    most, points = max([*truth, 1]), []
-    for place, (good, rows) in enumerate(zip(right, truth, strict=True)):
+    greatest, points = max([*truth, 1]), []
+    for place, (right_rows, rows) in enumerate(zip(right, truth, strict=True)):
         if rows:
-            middle, share = (place + 0.5) / len(truth), good / rows
+            middle, share = (place + 0.5) / len(truth), right_rows / rows
             x, y = plane.x(middle), plane.y(share)
             points.append((x, y))
             tip = f"scores around {middle:.3f}: {percent(share)} of {rows:,} rows right"
-            draw.dot(x, y, "dot s2", tip, 2 + 5 * (rows / most) ** 0.5)
+            # The area of a dot, not its radius, grows with the rows: eyes compare areas.
+            draw.dot(x, y, "dot s2", tip, 2 + 5 * (rows / greatest) ** 0.5)
     if points:
         draw.curve(points, "line s2")
     draw.text(
@@ -220,29 +249,40 @@ def reliability(key: str, right: Sequence[int], truth: Sequence[int], finding: s
 
 
 def throughput(key: str, timeline: Sequence[tuple[float, int]], finding: str) -> Chart:
-    """Rows per second between the moments of a run.
+    """Draw rows per second over the time of a run.
 
     Args:
-        timeline: Seconds since the start and rows done by then, ascending.
+        key: Prefix of the element ids, unique on the page.
+        timeline: Seconds since the start and rows committed until then, ascending.
+        finding: What a reader can see in it, as a sentence.
     """
     title = "Throughput over time"
     steps = speeds(timeline)
-    pictures = [
-        _throughput(f"{key}-{name}", title, steps, finding, width)
-        for name, width in (("n", NARROW_PX), ("w", WIDE_PX))
-    ]
-    return Chart(title, finding, pictures[0], pictures[1])
+    return Chart(
+        title,
+        finding,
+        _throughput(f"{key}-n", title, steps, finding, NARROW_PX),
+        _throughput(f"{key}-w", title, steps, finding, WIDE_PX),
+    )
 
 
 def speeds(timeline: Sequence[tuple[float, int]]) -> list[tuple[float, float, float]]:
-    """From second, to second, rows per second, over steps long enough to tell speed from noise."""
-    least = max((sec for sec, _ in timeline), default=0.0) / _MOST_STEPS
-    found, before = [], (0.0, 0)
+    """Return the speed in each step of a timeline.
+
+    Points of the timeline that are too close are joined: units are committed in bursts, and a speed
+    between two commits of a burst would mean nothing.
+
+    Returns:
+        Start in seconds, end in seconds and rows per second of each step.
+    """
+    min_step_sec = max((sec for sec, _ in timeline), default=0.0) / _MAX_SPEED_STEPS
+    steps = []
+    start_sec, start_rows = 0.0, 0
     for sec, rows in timeline:
-        if sec > before[0] and sec - before[0] >= least and rows >= before[1]:
-            found.append((before[0], sec, (rows - before[1]) / (sec - before[0])))
-            before = (sec, rows)
-    return found
+        if sec > start_sec and sec - start_sec >= min_step_sec and rows >= start_rows:
+            steps.append((start_sec, sec, (rows - start_rows) / (sec - start_sec)))
+            start_sec, start_rows = sec, rows
+    return steps
 
 
 def _throughput(
@@ -258,9 +298,12 @@ def _throughput(
     for tick in x_places:
         draw.text(plane.x(tick), _BASE_PX + 16, compact(tick), anchor="middle")
     draw.line(plane.left, _BASE_PX, plane.right, _BASE_PX, "base")
-    points = [(plane.x(at), plane.y(speed)) for start, end, speed in steps for at in (start, end)]
+    # Both ends of each step are at the same height: the curve is a staircase.
+    points = []
+    for start, end, speed in steps:
+        points += [(plane.x(start), plane.y(speed)), (plane.x(end), plane.y(speed))]
     draw.curve(points, "line s2")
-    draw.up(13, (_TOP_PX + _BASE_PX) / 2, "rows per second")
+    draw.vertical_text(13, (_TOP_PX + _BASE_PX) / 2, "rows per second")
     draw.text(
         (plane.left + plane.right) / 2, _HEIGHT_PX - 6, "time since the start (s)", "axis", "middle"
     )

@@ -1,9 +1,7 @@
-"""The page about a run: its figures put in words and pictures.
+"""Write the page about a run as one HTML file.
 
-Takes runs and partitions as `runs.py` reads them, gives one HTML file that needs nothing else: no
-script, no font, no network. The same runs give the same bytes. Knows no storage.
-
-Everything that comes from data is escaped by the template or by `svg.py`.
+The page needs nothing else: no script, no font, no network. The same runs give the same bytes.
+Everything that comes from data is escaped, by the template or by `svg.py`.
 """
 
 from __future__ import annotations
@@ -20,13 +18,15 @@ from sentiment.block import REASONS
 from sentiment.ledger.record import QualityPart, Run
 from sentiment.ledger.runs import Partition, Runs
 from sentiment.output.layout import REJECTED_FOLDER
-from sentiment.report.pictures import Gallery, gallery
+from sentiment.report.bars import Series
+from sentiment.report.pictures import PageCharts, draw_charts
 from sentiment.report.svg import clean, duration, percent, shorten
 from sentiment.report.verdict import judge
 
 _TEXT_CHARS = 300
-_DAMAGED_SHOWN = 5
+_MAX_DAMAGED_SHOWN = 5
 
+# What to do about rejected rows, by their reason.
 REMEDIES = {
     "null_text": "fill the text in at its source, or leave such rows out there",
     "empty_text": "fill the text in at its source, or leave such rows out there",
@@ -43,7 +43,7 @@ REMEDIES = {
 
 @dataclass(frozen=True)
 class Figure:
-    """A number that people look for first."""
+    """One of the numbers at the top of the page."""
 
     name: str
     value: str
@@ -52,7 +52,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class LabelRow:
-    """A line of the table of labels."""
+    """A row of the table of labels."""
 
     css: str
     label: str
@@ -64,7 +64,7 @@ class LabelRow:
 
 @dataclass(frozen=True)
 class ClassRow:
-    """A line of the table of quality."""
+    """A row of the table of quality by class."""
 
     label: str
     precision: str
@@ -75,7 +75,7 @@ class ClassRow:
 
 @dataclass(frozen=True)
 class RejectRow:
-    """A line of the table of rejects."""
+    """A row of the table of reject reasons."""
 
     reason: str
     rows: int
@@ -85,25 +85,26 @@ class RejectRow:
 
 
 def render(run: Run, runs: Runs, partitions: Sequence[Partition] | None, *, nights: int) -> str:
-    """Write the page about one run.
+    """Render the page about one run.
 
     Args:
-        run: The run it is about.
-        runs: All runs that were read; those that ended later are left out of the page.
-        partitions: Rows of each folder; None where they cannot be read.
-        nights: Most runs to show side by side.
+        run: The run that the page is about.
+        runs: All runs that were read. Those that finished later are left out, so that the page of a
+            run stays the same.
+        partitions: Rows of each folder; None if they cannot be read.
+        nights: Greatest number of runs to show side by side.
 
     Returns:
         HTML.
     """
     earlier = [one for one in runs.runs if one.finished_at <= run.finished_at][-nights:]
-    pictures = gallery(run, earlier, partitions)
+    charts = draw_charts(run, earlier, partitions)
     return _template().render(
         run=run,
         verdict=judge(run),
         figures=_figures(run),
-        pictures=pictures,
-        labels=_labels(run, pictures),
+        charts=charts,
+        labels=_labels(run, charts.series),
         classes=_classes(run.quality),
         rejects=_rejects(run),
         facts=_facts(run),
@@ -121,7 +122,7 @@ def _template() -> Template:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        # None of them may be in the page: XML and UTF-8 cannot hold them.
+        # Replace characters that XML and UTF-8 forbid. Markup is not a plain str: it is clean.
         finalize=lambda value: clean(value) if type(value) is str else value,
     )
     environment.filters.update(percent=percent, duration=duration, shorten=_shorten, rows=_rows)
@@ -138,10 +139,10 @@ def _rows(count: int) -> str:
 
 def _figures(run: Run) -> list[Figure]:
     ledger = run.ledger
-    touched = ledger.labelled + ledger.rejected
-    speed = f"{run.rows_per_sec:,.0f}" if touched and run.rows_per_sec is not None else "–"
+    scored = ledger.labelled + ledger.rejected
+    speed = f"{run.rows_per_sec:,.0f}" if scored and run.rows_per_sec is not None else "–"
     took = "" if run.wall_sec is None else f"in {duration(run.wall_sec)}"
-    found = [
+    figures = [
         Figure("rows", f"{ledger.expected:,}", "in the sources"),
         Figure("labelled", f"{ledger.labelled:,}", _of(ledger.labelled, ledger.expected)),
         Figure("rejected", f"{ledger.rejected:,}", _of(ledger.rejected, ledger.expected)),
@@ -150,38 +151,37 @@ def _figures(run: Run) -> list[Figure]:
     ]
     if run.quality is not None:
         rows = sum(map(sum, run.quality.confusion_matrix))
-        found.append(Figure("accuracy", percent(run.quality.accuracy), f"of {rows:,} known rows"))
-    return found
+        figures.append(Figure("accuracy", percent(run.quality.accuracy), f"of {rows:,} known rows"))
+    return figures
 
 
 def _of(part: int, whole: int) -> str:
     return percent(part / whole) if whole else ""
 
 
-def _labels(run: Run, pictures: Gallery) -> list[LabelRow]:
+def _labels(run: Run, series: Series) -> list[LabelRow]:
     total = sum(run.counts.labelled.values())
-    found = []
+    rows = []
     for label, part in sorted(run.counts.labels.items(), key=lambda item: (-item[1].rows, item[0])):
         if part.rows:
             mean, cut = f"{part.tokens / part.rows:,.0f}", percent(part.truncated / part.rows)
-            css = pictures.series.css(label)
-            found.append(LabelRow(css, label, part.rows, percent(part.rows / total), mean, cut))
-    return found
+            css = series.css_class(label)
+            rows.append(LabelRow(css, label, part.rows, percent(part.rows / total), mean, cut))
+    return rows
 
 
 def _classes(quality: QualityPart | None) -> list[ClassRow]:
-    """Quality by class; none where there are so many that the column may hold something else."""
-    if quality is None or len(quality.labels) > Gallery.MOST_CLASSES:
+    """Return quality by class; nothing if the classes are so many that they may be no labels."""
+    if quality is None or len(quality.labels) > PageCharts.MAX_CLASSES:
         return []
-    matrix, found = quality.confusion_matrix, []
+    matrix, rows = quality.confusion_matrix, []
     for place, label in enumerate(quality.labels):
         right, support = matrix[place][place], sum(matrix[place])
-        said = sum(row[place] for row in matrix)
-        f1 = 2 * right / (said + support) if said + support else 0.0
-        precision, recall = right / max(said, 1), right / max(support, 1)
-        figures = f"{precision:.3f}", f"{recall:.3f}", f"{f1:.3f}"
-        found.append(ClassRow(label, *figures, support))
-    return found
+        predicted = sum(row[place] for row in matrix)
+        f1 = 2 * right / (predicted + support) if predicted + support else 0.0
+        precision, recall = right / max(predicted, 1), right / max(support, 1)
+        rows.append(ClassRow(label, f"{precision:.3f}", f"{recall:.3f}", f"{f1:.3f}", support))
+    return rows
 
 
 def _rejects(run: Run) -> list[RejectRow]:
@@ -202,7 +202,7 @@ def _rejects(run: Run) -> list[RejectRow]:
 
 
 def _facts(run: Run) -> list[tuple[str, str, bool]]:
-    """Name, value and whether it is code, of what decided the labels."""
+    """Return the inputs and settings of a run: name, value, and whether the value is code."""
     config, model, pool = run.config or {}, run.model, run.pool or {}
     sources = config.get("sources")
     facts: list[tuple[str, Any, bool]] = [
@@ -236,10 +236,11 @@ def _reads(tokens: int, long_text: str | None) -> str:
 def _calibration(run: Run) -> str:
     if run.calibration is None:
         return ""
-    one = run.calibration
+    calibration = run.calibration
     return (
-        f"temperature {one.temperature:.3f}, fitted on {one.fitted_rows:,} rows; expected "
-        f"calibration error {one.ece_before:.3f} before, {one.ece_after:.3f} after"
+        f"temperature {calibration.temperature:.3f}, fitted on {calibration.fitted_rows:,} rows; "
+        f"expected calibration error {calibration.ece_before:.3f} before, "
+        f"{calibration.ece_after:.3f} after"
     )
 
 
@@ -251,31 +252,33 @@ def _devices(pool: dict[str, Any]) -> str:
         "cpus": "CPUs each: {:g}",
         "gpus": "GPUs each: {:g}",
     }
-    told = [form.format(pool[key]) for key, form in forms.items() if _is_number(pool.get(key))]
-    return ", ".join([str(pool["device_type"]), *told])
+    parts = [
+        form.format(pool[key]) for key, form in forms.items() if _is_nonzero_number(pool.get(key))
+    ]
+    return ", ".join([str(pool["device_type"]), *parts])
 
 
-def _is_number(value: Any) -> bool:
+def _is_nonzero_number(value: Any) -> bool:
     return isinstance(value, int | float) and bool(value)
 
 
 def _notes(run: Run, runs: Runs, partitions: Sequence[Partition] | None) -> list[str]:
-    """What the page lacks, and why."""
+    """Return what the page lacks, and why."""
     notes = []
     damaged = sorted(runs.damaged.items())
-    for one, why in damaged[:_DAMAGED_SHOWN]:
+    for one, why in damaged[:_MAX_DAMAGED_SHOWN]:
         notes.append(f"Run {one} could not be read and is left out ({why}).")
-    if damaged[_DAMAGED_SHOWN:]:
-        notes.append(f"{len(damaged) - _DAMAGED_SHOWN} more runs could not be read.")
+    if damaged[_MAX_DAMAGED_SHOWN:]:
+        notes.append(f"{len(damaged) - _MAX_DAMAGED_SHOWN} more runs could not be read.")
     if run.unknown:
         notes.append(
             f"These parts of run.json are in no form this version knows: {', '.join(run.unknown)}."
         )
     if partitions is None:
         notes.append("metrics.parquet of this run could not be read: no partitions are shown.")
-    if run.quality is not None and len(run.quality.labels) > Gallery.MOST_CLASSES:
+    if run.quality is not None and len(run.quality.labels) > PageCharts.MAX_CLASSES:
         notes.append(
             f"The true labels have {len(run.quality.labels):,} different values; by class they are "
-            f"shown up to {Gallery.MOST_CLASSES}. The label column may hold something else."
+            f"shown up to {PageCharts.MAX_CLASSES}. The label column may hold something else."
         )
     return notes

@@ -1,7 +1,4 @@
-"""Whether the labels of a run can be used, in one line and the checks behind it.
-
-Takes a run, gives a `Verdict`. Knows no page.
-"""
+"""Judge whether the labels of a run can be used: a one-line verdict, and the checks behind it."""
 
 from __future__ import annotations
 
@@ -16,14 +13,14 @@ Level = Literal["good", "look", "bad", "open"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One check.
+    """The result of one check.
 
     Attributes:
-        level: good: as it should be; look: someone should look; bad: not to be used like this;
-            open: could not be checked.
+        level: `good`: nothing to do; `look`: a person should look at it; `bad`: the labels must not
+            be used; `open`: could not be checked.
         name: What was checked.
-        text: What was found.
-        remedy: What to do about it.
+        text: What the check found.
+        remedy: What the reader should do; "" if nothing.
     """
 
     level: Level
@@ -34,10 +31,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The line on top of the page, and its reasons.
+    """The line at the top of the page, and its reasons.
 
     Attributes:
-        word: The line's first word or words, which say it all.
+        level: The worst level of the findings; `open` ones count as `good`.
+        word: The first words of the line, for example `Usable`.
+        headline: The rest of the line: the reasons.
+        findings: The results of all checks.
     """
 
     level: Level
@@ -47,10 +47,12 @@ class Verdict:
 
 
 def judge(run: Run) -> Verdict:
-    """Judge a run by its ledger, its rejects, its likeness to earlier runs and its outcome."""
+    """Judge a run by its ledger, its rejects, its drift check and its outcome."""
     findings = [_ledger(run), _rejects(run), _drift(run)]
-    told = {finding.level for finding in findings}
-    if run.outcome not in (None, "success") and told <= {"good", "open"}:
+    levels = {finding.level for finding in findings}
+    # Normally one of the checks above finds the reason for a bad outcome. If none does, the outcome
+    # itself is a finding: another version may know outcomes that this one does not.
+    if run.outcome not in (None, "success") and levels <= {"good", "open"}:
         findings.append(
             Finding("look", "outcome", f"the run ended as “{run.outcome}”", "see the run's log")
         )
@@ -63,20 +65,23 @@ def judge(run: Run) -> Verdict:
     if look:
         reasons = " and ".join(finding.text for finding in look)
         return Verdict("look", "Look before use", reasons, tuple(findings))
-    return Verdict("good", "Usable", _praise(run), tuple(findings))
+    return Verdict("good", "Usable", _good_headline(run), tuple(findings))
 
 
-def _praise(run: Run) -> str:
-    told = ["every row is accounted for"]
+def _good_headline(run: Run) -> str:
+    """Return the headline of a run without problems: only what was really checked."""
+    reasons = ["every row is accounted for"]
     if _rejects(run).level == "good":
-        told.append("rejects are within their limit")
+        reasons.append("rejects are within their limit")
     if run.drift is not None and run.drift.verdict == "steady":
-        told.append("the labels are like those of earlier nights")
-    praise = " and ".join([", ".join(told[:-1]), told[-1]] if told[1:] else told)
+        reasons.append("the labels are like those of earlier nights")
+    headline = reasons[-1]
+    if len(reasons) > 1:
+        headline = f"{', '.join(reasons[:-1])} and {headline}"
     if run.quality is None:
-        return praise
-    # Nobody has set a limit, so whoever reads this decides, and should not have to look for it.
-    return f"{praise}; {percent(run.quality.accuracy)} of known labels are right"
+        return headline
+    # There is no limit for the accuracy: the reader has to judge it, so it is in the headline.
+    return f"{headline}; {percent(run.quality.accuracy)} of known labels are right"
 
 
 def _ledger(run: Run) -> Finding:
@@ -134,7 +139,7 @@ def _drift(run: Run) -> Finding:
 
 
 def _accuracy(quality: QualityPart) -> Finding:
-    """What is known of it; nobody has said how much would be enough."""
+    """Return the accuracy as an open finding: there is no setting for how high it must be."""
     rows = sum(map(sum, quality.confusion_matrix))
     text = f"{percent(quality.accuracy)} of {rows:,} rows with a true label are labelled right"
     return Finding("open", "accuracy", text, "there is no limit to hold it against")

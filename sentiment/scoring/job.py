@@ -24,8 +24,16 @@ from sentiment.errors import (
 )
 from sentiment.ledger.compare import compare_with_earlier
 from sentiment.ledger.summary import Outcome, RunSummary, summarise, write_run
-from sentiment.logs import name_run
+from sentiment.logs import set_run_id
 from sentiment.metrics.drift import Drift
+from sentiment.monitor.phases import (
+    FIND_MODEL,
+    FINISH,
+    LIST_AND_INDEX,
+    PLAN,
+    START_CLUSTER,
+    TRY_MODEL,
+)
 from sentiment.monitor.run import LiveRun
 from sentiment.output.attempts import clear_markers
 from sentiment.output.commit import commit_rowless
@@ -74,29 +82,29 @@ def score(config: ScoreConfig, *, replay: bool = False) -> RunSummary:
         DriftError: Labels are unlike those of earlier runs; all is written.
     """
     started, run_id = time.perf_counter(), _run_id()
-    name_run(run_id)
+    set_run_id(run_id)
     live = LiveRun(run_id, config)
     phases = live.account.phases
-    phases.enter("find model")
+    phases.enter(FIND_MODEL)
     model = configured_model(config)
-    phases.enter("list and index")
+    phases.enter(LIST_AND_INDEX)
     listing = list_shards(config.sources)
     for path in listing.skipped:
         _log.warning("%s: skipped, not a plain file of a known format", path)
     output = Output.open(config.output)
     with ExitStack() as stack:
-        timed = partial(phases.within, "start cluster")
-        cluster = LazyCluster(config.ray_address, stack, timed)
+        cluster_timer = partial(phases.within, START_CLUSTER)
+        cluster = LazyCluster(config.ray_address, stack, cluster_timer)
         indexes = _index(listing.shards, config, cluster)
         _check_columns(indexes, config)
-        phases.enter("try model")
+        phases.enter(TRY_MODEL)
         setup = resolve_setup(config, model, cluster)
-        phases.enter("plan")
+        phases.enter(PLAN)
         stack.enter_context(hold(output, run_id))
         plan = _plan(output, indexes, config, setup, replay=replay)
         gone = find_gone(output, config.sources, listing.shards)
         committed, uncovered = _execute(output, plan, config, setup, cluster, live)
-        phases.enter("finish")
+        phases.enter(FINISH)
         _settle_gone(output, gone, config)
     reused = [footer for shard in plan.shards for footer in shard.reused]
     _warn_of_missing_truth(reused, config)
@@ -196,7 +204,7 @@ def _execute(
         if shard.rowless:
             index = shard.index
             footer = commit_rowless(output, setup.stamp, index.shard, index.columns, index.damage)
-            live.add(Receipt(footer))
+            live.count_unit(Receipt(footer))
             done[footer.unit_id] = footer
     units = [(unit, _columns(shard.index)) for shard in plan.shards for unit in shard.units]
     missing = Counter(unit.shard.folder for unit, _ in units)

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import logging
 
-from pydantic import ValidationError
-
 from sentiment.errors import OutputError, SourceError
-from sentiment.ledger.runs import read_run, run_ids
+from sentiment.ledger.runs import newest_first, run_ids, warn_left_out
 from sentiment.ledger.summary import RunSummary
 from sentiment.output.folder import Output
 from sentiment.output.layout import RUN_FILE, file_of_run
@@ -33,12 +31,7 @@ def replay(config: ReplayConfig) -> RunSummary:
         SentimentError: As `run.score` does.
     """
     output = Output.open(config.output)
-    runs = [_settings(output, run_id) for run_id in run_ids(output)]
-    if not runs:
-        raise OutputError(
-            f"{config.output}: no run has been here, so there is nothing to score again; "
-            "start with `sentiment score`"
-        )
+    runs = _settings(output)
     sources = list(dict.fromkeys(source for run in runs for source in run.sources))
     there = [source for source in sources if _is_there(source)]
     if not there:
@@ -58,16 +51,32 @@ def replay(config: ReplayConfig) -> RunSummary:
     return score(settings, replay=True)
 
 
-def _settings(output: Output, run_id: str) -> ScoreConfig:
-    """The settings of a run."""
-    try:
-        return ScoreConfig(**read_run(output, run_id)["config"])
-    except (OSError, ValueError, KeyError, TypeError, ValidationError) as error:
-        path = output.path(file_of_run(run_id, RUN_FILE))
-        raise OutputError(
-            f"{path}: its settings cannot be read ({type(error).__name__}); "
-            "score again into another --output"
-        ) from error
+def _settings(output: Output) -> list[ScoreConfig]:
+    """Return the settings of every run, the oldest first; leave out what cannot be read.
+
+    Raises:
+        OutputError: No run has written to this output, or no settings can be read.
+    """
+    settings = []
+    for run in newest_first(output):
+        # Another version may have had other settings. If those decided labels, the new run refuses
+        # the output, because its configuration digest differs.
+        try:
+            if run.config is None:
+                raise ValueError("no settings")
+            settings.append(ScoreConfig(**run.config))
+        except (TypeError, ValueError) as error:
+            warn_left_out(output, run.run_id, f"its settings: {type(error).__name__}")
+    if not settings:
+        ids = run_ids(output)
+        if not ids:
+            raise OutputError(
+                f"{output.location}: no run has been here, so there is nothing to score again; "
+                "start with `sentiment score`"
+            )
+        path = output.path(file_of_run(ids[-1], RUN_FILE))
+        raise OutputError(f"{path}: its settings cannot be read; score again into another --output")
+    return settings[::-1]
 
 
 def _is_there(source: str) -> bool:

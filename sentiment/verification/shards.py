@@ -6,12 +6,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import pyarrow.parquet as pq
-
+from sentiment.ledger.runs import read_partitions
 from sentiment.output.folder import Output
-from sentiment.output.layout import REJECTED_FOLDER
-from sentiment.storage import WAITING_THREADS, one_line
-from sentiment.verification.contents import DAMAGE_ERRORS, Contents, Problem, folder_of
+from sentiment.output.layout import METRICS_FILE, REJECTED_FOLDER, RUNS_FOLDER
+from sentiment.storage import WAITING_THREADS
+from sentiment.verification.contents import Contents, Problem, folder_of
 from sentiment.verification.footers import DataFile
 
 _DIGEST_CHARS = 12
@@ -153,18 +152,12 @@ def record_problems(
 
 def _counted(output: Output, path: str) -> dict[str, int] | Problem:
     """Rows by folder as a run has counted them, rejects included."""
-    rows: Counter[str] = Counter()
+    run_id = path.removeprefix(f"{RUNS_FOLDER}/").removesuffix(f"/{METRICS_FILE}")
     try:
-        with output.filesystem.open_input_file(output.path(path)) as stream:
-            names = ["partition", "rows", "group"]
-            table = pq.read_table(stream, columns=names, use_threads=False)
-        columns = (table.column(name).to_pylist() for name in names)
-        for folder, count, group in zip(*columns, strict=True):
-            # Rows of a group are counted without it as well.
-            rows[folder] += count if group is None else 0
-    except (*DAMAGE_ERRORS, TypeError) as error:
-        return Problem(path, f"cannot be read ({one_line(error)})")
-    return dict(rows)
+        partitions = read_partitions(output, run_id)
+    except ValueError as error:
+        return Problem(path, f"cannot be read ({error})")
+    return {one.name: one.labelled + one.rejected for one in partitions}
 
 
 def span(first: int, last: int) -> str:

@@ -1,4 +1,4 @@
-"""What a run tells: ledger, files, and ten seconds on a terminal."""
+"""The summary of a run: its ledger, `run.json`, `metrics.parquet`, and what a terminal shows."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from sentiment.ledger.summary import Ledger, RunSummary, summarise, write_run
-from sentiment.metrics.counts import count_unit
+from sentiment.ledger.summary import Ledger, RunSummary, partition_table, summarise, write_run
+from sentiment.metrics.counts import count_unit, merge
 from sentiment.output.folder import Output
 from sentiment.output.receipt import Footer
 from sentiment.scoring.terminal import print_summary
@@ -90,13 +90,13 @@ def test_reused_rows_are_in_the_counts_but_not_in_the_speed() -> None:
 def test_run_json_is_the_summary(tmp_path: Path) -> None:
     one = summary(footer(["a", "b"], {"null_text": 2}, truth=["a", "a"]))
     write_run(Output.open(str(tmp_path)), one, [])
-    told = json.loads((tmp_path / "_sentiment" / "runs" / "run-1" / "run.json").read_text())
-    assert told["ledger"] == {"expected": 4, "labelled": 2, "rejected": 2, "reused": 0}
-    assert (told["run_id"], told["precision"], told["wall_sec"]) == ("run-1", "fp32", 2.0)
-    assert told["counts"]["rejected"] == {"null_text": 2}
-    assert told["counts"]["stage_sec"] == {"score": 1.5}
-    assert told["quality"]["accuracy"] == 0.5
-    assert told["quality"]["confusion_matrix"] == [[1, 1], [0, 0]]
+    written = json.loads((tmp_path / "_sentiment" / "runs" / "run-1" / "run.json").read_text())
+    assert written["ledger"] == {"expected": 4, "labelled": 2, "rejected": 2, "reused": 0}
+    assert (written["run_id"], written["precision"], written["wall_sec"]) == ("run-1", "fp32", 2.0)
+    assert written["counts"]["rejected"] == {"null_text": 2}
+    assert written["counts"]["stage_sec"] == {"score": 1.5}
+    assert written["quality"]["accuracy"] == 0.5
+    assert written["quality"]["confusion_matrix"] == [[1, 1], [0, 0]]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,9 @@ def test_run_json_is_the_summary(tmp_path: Path) -> None:
     ],
     ids=["all", "no rejects", "only rejects", "nothing"],
 )
-def test_metric_tables_of_any_runs_stack(tmp_path: Path, footers: list[Footer], rows: int) -> None:
+def test_metric_tables_of_all_runs_have_one_schema(
+    tmp_path: Path, footers: list[Footer], rows: int
+) -> None:
     write_run(Output.open(str(tmp_path)), summary(*footers), footers)
     table = pq.read_table(tmp_path / "_sentiment" / "runs" / "run-1" / "metrics.parquet")
     assert table.num_rows == rows
@@ -143,7 +145,30 @@ def test_metric_tables_are_by_partition(tmp_path: Path) -> None:
     ]
 
 
-def test_the_terminal_shows_the_ledger_labels_rejects_and_places() -> None:
+def test_the_table_has_a_row_per_partition_and_label_or_reason() -> None:
+    table = partition_table(
+        {
+            "dt=2": footer(["a", "a", "b"], {"null_text": 3}).metrics,
+            "dt=1": footer([], {"empty_text": 1}).metrics,
+        }
+    )
+    shown = table[["partition", "label", "reason", "rows"]].astype(object)
+    assert shown.where(shown.notna(), None).to_numpy().tolist() == [
+        ["dt=1", None, "empty_text", 1],
+        ["dt=2", "a", None, 2],
+        ["dt=2", "b", None, 1],
+        ["dt=2", None, "null_text", 3],
+    ]
+    assert table["rows"].dtype == table["tokens"].dtype == np.int64
+
+
+def test_a_table_without_rows_has_its_columns() -> None:
+    table = partition_table({"": merge([footer([]).metrics])})
+    assert len(table) == 0
+    assert list(table.columns)[:4] == ["partition", "group", "label", "reason"]
+
+
+def test_the_terminal_shows_the_ledger_labels_rejects_and_paths() -> None:
     shown = printed(summary(footer(["a"] * 3 + ["b"], {"null_text": 2})))
     assert "6 rows = 4 labelled + 2 rejected + 0 reused   2.0 s, 3 rows/s" in shown
     assert "75.0%" in shown
@@ -165,7 +190,7 @@ def test_the_terminal_says_where_the_time_went() -> None:
     assert "score 1.4 s, finish" in unseen
 
 
-def test_the_terminal_tells_of_windows_that_disagree() -> None:
+def test_the_terminal_shows_how_many_windows_disagree() -> None:
     one = footer(["a", "b"])
     assert "windows of" not in printed(summary(one))
     one.metrics["split_rows"] = 2
@@ -178,7 +203,7 @@ def test_the_terminal_shows_quality_where_labels_are_known() -> None:
     assert "0.667" in shown
 
 
-def test_a_ledger_that_does_not_balance_is_called_that() -> None:
+def test_the_terminal_says_that_a_ledger_does_not_balance() -> None:
     assert "does not balance" in printed(summary(footer(["a"]), expected=2))
 
 
@@ -210,7 +235,7 @@ def test_a_label_column_full_of_reviews_is_not_printed() -> None:
     assert "accuracy" in shown
 
 
-def test_a_log_file_is_wide_enough(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_in_a_log_file_are_not_cut(capsys: pytest.CaptureFixture[str]) -> None:
     print_summary(summary(footer([], {"malformed_record": 1})))
     [line] = [line for line in capsys.readouterr().out.splitlines() if "malformed" in line]
     assert line.rstrip().endswith("wrong number of fields")

@@ -1,4 +1,4 @@
-"""A temperature: what it does to scores, how it is found, what is refused."""
+"""Calibration: how a temperature changes scores, how it is fitted, which input is refused."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def of(temperature: float) -> Calibration:
 
 
 def overconfident(rows: int, temperature: float) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Scores that are as often right as they would say after division by the temperature."""
+    """Return scores whose best temperature is the given one, and whether they are right."""
     random = np.random.default_rng(7)
     logit = np.abs(random.normal(0, 3, rows))
     right = random.random(rows) < 1 / (1 + np.exp(-logit / temperature))
@@ -37,7 +37,7 @@ def overconfident(rows: int, temperature: float) -> tuple[NDArray[Any], NDArray[
     st.floats(0.05, 20.0),
 )
 def test_scores_keep_their_order_and_their_side(scores: list[float], temperature: float) -> None:
-    """So no label changes: what was the likelier of two labels stays that."""
+    """So no label changes: the likelier of two labels stays the likelier one."""
     raw = np.sort(np.array(scores, np.float32))
     made = of(temperature).apply(raw)
     assert made.dtype == np.float32
@@ -76,7 +76,7 @@ def test_it_is_judged_on_rows_it_was_not_fitted_on() -> None:
     assert fitted.ece_before == calibration_error(score[held_out], right[held_out])
 
 
-def test_the_error_is_the_mean_gap_between_saying_and_being_right() -> None:
+def test_the_calibration_error_is_the_mean_gap_of_score_and_accuracy() -> None:
     score = np.array([0.9] * 10 + [0.6] * 10)
     right = np.array([True] * 7 + [False] * 3 + [True] * 6 + [False] * 4)
     assert calibration_error(score, right) == pytest.approx(0.1)
@@ -84,20 +84,20 @@ def test_the_error_is_the_mean_gap_between_saying_and_being_right() -> None:
 
 
 @pytest.mark.parametrize("share_right", [0.0, 1.0])
-def test_rows_that_are_all_alike_tell_nothing(share_right: float) -> None:
+def test_rows_that_are_all_right_or_all_wrong_are_refused(share_right: float) -> None:
     right = np.full(100, bool(share_right))
     with pytest.raises(ModelError, match="--fit-calibration: 100 rows with"):
         fit_calibration(np.full(100, 0.8), right, model_digest="m", seed=1)
 
 
-def test_a_file_keeps_it(tmp_path: Path) -> None:
+def test_a_calibration_is_the_same_after_writing_and_reading(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text(of(1.7).to_json())
     assert read_calibration(tmp_path / "c.json") == of(1.7)
     assert of(1.7).digest != of(1.8).digest
 
 
 @pytest.mark.parametrize("text", [None, "", "[]", '{"temperature": 2}', of(0.0).to_json(), "{"])
-def test_what_is_no_calibration_is_refused(tmp_path: Path, text: str | None) -> None:
+def test_a_file_that_is_no_calibration_is_refused(tmp_path: Path, text: str | None) -> None:
     path = tmp_path / "c.json"
     if text is not None:
         path.write_text(text)

@@ -1,4 +1,4 @@
-"""Counts that add up, and the figures that follow from them."""
+"""Counts of a unit, and that merging them is exact."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn import metrics as sklearn_metrics
 
-from sentiment.ledger.summary import partition_table
-from sentiment.metrics.counts import HISTOGRAM_BINS, count_unit, merge
-from sentiment.metrics.quality import classification_report, confusion
+from sentiment.metrics.counts import HISTOGRAM_BINS, LENGTH_BINS, count_unit, merge
 
 LABELS = st.sampled_from(["negative", "neutral", "positive"])
 
@@ -59,6 +56,36 @@ def test_a_unit_is_counted_by_label() -> None:
     assert "confusion" not in counts
 
 
+def test_the_example_in_the_module_is_right() -> None:
+    counts = count_unit(
+        labels=["negative", "positive", "positive"],
+        scores=np.array([0.97, 0.99, 0.96], np.float32),
+        off_label=np.zeros(3, np.float32),
+        tokens=np.array([12, 200, 500], np.int32),
+        truncated=np.array([False, False, True]),
+        rejected={"null_text": 2},
+        stage_sec={"read": 0.01},
+        truth=["negative", "negative", None],
+        groups=["language=en"] * 3,
+        split_rows=1,
+    )
+    last = [0] * (HISTOGRAM_BINS - 1)
+    assert counts["labels"] == {
+        "negative": {"rows": 1, "truncated": 0, "tokens": 12, "score_histogram": [*last, 1]},
+        "positive": {"rows": 2, "truncated": 1, "tokens": 700, "score_histogram": [*last, 2]},
+    }
+    assert counts["length_histogram"] == [0, 0, 0, 1, 0, 0, 0, 1, 1] + [0] * (LENGTH_BINS - 9)
+    assert counts["off_label_histogram"] == [3, *last]
+    assert counts["confusion"] == {"negative": {"negative": 1, "positive": 1}}
+    assert counts["truth_histogram"] == [*last, 2]
+    assert counts["right_histogram"] == [*last, 1]
+    assert set(counts) == {
+        "labels", "rejected", "off_label_histogram", "length_histogram", "stage_sec",
+        "confusion", "truth_histogram", "right_histogram", "split_rows", "groups",
+    }  # fmt: skip
+    assert set(counts["groups"]["language=en"]) == {"labels", "rejected", "confusion"}
+
+
 @pytest.mark.parametrize(
     ("score", "bin_number"),
     [(0.0, 0), (0.0499, 0), (0.0501, 1), (0.5, 10), (0.99, 19), (1.0, 19), (1.0000001, 19)],
@@ -83,51 +110,6 @@ def test_merging_does_not_depend_on_order_or_grouping(
     assert merge([merge(parts[:middle]), merge(parts[middle:])]) == whole
 
 
-@given(st.lists(st.tuples(LABELS, LABELS), min_size=1, max_size=30), st.integers(0, 30))
-def test_merged_units_count_what_one_unit_would(pairs: list[tuple[str, str]], cut: int) -> None:
-    truth, labels = [t for t, _ in pairs], [guess for _, guess in pairs]
-    parts = [confusion(truth[:cut], labels[:cut]), confusion(truth[cut:], labels[cut:])]
-    assert merge(parts) == confusion(truth, labels)
-
-
-@given(st.lists(st.tuples(LABELS, LABELS), min_size=1, max_size=60))
-def test_the_report_is_that_of_scikit_learn_on_the_labels(pairs: list[tuple[str, str]]) -> None:
-    truth, labels = [t for t, _ in pairs], [guess for _, guess in pairs]
-    classes = sorted({*truth, *labels})
-    report = classification_report(confusion(truth, labels))
-    expected = sklearn_metrics.classification_report(
-        truth, labels, labels=classes, output_dict=True, zero_division=0.0
-    )
-    for name in [*classes, "macro avg", "weighted avg"]:
-        assert report[name] == pytest.approx(expected[name])
-    assert report["accuracy"] == pytest.approx(sklearn_metrics.accuracy_score(truth, labels))
-    assert report["labels"] == classes
-    if len(classes) > 1:  # scikit-learn warns of a matrix of one class
-        matrix = sklearn_metrics.confusion_matrix(truth, labels, labels=classes)
-        assert report["confusion_matrix"] == matrix.tolist()
-    assert "micro avg" not in report
-
-
-def test_rows_without_a_true_label_do_not_count() -> None:
-    assert confusion(["a", None, "a"], ["a", "a", "b"]) == {"a": {"a": 1, "b": 1}}
+def test_rows_without_a_true_label_are_in_no_cell() -> None:
     assert count(["a"], truth=[None])["confusion"] == {}
-
-
-def test_the_table_has_a_row_per_partition_and_label_or_reason() -> None:
-    table = partition_table(
-        {"dt=2": count(["a", "a", "b"], null_text=3), "dt=1": count([], empty_text=1)}
-    )
-    shown = table[["partition", "label", "reason", "rows"]].astype(object)
-    assert shown.where(shown.notna(), None).to_numpy().tolist() == [
-        ["dt=1", None, "empty_text", 1],
-        ["dt=2", "a", None, 2],
-        ["dt=2", "b", None, 1],
-        ["dt=2", None, "null_text", 3],
-    ]
-    assert table["rows"].dtype == table["tokens"].dtype == np.int64
-
-
-def test_a_table_of_nothing_still_has_its_columns() -> None:
-    table = partition_table({"": merge([count([])])})
-    assert len(table) == 0
-    assert list(table.columns)[:4] == ["partition", "group", "label", "reason"]
+    assert count(["a", "b"], truth=["b", None])["confusion"] == {"b": {"a": 1}}

@@ -1,4 +1,4 @@
-"""The drift gate: what it finds, and that it stays quiet over nights that are alike."""
+"""The drift check: which changes it finds, and that it raises no alarm over runs of one kind."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ BASELINE = merge(night(2000, seed=seed) for seed in range(7))
 
 @pytest.mark.parametrize("seed", range(100, 120))
 @pytest.mark.parametrize("rows", [30, 300, 3000])
-def test_nights_of_the_same_kind_are_steady(rows: int, seed: int) -> None:
+def test_runs_of_the_same_kind_are_steady(rows: int, seed: int) -> None:
     assert judged(night(rows, seed=seed), BASELINE).verdict == "steady"
 
 
@@ -60,40 +60,40 @@ def test_nights_of_the_same_kind_are_steady(rows: int, seed: int) -> None:
     ],
 )
 def test_a_change_is_found_and_named(changed: dict[str, Any], name: str) -> None:
-    found = judged(night(2000, seed=99, **changed), BASELINE)
-    assert found.verdict == "drift"
-    assert name in [check.name for check in found.checks if check.drifted]
-    assert name in found.why
+    drift = judged(night(2000, seed=99, **changed), BASELINE)
+    assert drift.verdict == "drift"
+    assert name in [check.name for check in drift.checks if check.drifted]
+    assert name in drift.why
 
 
 def test_a_large_change_of_few_rows_may_be_chance() -> None:
     assert judged(night(12, seed=5, positive=0.3), BASELINE).verdict == "steady"
 
 
-def test_a_sure_change_may_be_too_small_to_matter() -> None:
+def test_a_significant_change_may_be_too_small_to_matter() -> None:
     many = merge(night(50_000, seed=seed) for seed in range(2))
-    found = judged(night(50_000, seed=9, positive=0.53), many)
-    [share] = [check for check in found.checks if check.name == "share of positive"]
+    drift = judged(night(50_000, seed=9, positive=0.53), many)
+    [share] = [check for check in drift.checks if check.name == "share of positive"]
     assert share.value == pytest.approx(0.03, abs=0.01)
     assert not share.drifted
 
 
 def test_scores_of_another_model_are_not_compared() -> None:
-    found = judged(night(2000, seed=1, confidence=1.0), BASELINE, same_scores=False)
-    assert {check.name for check in found.checks} == {
+    drift = judged(night(2000, seed=1, confidence=1.0), BASELINE, same_scores=False)
+    assert {check.name for check in drift.checks} == {
         "share of negative", "share of positive", "share of rejects", "lengths",
     }  # fmt: skip
 
 
-def test_a_label_that_was_never_there_is_found() -> None:
+def test_a_new_label_is_drift() -> None:
     current = night(500, seed=1)
     current["labels"]["neutral"] = {**current["labels"]["positive"]}
-    found = judged(current, BASELINE)
-    assert "share of neutral" in found.why
+    drift = judged(current, BASELINE)
+    assert "share of neutral" in drift.why
 
 
 @pytest.mark.parametrize("empty", [0, 1])
-def test_nothing_is_compared_with_nothing(empty: int) -> None:
+def test_runs_without_rows_are_not_compared(empty: int) -> None:
     counts = [night(100, seed=1), night(0, seed=1)]
     assert judged(counts[1 - empty], counts[empty]).verdict == "not compared"
 

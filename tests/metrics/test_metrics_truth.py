@@ -1,4 +1,4 @@
-"""True labels in the words of the model."""
+"""Values of a label column translated into labels of the model."""
 
 from __future__ import annotations
 
@@ -34,17 +34,19 @@ DIGITS = ("0", "1")
         (("pos", "positive"), "1", "1"),
     ],
 )
-def test_what_goes_without_saying(labels: tuple[str, ...], value: Any, expected: str) -> None:
+def test_common_spellings_are_recognised(
+    labels: tuple[str, ...], value: Any, expected: str
+) -> None:
     assert truth_map(labels, {})(value) == expected
 
 
-def test_with_a_map_only_what_it_names_has_a_label() -> None:
+def test_with_a_map_only_its_values_have_a_label() -> None:
     stars = truth_map(WORDS, {"1": "negative", "2": "negative", "4": "positive", "5": "positive"})
     assert [stars(value) for value in (1, 2.0, 3, "4", "5", None, "positive")] == [
         "negative", "negative", None, "positive", "positive", None, None,
     ]  # fmt: skip
 
 
-def test_a_map_to_a_label_nobody_answers_with_is_refused() -> None:
+def test_a_map_to_a_label_that_the_model_lacks_is_refused() -> None:
     with pytest.raises(ConfigError, match="--label-map 5=great: the model answers with negative"):
         truth_map(WORDS, {"5": "great"})

@@ -1,19 +1,18 @@
-"""Phases that leave no gap, rates of the last minutes, and the account of a run."""
+"""Rates of the last two minutes, the timeline, and the account of a run."""
 
 from __future__ import annotations
 
 from itertools import pairwise
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentiment.monitor.account import Account, Phases, PipelineStatus, Rate, Timeline
+from sentiment.monitor.account import Account, PipelineStatus, Rate, Timeline
 from sentiment.output.receipt import ActorNote, Footer, Receipt, tokens_of
 
 
 class Clock:
-    """Time that passes when a test says so."""
+    """A clock that a test advances."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -39,36 +38,6 @@ def receipt(
     return Receipt(footer, 0.125, note)
 
 
-def test_phases_add_up_to_the_run_in_the_order_they_were_entered() -> None:
-    clock = Clock()
-    phases = Phases(clock)
-    phases.enter("find model")
-    clock.wait(2)
-    phases.enter("plan")
-    clock.wait(1)
-    with phases.within("start cluster"):
-        clock.wait(5)
-    clock.wait(3)
-    assert phases.seconds() == {"find model": 2, "plan": 4, "start cluster": 5}
-    clock.wait(1)
-    assert phases.seconds()["plan"] == 5
-
-
-def test_a_phase_that_fails_still_counts() -> None:
-    clock = Clock()
-    phases = Phases(clock)
-    phases.enter("plan")
-
-    def fail() -> None:
-        clock.wait(5)
-        raise OSError("gone")
-
-    with pytest.raises(OSError, match="gone"), phases.within("start cluster"):
-        fail()
-    clock.wait(1)
-    assert phases.seconds() == {"plan": 1, "start cluster": 5}
-
-
 def test_a_rate_is_that_of_the_last_two_minutes() -> None:
     rate = Rate(0, 0)
     rate.add(100, 1000)
@@ -78,7 +47,7 @@ def test_a_rate_is_that_of_the_last_two_minutes() -> None:
     assert rate.per_sec(300) == (0.5,)
 
 
-def test_a_rate_falls_while_nothing_comes() -> None:
+def test_a_rate_falls_while_no_sample_is_added() -> None:
     rate = Rate(0, 0, 0)
     rate.add(10, 100, 20)
     assert rate.per_sec(10) == (10, 2)
@@ -98,39 +67,39 @@ def test_a_timeline_keeps_its_ends_and_few_points(count: int) -> None:
     assert len({after - one for one, after in pairwise(seconds[:-1])}) <= 1
 
 
-def test_the_account_of_a_night() -> None:
+def test_the_account_of_a_run() -> None:
     clock = Clock()
     account = Account(clock)
     account.phases.enter("plan")
-    account.add(receipt(0, rejected=1))  # a file that cannot be opened
+    account.count_unit(receipt(0, rejected=1))  # a file that cannot be opened
     clock.wait(2)
-    account.begin(rows=30)
+    account.start_scoring(rows=30)
     clock.wait(4)
     account.update_status(PipelineStatus({"score": 0}, actors=0, starting=2))
     clock.wait(4)
     account.update_status(PipelineStatus({"score": 0}, actors=2, starting=0))
     clock.wait(10)
-    account.add(receipt(18, rejected=2, score_sec=8, actor="a"))
+    account.count_unit(receipt(18, rejected=2, score_sec=8, actor="a"))
     account.update_status(PipelineStatus({"score": 20}, actors=1, starting=0))
     clock.wait(5)
-    account.add(receipt(10, score_sec=4, actor="b"))
-    account.add(receipt(0, actor="b"))
-    account.end()
+    account.count_unit(receipt(10, score_sec=4, actor="b"))
+    account.count_unit(receipt(0, actor="b"))
+    account.stop_scoring()
     account.phases.enter("finish")
     clock.wait(1)
-    told = account.to_json()
-    assert told["phases"] == {"plan": 2, "start actors": 8, "score": 15, "finish": 1}
-    assert told["stages"] == {
+    report = account.to_json()
+    assert report["phases"] == {"plan": 2, "start actors": 8, "score": 15, "finish": 1}
+    assert report["stages"] == {
         "read": {"sec": 2.0, "rows": 31},
         "tokenise": {"sec": 1.0, "rows": 31},
         "score": {"sec": 12, "rows": 31},
         "write": {"sec": 0.5, "rows": 31},
     }
     # Two actors for ten seconds, one for five; each loaded its model for three before.
-    assert told["model_load_sec"] == 6
-    assert told["wait_sec"] == 25 - 12
-    assert told["actor_sec"] == 25 + 6
-    assert told["timeline"] == [
+    assert report["model_load_sec"] == 6
+    assert report["wait_sec"] == 25 - 12
+    assert report["actor_sec"] == 25 + 6
+    assert report["timeline"] == [
         {"sec": 0, "rows": 1, "tokens": 0, "rejected": 1},
         {"sec": 2, "rows": 1, "tokens": 0, "rejected": 1},
         {"sec": 20, "rows": 21, "tokens": 180, "rejected": 3},
@@ -139,27 +108,27 @@ def test_the_account_of_a_night() -> None:
     ]
 
 
-def test_what_nobody_saw_is_not_made_up() -> None:
+def test_without_a_status_the_time_of_actors_is_null() -> None:
     account = Account(Clock())
-    account.begin(10)
-    account.add(receipt(10, score_sec=4, actor="a"))
-    account.end()
-    told = account.to_json()
-    assert (told["actor_sec"], told["wait_sec"], told["model_load_sec"]) == (None, None, 3.0)
-    assert account.figures().status is None
+    account.start_scoring(10)
+    account.count_unit(receipt(10, score_sec=4, actor="a"))
+    account.stop_scoring()
+    report = account.to_json()
+    assert (report["actor_sec"], report["wait_sec"], report["model_load_sec"]) == (None, None, 3.0)
+    assert account.progress().status is None
 
 
-def test_figures_of_the_moment() -> None:
+def test_the_progress_of_a_running_job() -> None:
     clock = Clock()
     account = Account(clock)
-    account.add(receipt(0, rejected=1))
-    account.begin(rows=40)
-    assert account.figures().left_sec is None
+    account.count_unit(receipt(0, rejected=1))
+    account.start_scoring(rows=40)
+    assert account.progress().left_sec is None
     clock.wait(5)
     account.update_status(PipelineStatus({"read": 40, "score": 20}, actors=1, starting=0))
     clock.wait(5)
-    account.add(receipt(9, rejected=1))
-    figures = account.figures()
+    account.count_unit(receipt(9, rejected=1))
+    figures = account.progress()
     assert (figures.rows, figures.total_rows, figures.rejected, figures.tokens) == (11, 41, 2, 90)
     assert (figures.rows_per_sec, figures.tokens_per_sec, figures.left_sec) == (1, 9, 30)
     assert figures.stage_rates == {"read": 4, "score": 2}

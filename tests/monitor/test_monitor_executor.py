@@ -1,4 +1,4 @@
-"""The look into Ray Data; what it sees of a real one is in test_run.py and test_telemetry.py."""
+"""The status read from Ray Data's executor; with a real one in test_monitor_prometheus.py."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sentiment.monitor.executor import StatusCallback
 
 
 def operator(name: str, rows: int, actors: tuple[int, int, int] = (0, 0, 0)) -> Any:
-    """As much of Ray Data's operator as is looked at."""
+    """The fields of Ray Data's operator that the callback reads."""
     info = SimpleNamespace(running=actors[0], pending=actors[1], restarting=actors[2])
     return SimpleNamespace(
         name=name,
@@ -49,13 +49,13 @@ PIPELINE = executor(
 )
 
 
-def test_rows_by_our_own_names_of_stages() -> None:
+def test_rows_are_reported_by_our_names_of_stages() -> None:
     seen: list[PipelineStatus] = []
     StatusCallback(seen.append).after_execution_succeeds(PIPELINE)
     assert seen == [PipelineStatus({"read and tokenise": 300, "score": 200}, actors=3, starting=2)]
 
 
-def test_ray_data_may_call_as_often_as_it_likes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_statuses_are_reported_ten_times_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [10.0]
     monkeypatch.setattr(callback.time, "monotonic", lambda: clock[0])
     seen: list[PipelineStatus] = []
@@ -66,7 +66,7 @@ def test_ray_data_may_call_as_often_as_it_likes(monkeypatch: pytest.MonkeyPatch)
     assert len(seen) == 2
 
 
-def test_a_changed_ray_data_ends_the_watch_and_not_the_run(
+def test_a_changed_ray_data_ends_the_reports_and_not_the_run(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.DEBUG, "sentiment.monitor.executor")
@@ -78,7 +78,7 @@ def test_a_changed_ray_data_ends_the_watch_and_not_the_run(
     assert [record.levelname for record in caplog.records] == ["DEBUG"]
 
 
-def test_contexts_are_copied_and_sent_without_it() -> None:
+def test_a_copied_context_keeps_the_callback_and_a_pickled_one_is_silent() -> None:
     seen: list[PipelineStatus] = []
     one = StatusCallback(seen.append)
     assert copy.deepcopy({"callbacks": [one]})["callbacks"][0]() is one

@@ -6,6 +6,7 @@ import json
 import re
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import ray
 from sentiment.ledger.summary import RunSummary
 from sentiment.monitor import prometheus as telemetry
 from sentiment.monitor.account import PipelineStatus
-from sentiment.monitor.prometheus import METRICS, Meters
+from sentiment.monitor.prometheus import METRICS, RunMetrics
 from sentiment.output.receipt import ActorNote, Footer, Receipt
 from sentiment.scoring.job import score
 from sentiment.settings.jobs import ScoreConfig
@@ -136,11 +137,11 @@ def test_counters_agree_with_the_ledger(series: Series, scored: RunSummary) -> N
 
 
 @pytest.mark.ray
-def test_stages_batches_and_models_are_metered(series: Series, scored: RunSummary) -> None:
+def test_stages_batches_and_models_are_exported(series: Series, scored: RunSummary) -> None:
     seconds = values(series, "sentiment_stage_seconds_total", "stage")
     assert set(seconds) == {"read", "tokenise", "score", "write"}
-    for stage, told in scored.run["time"]["stages"].items():
-        assert seconds[stage] == pytest.approx(told["sec"], abs=0.002)
+    for stage, times in scored.run["time"]["stages"].items():
+        assert seconds[stage] == pytest.approx(times["sec"], abs=0.002)
     stages = values(series, "sentiment_stage_rows", "stage")
     assert stages == {"read and tokenise": 40, "score": 40}
     [tokens] = values(series, "sentiment_batch_tokens_total").values()
@@ -156,7 +157,7 @@ def test_gauges_say_that_the_run_is_over(series: Series) -> None:
 
 
 @pytest.mark.ray
-def test_a_run_is_few_series_however_many_workers_it_has(series: Series) -> None:
+def test_a_run_has_few_series_and_only_from_the_driver(series: Series) -> None:
     assert len({labels["WorkerId"] for _, labels, _ in series}) == 1
     assert len(series) < 50
 
@@ -180,7 +181,7 @@ def test_every_query_of_the_dashboard_names_a_metric_that_exists(series: Series)
     assert ours <= asked, "a metric that no panel shows"
 
 
-def test_names_are_told_from_functions_and_labels() -> None:
+def test_names_of_metrics_are_found_in_promql() -> None:
     expression = 'sum by (le) (rate(a_total{run=~"b_x", c="d"}[5m])) / scalar(sum(e)) or vector(0)'
     assert names_in(expression) == {"a_total", "e"}
     assert labels_in(expression) == {("a_total", "run"), ("a_total", "c")}
@@ -197,34 +198,34 @@ def test_panels_have_units_and_the_chosen_datasource() -> None:
     assert names == ["datasource", "run"]
 
 
-def test_without_a_cluster_nothing_is_metered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_cluster_nothing_is_exported(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[object] = []
     monkeypatch.setattr(telemetry.ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(telemetry, "_new", made.append)
-    meters = Meters("run-1")
-    meters.count(Receipt(footer({"good": 2}, {})))
-    meters.plan(2)
-    meters.close()
+    monkeypatch.setattr(telemetry, "_new_instrument", made.append)
+    metrics = RunMetrics("run-1")
+    metrics.count_unit(Receipt(footer({"good": 2}, {})))
+    metrics.set_planned_rows(2)
+    metrics.close()
     assert made == []
 
 
 def test_units_from_before_the_cluster_are_counted_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    told = metered(monkeypatch, initialised := [False])
-    meters = Meters("run-1")
-    meters.count(Receipt(footer({}, {"unreadable_file": 1})))
-    assert told == []
+    noted = metered(monkeypatch, initialised := [False])
+    metrics = RunMetrics("run-1")
+    metrics.count_unit(Receipt(footer({}, {"unreadable_file": 1})))
+    assert noted == []
     initialised[0] = True
     note = ActorNote("a", 2.5, 3, 100, 120)
-    meters.count(Receipt(footer({"good": 2}, {}), 0.25, note))
-    meters.count(Receipt(footer({"good": 1}, {}), 0.25, note))
-    assert ("sentiment_rejected_rows_total", 1, "unreadable_file") in told
-    assert [value for name, value, _ in told if name == "sentiment_units_total"] == [1, 1, 1]
+    metrics.count_unit(Receipt(footer({"good": 2}, {}), 0.25, note))
+    metrics.count_unit(Receipt(footer({"good": 1}, {}), 0.25, note))
+    assert ("sentiment_rejected_rows_total", 1, "unreadable_file") in noted
+    assert [value for name, value, _ in noted if name == "sentiment_units_total"] == [1, 1, 1]
     # An actor loads its model once, and the footer's own idea of writing is not the true one.
-    assert [one for one in told if one[0] == "sentiment_model_load_seconds"] == [
+    assert [one for one in noted if one[0] == "sentiment_model_load_seconds"] == [
         ("sentiment_model_load_seconds", 2.5, "")
     ]
     written = [
-        value for name, value, tag in told if name.endswith("seconds_total") and tag == "write"
+        value for name, value, tag in noted if name.endswith("seconds_total") and tag == "write"
     ]
     assert written == [0.25, 0.25]
 
@@ -236,21 +237,34 @@ def test_a_metric_that_fails_ends_the_metrics_and_not_the_run(
         raise RuntimeError("no exporter")
 
     monkeypatch.setattr(telemetry.ray, "is_initialized", lambda: True)
-    monkeypatch.setattr(telemetry, "_new", fail)
-    meters = Meters("run-1")
-    meters.count(Receipt(footer({"good": 2}, {})))
-    meters.update_status(PipelineStatus({}, 1, 0))
-    meters.close()
+    monkeypatch.setattr(telemetry, "_new_instrument", fail)
+    metrics = RunMetrics("run-1")
+    metrics.count_unit(Receipt(footer({"good": 2}, {})))
+    metrics.set_status(PipelineStatus({}, 1, 0))
+    metrics.close()
     assert [one.message for one in caplog.records] == [
         "no more Prometheus metrics of this run: RuntimeError"
     ]
 
 
+def test_units_are_counted_once_whichever_thread_exports_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The executor's thread sets the status while the driver counts units."""
+    noted = metered(monkeypatch, [True])
+    metrics = RunMetrics("run-1")
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(500):
+            threads.submit(metrics.count_unit, Receipt(footer({"good": 1}, {})))
+            threads.submit(metrics.set_status, PipelineStatus({"read": 1}, 1, 0))
+    assert [name for name, _, _ in noted].count("sentiment_units_total") == 500
+
+
 def metered(
     monkeypatch: pytest.MonkeyPatch, initialised: list[bool]
 ) -> list[tuple[str, float, str]]:
-    """Instruments that note (metric, value, tag) instead of telling Ray."""
-    told: list[tuple[str, float, str]] = []
+    """Replace Ray's instruments by ones that note (metric, value, labels) in the returned list."""
+    noted: list[tuple[str, float, str]] = []
 
     class Instrument:
         def __init__(self, metric: telemetry.Metric) -> None:
@@ -258,10 +272,10 @@ def metered(
 
         def note(self, value: float, tags: dict[str, str]) -> None:
             assert set(tags) == {"run_id", *self.metric.tags}
-            told.append((self.metric.name, value, "".join(tags[one] for one in self.metric.tags)))
+            noted.append((self.metric.name, value, "".join(tags[one] for one in self.metric.tags)))
 
         inc = set = observe = note
 
     monkeypatch.setattr(telemetry.ray, "is_initialized", lambda: initialised[0])
-    monkeypatch.setattr(telemetry, "_new", Instrument)
-    return told
+    monkeypatch.setattr(telemetry, "_new_instrument", Instrument)
+    return noted

@@ -1,4 +1,4 @@
-"""A run while it goes on: what passes through, what is told, what is kept for `run.json`."""
+"""A running job: footers pass through, units are logged and counted, times reach `run.json`."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def test_footers_pass_through_and_are_counted(caplog: pytest.LogCaptureFixture) 
 
 def test_a_part_that_cannot_be_read_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     one = run()
-    one.add(receipt(5, {"unreadable_rows": 1}, rowless=True))
+    one.count_unit(receipt(5, {"unreadable_rows": 1}, rowless=True))
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     assert list(one.follow([], 10)) == []
-    assert one.account.figures().total_rows == 11
+    assert one.account.progress().total_rows == 11
 
 
 def test_started_at_is_when_the_run_began() -> None:
@@ -67,20 +67,22 @@ def test_started_at_is_when_the_run_began() -> None:
         ({"log_format": "json", "quiet": True}, "quiet"),
     ],
 )
-def test_json_gets_no_drawing_and_quiet_gets_nothing(settings: dict[str, Any], mode: str) -> None:
-    assert live._mode(ScoreConfig(sources=["in"], output="out", **settings)) == mode
+def test_json_logs_have_no_drawing_and_quiet_shows_nothing(
+    settings: dict[str, Any], mode: str
+) -> None:
+    assert live._display_mode(ScoreConfig(sources=["in"], output="out", **settings)) == mode
 
 
 def test_actors_stop_counting_when_the_run_fails() -> None:
     one = run(quiet=True)
 
     def failing() -> Iterator[Receipt]:
-        one._on_status(PipelineStatus({}, 1, 0))
+        one.update_status(PipelineStatus({}, 1, 0))
         yield receipt(0, {})
         raise OSError("gone")
 
     with pytest.raises(OSError, match="gone"):
         list(one.follow(failing(), 10))
     before = one.facts()["time"]["actor_sec"]
-    one.account.end()
+    one.account.stop_scoring()
     assert one.facts()["time"]["actor_sec"] == before

@@ -1,4 +1,4 @@
-"""Lines on a terminal, a line now and then in a log, nothing for whoever wants quiet."""
+"""Progress: lines on a terminal, log lines elsewhere, nothing with `--quiet`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sentiment.monitor import terminal as progress
-from sentiment.monitor.account import Figures, PipelineStatus
-from sentiment.monitor.terminal import fields_of, show_progress, told
+from sentiment.monitor import terminal as terminal_module
+from sentiment.monitor.account import PipelineStatus, Progress
+from sentiment.monitor.terminal import log_fields, progress_line, show_progress
 
 STATUS = PipelineStatus({"read and tokenise": 2000, "score": 1200}, actors=2, starting=1)
 
 
-def figures(**changes: Any) -> Figures:
+def progress_of(**changes: Any) -> Progress:
     values: dict[str, Any] = {
         "total_rows": 2000,
         "rows": 1000,
@@ -30,10 +30,10 @@ def figures(**changes: Any) -> Figures:
         "status": STATUS,
         "stage_rates": {"read and tokenise": 90.0, "score": 14.0},
     }
-    return Figures(**{**values, **changes})
+    return Progress(**{**values, **changes})
 
 
-EARLY = figures(
+EARLY = progress_of(
     rows=0, rejected=0, rows_per_sec=0.0, tokens_per_sec=0.0, left_sec=None, status=None
 )
 
@@ -47,18 +47,18 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     # No fixture: pytest puts its own stderr back between set-up and test.
     screen = Terminal()
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(progress.sys, "stderr", screen)
+    monkeypatch.setattr(terminal_module.sys, "stderr", screen)
     monkeypatch.setattr(
-        progress, "Console", lambda **_: Console(file=screen, force_terminal=True, width=140)
+        terminal_module, "Console", lambda **_: Console(file=screen, force_terminal=True, width=140)
     )
     return screen
 
 
-def test_a_terminal_sees_the_run_and_its_stages_and_gets_its_lines_back(
+def test_a_terminal_shows_the_run_and_its_stages_and_is_cleared(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     screen = terminal(monkeypatch)
-    with show_progress(figures, "auto"):
+    with show_progress(progress_of, "auto"):
         pass
     shown = screen.getvalue()
     for part in ("scoring", "1,000/2,000 rows", "12 rows/s 615 tokens/s", "1:02:05 left"):
@@ -70,7 +70,7 @@ def test_a_terminal_sees_the_run_and_its_stages_and_gets_its_lines_back(
     assert shown.endswith("\x1b[2K"), "the lines are not cleared"
 
 
-def test_a_terminal_sees_nothing_made_up_before_the_first_unit(
+def test_a_terminal_shows_no_rates_before_the_first_unit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     screen = terminal(monkeypatch)
@@ -83,19 +83,19 @@ def test_a_terminal_sees_nothing_made_up_before_the_first_unit(
         assert part not in shown
 
 
-def test_quiet_shows_nothing_even_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quiet_shows_nothing_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = terminal(monkeypatch)
-    with show_progress(figures, "quiet"):
+    with show_progress(progress_of, "quiet"):
         pass
     assert screen.getvalue() == ""
 
 
-def test_a_log_gets_a_line_now_and_then_while_nothing_is_committed(
+def test_log_lines_are_written_while_nothing_is_committed(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(progress, "LOG_EVERY_SEC", 0.01)
+    monkeypatch.setattr(terminal_module, "LOG_EVERY_SEC", 0.01)
     caplog.set_level(logging.INFO, "sentiment.monitor.terminal")
-    with show_progress(figures, "auto"):
+    with show_progress(progress_of, "auto"):
         deadline = time.monotonic() + 20
         while len(caplog.records) < 2:
             assert time.monotonic() < deadline
@@ -103,17 +103,17 @@ def test_a_log_gets_a_line_now_and_then_while_nothing_is_committed(
     lines = len(caplog.records)
     time.sleep(0.05)
     assert len(caplog.records) == lines, "it goes on after the run"
-    assert caplog.records[0].message == told(figures())
-    assert caplog.records[0].fields == fields_of(figures())
+    assert caplog.records[0].message == progress_line(progress_of())
+    assert caplog.records[0].fields == log_fields(progress_of())
 
 
-def test_log_lines_come_on_a_terminal_where_they_are_asked_for(
+def test_log_lines_on_a_terminal_if_they_are_requested(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     screen = terminal(monkeypatch)
-    monkeypatch.setattr(progress, "LOG_EVERY_SEC", 0.01)
+    monkeypatch.setattr(terminal_module, "LOG_EVERY_SEC", 0.01)
     caplog.set_level(logging.INFO, "sentiment.monitor.terminal")
-    with show_progress(figures, "log"):
+    with show_progress(progress_of, "log"):
         deadline = time.monotonic() + 20
         while not caplog.records:
             assert time.monotonic() < deadline
@@ -125,34 +125,34 @@ def test_a_short_run_has_no_line_in_its_log(
     capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "sentiment.monitor.terminal")
-    with show_progress(figures, "auto"):
+    with show_progress(progress_of, "auto"):
         pass
     assert capfd.readouterr() == ("", "")
     assert caplog.records == []
 
 
-def test_the_line_of_a_log() -> None:
-    assert told(figures()) == (
+def test_the_text_of_a_log_line() -> None:
+    assert progress_line(progress_of()) == (
         "1,000 of 2,000 rows (50%), 12 rows/s, 615 tokens/s, 1:02:05 left, "
         "2 actors (+1 starting), 3 rejected, read and tokenise 2,000 rows, score 1,200 rows at 14/s"
     )
-    assert told(EARLY) == "0 of 2,000 rows (0%), 0 rejected"
+    assert progress_line(EARLY) == "0 of 2,000 rows (0%), 0 rejected"
 
 
 def test_the_fields_of_a_log_line_are_plain_json() -> None:
-    assert json.loads(json.dumps(fields_of(figures())))["stage_rows"] == dict(STATUS.rows)
-    assert fields_of(EARLY)["actors"] is None
+    assert json.loads(json.dumps(log_fields(progress_of())))["stage_rows"] == dict(STATUS.rows)
+    assert log_fields(EARLY)["actors"] is None
 
 
 @pytest.mark.parametrize(
     ("left_sec", "shown"), [(0.4, "0:00"), (59.6, "1:00"), (3599, "59:59"), (36000, "10:00:00")]
 )
 def test_time_left_reads_like_a_clock(left_sec: float, shown: str) -> None:
-    assert f", {shown} left," in told(figures(left_sec=left_sec))
+    assert f", {shown} left," in progress_line(progress_of(left_sec=left_sec))
 
 
-def test_a_failure_on_the_way_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_exception_inside_reaches_the_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = terminal(monkeypatch)
-    with pytest.raises(OSError, match="gone"), show_progress(figures, "auto"):
+    with pytest.raises(OSError, match="gone"), show_progress(progress_of, "auto"):
         raise OSError("gone")
     assert screen.getvalue().endswith("\x1b[2K")

@@ -22,7 +22,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 class Browser:
-    """One browser with one tab; remembers what the page complained of and asked for.
+    """One browser with one tab. It keeps the problems that the page reports, and its requests.
 
     Attributes:
         complaints: Console errors and warnings, exceptions, violated policies.
@@ -108,7 +108,7 @@ class Browser:
             time.sleep(0.05)
 
     def value(self, expression: str) -> Any:
-        """What a JavaScript expression gives."""
+        """Return the value of a JavaScript expression."""
         answer = self._ask("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")

@@ -1,6 +1,6 @@
-"""Runs that never ran: their `run.json` and `metrics.parquet`, with any figures in them.
+"""Make the `run.json` and `metrics.parquet` of runs that never took place.
 
-What a test does not ask for is made up from a seed, so that the same call gives the same files.
+Figures that a test does not give are drawn from a seed, so the same call makes the same files.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def run_id(night: int) -> str:
 
 
 def counts(labels: Mapping[str, int], rejected: Mapping[str, int], seed: int = 0) -> dict[str, Any]:
-    """Counts of a run as `metrics.py` merges them."""
+    """Return counts of a run in the form of `sentiment.metrics.counts`."""
     draw = random.Random(seed)
     return {
         "labels": {
@@ -46,7 +46,7 @@ def counts(labels: Mapping[str, int], rejected: Mapping[str, int], seed: int = 0
 
 
 def parts(total: int, weights: Sequence[float], draw: random.Random) -> list[int]:
-    """Whole numbers that add up to `total`, about as the weights say."""
+    """Return whole numbers in about the ratio of the weights, which add up to `total`."""
     rough = [weight * draw.uniform(0.9, 1.1) for weight in weights]
     found = [int(total * weight / sum(rough)) for weight in rough]
     found[max(range(len(rough)), key=lambda place: rough[place])] += total - sum(found)
@@ -58,7 +58,7 @@ def ledger(expected: int, labelled: int, rejected: int, reused: int = 0) -> dict
 
 
 def run(night: int = 0, **changes: Any) -> dict[str, Any]:
-    """The values of a plain `run.json`: two labels, no true labels, nothing wrong."""
+    """Return the values of a plain `run.json`: two labels, no true labels, no problem."""
     draw = random.Random(night)
     ended = FIRST_NIGHT + timedelta(days=night)
     positive = 12_800 + draw.randrange(-250, 250)
@@ -92,7 +92,7 @@ def run(night: int = 0, **changes: Any) -> dict[str, Any]:
 
 
 def full_run(night: int = 0, **changes: Any) -> dict[str, Any]:
-    """A run with everything that may be in a `run.json`: true labels, drift, calibration, time."""
+    """Return a `run.json` with all keys that it may have: true labels, drift, calibration, time."""
     values = run(night)
     draw = random.Random(night)
     matrix = [[10_940, 1_310], [1_515, 11_235]]
@@ -170,7 +170,7 @@ def save(
     partitions: Mapping[str, Mapping[str, int]] | None = None,
     rejected: Mapping[str, int] | None = None,
 ) -> str:
-    """Write the files of a run; gives its id.
+    """Write the files of a run, and return its id.
 
     Args:
         partitions: Rows by label of each folder; by default those of the run, in one folder.

@@ -57,7 +57,7 @@ CUT = """
 
 
 def long_names(output: Path) -> None:
-    """A run whose names are as long as names get, with more of everything than is shown."""
+    """A run with very long names, and with more of everything than a page shows."""
     labels = {f"an uncommonly long label {n}": 5_000 - 400 * n for n in range(10)}
     names = list(labels)
     matrix = [[900 if row == column else 11 for column in range(10)] for row in range(10)]
@@ -113,7 +113,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     ],
     ids=["phone", "phone dark", "desktop", "desktop dark", "tablet", "paper"],
 )
-def test_a_browser_has_nothing_to_complain_of(
+def test_a_browser_reports_no_problem(
     browser: Browser,
     pages: dict[str, Path],
     tmp_path: Path,
@@ -135,7 +135,7 @@ def test_a_browser_has_nothing_to_complain_of(
 
 
 @needs_chromium
-def test_a_browser_does_tell_what_is_wrong(browser: Browser, tmp_path: Path) -> None:
+def test_a_browser_does_report_problems(browser: Browser, tmp_path: Path) -> None:
     page = tmp_path / "broken.html"
     page.write_text(
         "<!DOCTYPE html><body style='width: 2000px'>x<figure><svg width='90' height='40'>"

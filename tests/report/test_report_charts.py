@@ -1,4 +1,4 @@
-"""Charts: they show what they were given, in full, and say so in words."""
+"""Charts: they show all of their data, and say in text what they show."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiment.report.bars import (
-    MOST_SERIES,
+    MAX_SERIES,
     NARROW_PX,
     OTHERS,
+    BinAxis,
     Series,
     confusion_grid,
     histogram,
@@ -24,7 +25,7 @@ from sentiment.report.bars import (
     time_bars,
 )
 from sentiment.report.curves import Night, reliability, share_lines, speeds, throughput
-from sentiment.report.svg import Chart, clean, compact, shorten, spread, ticks
+from sentiment.report.svg import Chart, clean, compact, shorten, spread_labels, ticks
 
 HOSTILE = "<script>alert('x')</script> \"]]>&amp; \x00\x1b\ud800 \u202e"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -40,14 +41,14 @@ def nights(count: int) -> list[Night]:
 
 
 def charts(name: str = "yes") -> list[Chart]:
-    """One of each kind, with a name in it wherever a name goes."""
+    """Return a chart of each kind, with the name in every place that takes one."""
     series = Series((name, "no"))
     two = [Night(night.time, {name: 60, "no": 40}, night.model) for night in nights(3)]
     edges = ["0", "0.25", "0.5", "0.75", "1"]
     return [
         share_bars("one", [(name, {name: 3, "no": 1})], series, name),
         share_lines("two", two, series, name),
-        histogram("three", name, [1, 0, 5, 9], edges=edges, x_title="score (0 to 1)", finding=name),
+        histogram("three", name, [1, 0, 5, 9], BinAxis("score (0 to 1)", edges), name),
         reliability("four", [0, 2, 8], [1, 4, 9], name),
         confusion_grid("five", [name, "no"], [[5, 1], [2, 7]], name),
         throughput("six", [(1.0, 10), (2.0, 30), (3.0, 35)], name),
@@ -71,7 +72,7 @@ def bars(picture: ElementTree.Element) -> list[ElementTree.Element]:
     "name", ["yes", HOSTILE, "ж" * 500, ""], ids=["plain", "hostile", "long", "empty"]
 )
 @pytest.mark.parametrize("kind", range(7))
-def test_every_chart_is_xml_that_says_what_it_shows(kind: int, name: str) -> None:
+def test_every_chart_is_xml_with_title_and_description(kind: int, name: str) -> None:
     chart = charts(name)[kind]
     for picture in pictures(chart):
         title, description = picture.find(f"{SVG}title"), picture.find(f"{SVG}desc")
@@ -134,28 +135,28 @@ def test_the_parts_of_a_share_bar_add_up_to_the_whole_bar(counts: dict[str, int]
 def test_folding_labels_loses_no_row(counts: dict[str, int]) -> None:
     folded = series_of([], counts).folded(counts)
     assert sum(folded.values()) == sum(counts.values())
-    assert len(folded) <= MOST_SERIES + 1
+    assert len(folded) <= MAX_SERIES + 1
 
 
-def test_a_label_has_the_same_colour_whatever_else_there_is() -> None:
+def test_a_label_has_the_same_colour_in_every_chart() -> None:
     series = series_of(["negative", "positive"], {"positive": 3, "odd": 1})
-    assert series.css("negative") == "s1"
-    assert series.css("positive") == "s2"
-    assert series.css("never heard of") == "s0"
+    assert series.css_class("negative") == "s1"
+    assert series.css_class("positive") == "s2"
+    assert series.css_class("never heard of") == "s0"
 
 
 def test_more_labels_than_colours_are_summed_up() -> None:
     counts = {f"label {number}": 100 - number for number in range(12)}
     chart = share_bars("k", [("here", counts)], series_of([], counts), "")
     assert chart.legend[-1] == ("s0", OTHERS)
-    assert len(chart.legend) == MOST_SERIES + 1
+    assert len(chart.legend) == MAX_SERIES + 1
 
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 10**12), min_size=1, max_size=20))
 def test_histogram_bars_are_as_high_as_their_counts(counts: list[int]) -> None:
     edges = [str(place) for place in range(len(counts) + 1)]
-    chart = histogram("k", "t", counts, edges=edges, x_title="x", finding="f")
+    chart = histogram("k", "t", counts, BinAxis("x", edges), "f")
     heights = [float(one.get("height") or 0) for one in bars(pictures(chart)[0])]
     shown = [count for count in counts if count]
     assert len(heights) == len(shown)
@@ -164,7 +165,7 @@ def test_histogram_bars_are_as_high_as_their_counts(counts: list[int]) -> None:
 
 
 def test_a_single_row_among_millions_shows() -> None:
-    chart = histogram("k", "t", [10**7, 1], edges=["0", "1", "2"], x_title="x", finding="f")
+    chart = histogram("k", "t", [10**7, 1], BinAxis("x", ["0", "1", "2"]), "f")
     assert float(bars(pictures(chart)[0])[1].get("height") or 0) > 1
 
 
@@ -212,18 +213,18 @@ def test_speeds_account_for_the_rows_between_their_moments(
 
 @settings(deadline=None)
 @given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e9), st.integers(2, 8))
-def test_ticks_cover_what_they_measure(low: float, span: float, about: int) -> None:
-    found = ticks(low, low + span, about)
+def test_ticks_cover_their_range(low: float, span: float, about: int) -> None:
+    places = ticks(low, low + span, about)
     slack = 1e-6 * (abs(low) + span)
-    assert found[0] <= low + slack
-    assert found[-1] >= low + span - slack
-    assert 2 <= len(found) <= 2 * about + 3
+    assert places[0] <= low + slack
+    assert places[-1] >= low + span - slack
+    assert 2 <= len(places) <= 2 * about + 3
 
 
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 100), max_size=7))
 def test_labels_of_lines_do_not_cover_each_other(places: list[float]) -> None:
-    placed = spread(places, 10, 0, 100)
+    placed = spread_labels(places, 10, 0, 100)
     assert all(
         after - before >= 10 - 1e-6
         for before, after in zip(sorted(placed), sorted(placed)[1:], strict=False)

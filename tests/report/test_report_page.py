@@ -1,4 +1,4 @@
-"""The page: what it says of a run, what it leaves out, and that nothing in a run can break it."""
+"""The page: what it says about a run, what it leaves out, and that no data can break it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sentiment.output.folder import Output
 from sentiment.report import job
 from sentiment.report.job import report, write_page
 from sentiment.report.page import REMEDIES, render
-from sentiment.report.pictures import MOST_PARTITIONS
+from sentiment.report.pictures import MAX_PARTITIONS
 from sentiment.settings.jobs import ReportConfig
 
 HOSTILE = (
@@ -87,7 +87,7 @@ def made(tmp_path: Path, **settings: Any) -> str:
 
 
 def test_the_page_says_first_whether_the_labels_can_be_used() -> None:
-    said = text(made_up_runs.full_run())
+    page_text = text(made_up_runs.full_run())
     for words in (
         "Usable: every row is accounted for",
         "25,045 rows = 25,000 labelled + 45 rejected + 0 reused",
@@ -98,15 +98,15 @@ def test_the_page_says_first_whether_the_labels_can_be_used() -> None:
         "sentiment 0.1.0, ray 2.60.0",
         "384 tokens, both ends of longer texts",
     ):
-        assert words in said, words
+        assert words in page_text, words
 
 
 def test_rejects_come_with_their_meaning_and_a_remedy() -> None:
-    said = text(made_up_runs.run())
+    page_text = text(made_up_runs.run())
     for reason in ("empty_text", "null_text", "malformed_record"):
-        assert f"{reason} " in said
-        assert REASONS[reason] in said
-        assert REMEDIES[reason] in said
+        assert f"{reason} " in page_text
+        assert REASONS[reason] in page_text
+        assert REMEDIES[reason] in page_text
 
 
 def test_every_reason_has_a_remedy() -> None:
@@ -114,15 +114,13 @@ def test_every_reason_has_a_remedy() -> None:
 
 
 def test_few_partitions_are_all_shown_and_many_are_summed_up() -> None:
-    few = [
-        Partition(f"dt={number}", {"yes": number}, 0) for number in range(1, MOST_PARTITIONS + 1)
-    ]
+    few = [Partition(f"dt={number}", {"yes": number}, 0) for number in range(1, MAX_PARTITIONS + 1)]
     many = [*few, Partition("", {"yes": 500, "no": 500}, 0), Partition("dt=0", {"yes": 1}, 0)]
     assert "other partitions" not in text(made_up_runs.run(), *few)
-    said = text(made_up_runs.run(), *many)
-    assert said.index("(top folder)") < said.index("dt=20")
-    assert "2 other partitions" in said
-    assert "The 20 partitions with the most rows are shown; the other 2 are summed up" in said
+    page_text = text(made_up_runs.run(), *many)
+    assert page_text.index("(top folder)") < page_text.index("dt=20")
+    assert "2 other partitions" in page_text
+    assert "The 20 partitions with the most rows are shown; the other 2 are summed up" in page_text
 
 
 def test_a_night_without_rows_of_its_own_is_left_out() -> None:
@@ -130,11 +128,11 @@ def test_a_night_without_rows_of_its_own_is_left_out() -> None:
     unknown = made_up_runs.run(
         2, ledger={"expected": 50_045, "labelled": 25_000, "rejected": 45, "reused": 25_000}
     )
-    said = text(
+    page_text = text(
         made_up_runs.run(4), before=(made_up_runs.run(0), idle, unknown, made_up_runs.run(3))
     )
-    assert "3 runs. The last of them: " in said
-    assert "2 runs left out" in said
+    assert "3 runs. The last of them: " in page_text
+    assert "2 runs left out" in page_text
 
 
 ODD = {
@@ -163,7 +161,7 @@ def test_odd_runs_have_a_page_too(values: dict[str, Any]) -> None:
 
 
 def hostile(value: Any, numbers: Iterator[int]) -> Any:
-    """The same values with every text in them replaced."""
+    """Return the same values with every text in them replaced."""
     if isinstance(value, dict):
         return {key: hostile(one, numbers) for key, one in value.items()}
     if isinstance(value, list):
@@ -185,7 +183,7 @@ def hostile_run() -> dict[str, Any]:
     return values
 
 
-def test_nothing_in_a_run_becomes_markup() -> None:
+def test_no_text_of_a_run_becomes_markup() -> None:
     values = hostile_run()
     partitions = [Partition(f"dt={HOSTILE}", {f"{HOSTILE}negative": 3, "b": 1}, 0)]
     plain = Reader(page(made_up_runs.full_run(), Partition("dt=1", {"negative": 3}, 0)))
@@ -204,7 +202,7 @@ def test_nothing_in_a_run_becomes_markup() -> None:
     assert "{{ 123457*7 }}" in reader.text
 
 
-def test_a_page_asks_for_nothing_from_anywhere() -> None:
+def test_a_page_requests_nothing() -> None:
     html = page(made_up_runs.full_run())
     reader = Reader(html)
     assert {"script", "iframe", "img", "object"}.isdisjoint(reader.tags)
@@ -237,12 +235,12 @@ def test_the_last_run_is_the_one_that_finished_last(tmp_path: Path) -> None:
     assert f"run {early}" in Reader(made(tmp_path, run=early)).text
 
 
-def test_a_page_about_an_earlier_run_knows_no_later_one(tmp_path: Path) -> None:
+def test_a_page_about_an_earlier_run_shows_no_later_one(tmp_path: Path) -> None:
     ids = [made_up_runs.save(tmp_path, made_up_runs.run(night)) for night in range(5)]
     assert "3 runs. The last of them" in Reader(made(tmp_path, run=ids[2])).text
 
 
-def test_the_page_lies_beside_the_run_or_where_it_was_asked_for(
+def test_the_page_is_beside_the_run_or_where_to_says(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_id = made_up_runs.save(tmp_path / "out", made_up_runs.run())
@@ -264,15 +262,13 @@ def test_the_page_lies_beside_the_run_or_where_it_was_asked_for(
         ({"to": "/"}, "is a folder; name a file in it"),
     ],
 )
-def test_what_cannot_be_done_comes_with_a_remedy(
-    tmp_path: Path, settings: dict[str, Any], words: str
-) -> None:
+def test_errors_have_a_remedy(tmp_path: Path, settings: dict[str, Any], words: str) -> None:
     made_up_runs.save(tmp_path, made_up_runs.run())
     with pytest.raises(OutputError, match=re.escape(words)):
         report(ReportConfig(output=str(tmp_path), **settings))
 
 
-def test_an_output_that_no_run_has_written_to_is_told(tmp_path: Path) -> None:
+def test_an_output_without_runs_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="no run has been here"):
         report(ReportConfig(output=str(tmp_path)))
 
@@ -297,35 +293,37 @@ def test_a_damaged_run_is_left_out_and_named(tmp_path: Path, kind: str) -> None:
     content = DAMAGE[kind]
     path = tmp_path / "_sentiment" / "runs" / bad / "run.json"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    said = Reader(made(tmp_path, nights=1)).text
-    assert f"run {good}" in said
-    assert f"Run {bad} could not be read" in said
+    page_text = Reader(made(tmp_path, nights=1)).text
+    assert f"run {good}" in page_text
+    assert f"Run {bad} could not be read" in page_text
     with pytest.raises(OutputError, match="ask for another run with --run"):
         report(ReportConfig(output=str(tmp_path), run=bad))
 
 
-def test_when_no_run_can_be_read_that_is_told(tmp_path: Path) -> None:
+def test_only_damaged_runs_are_an_error(tmp_path: Path) -> None:
     run_id = made_up_runs.save(tmp_path, made_up_runs.run())
     (tmp_path / "_sentiment" / "runs" / run_id / "run.json").write_text("{")
     with pytest.raises(OutputError, match="none of its 1 runs can be read"):
         report(ReportConfig(output=str(tmp_path)))
 
 
-def test_unknown_parts_cost_themselves_only() -> None:
+def test_unknown_parts_are_left_out_and_named() -> None:
     values = made_up_runs.full_run(drift=["another shape"], time={"timeline": 7})
-    said = text(values)
-    assert "in no form this version knows: drift, time" in said
-    assert "88.7 %" in said
+    page_text = text(values)
+    assert "in no form this version knows: drift, time" in page_text
+    assert "88.7 %" in page_text
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 torn", None])
-def test_a_damaged_table_costs_the_partitions_only(tmp_path: Path, content: bytes | None) -> None:
+def test_without_a_readable_table_only_the_partitions_are_missing(
+    tmp_path: Path, content: bytes | None
+) -> None:
     run_id = made_up_runs.save(tmp_path, made_up_runs.run())
     path = tmp_path / "_sentiment" / "runs" / run_id / "metrics.parquet"
     path.unlink() if content is None else path.write_bytes(content)
-    said = Reader(made(tmp_path)).text
-    assert "metrics.parquet of this run could not be read" in said
-    assert "25,045" in said
+    page_text = Reader(made(tmp_path)).text
+    assert "metrics.parquet of this run could not be read" in page_text
+    assert "25,045" in page_text
 
 
 JSON = st.recursive(
@@ -337,9 +335,7 @@ JSON = st.recursive(
 
 @settings(deadline=None)
 @given(JSON, st.sampled_from(sorted(made_up_runs.full_run())), st.data())
-def test_any_value_anywhere_is_a_page_or_a_damaged_run(
-    value: Any, key: str, data: st.DataObject
-) -> None:
+def test_any_value_gives_a_page_or_a_damaged_run(value: Any, key: str, data: st.DataObject) -> None:
     values = made_up_runs.full_run()
     inside = data.draw(
         st.sampled_from(["", *values[key]] if isinstance(values[key], dict) else [""])
@@ -367,7 +363,7 @@ def test_a_run_writes_its_page(tmp_path: Path) -> None:
     assert written == made(tmp_path)
 
 
-def test_a_page_that_fails_is_a_warning_without_what_it_stumbled_over(
+def test_a_page_that_fails_is_a_warning_without_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: Any, **__: Any) -> str:
@@ -391,8 +387,8 @@ def test_groups_are_not_counted_as_partitions(tmp_path: Path) -> None:
         ),
         path,
     )
-    found = read_partitions(Output.open(str(tmp_path)), run_id)
-    assert found == [Partition("dt=1", {"yes": 3}, 2)]
+    partitions = read_partitions(Output.open(str(tmp_path)), run_id)
+    assert partitions == [Partition("dt=1", {"yes": 3}, 2)]
 
 
 def test_the_report_needs_neither_ray_nor_torch() -> None:

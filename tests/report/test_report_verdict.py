@@ -28,9 +28,9 @@ def verdict(**changes: Any) -> Verdict:
     ],
 )
 def test_usable(changes: dict[str, Any], reason: str) -> None:
-    found = verdict(**changes)
-    assert (found.level, found.word) == ("good", "Usable")
-    assert reason in found.headline
+    judged = verdict(**changes)
+    assert (judged.level, judged.word) == ("good", "Usable")
+    assert reason in judged.headline
 
 
 @pytest.mark.parametrize(
@@ -50,9 +50,9 @@ def test_usable(changes: dict[str, Any], reason: str) -> None:
     ],
 )
 def test_look_before_use(changes: dict[str, Any], reason: str) -> None:
-    found = verdict(**changes)
-    assert (found.level, found.word) == ("look", "Look before use")
-    assert reason in found.headline.replace("\N{NO-BREAK SPACE}", " ")
+    judged = verdict(**changes)
+    assert (judged.level, judged.word) == ("look", "Look before use")
+    assert reason in judged.headline.replace("\N{NO-BREAK SPACE}", " ")
 
 
 @pytest.mark.parametrize(
@@ -71,27 +71,27 @@ def test_look_before_use(changes: dict[str, Any], reason: str) -> None:
     ],
 )
 def test_not_to_be_used(changes: dict[str, Any], reason: str) -> None:
-    found = verdict(**changes)
-    assert (found.level, found.word) == ("bad", "Do not use yet")
-    assert reason in found.headline
+    judged = verdict(**changes)
+    assert (judged.level, judged.word) == ("bad", "Do not use yet")
+    assert reason in judged.headline
 
 
-def test_accuracy_is_told_but_not_judged() -> None:
+def test_accuracy_is_shown_but_not_judged() -> None:
     quality = {"accuracy": 0.25, "labels": ["a", "b"], "confusion_matrix": [[1, 3], [0, 0]]}
-    found = verdict(quality=quality)
-    assert found.level == "good"
-    assert found.headline.endswith("; 25.0\N{NO-BREAK SPACE}% of known labels are right")
-    assert found.findings[-1].level == "open"
+    judged = verdict(quality=quality)
+    assert judged.level == "good"
+    assert judged.headline.endswith("; 25.0\N{NO-BREAK SPACE}% of known labels are right")
+    assert judged.findings[-1].level == "open"
 
 
-def test_all_reasons_to_look_are_told() -> None:
+def test_all_reasons_to_look_are_in_the_headline() -> None:
     drift = {"verdict": "drift", "checks": [DRIFTED]}
-    said = verdict(config={"max_rejected": 0.0}, drift=drift).headline
-    assert "were rejected" in said
-    assert "unlike those of earlier nights" in said
+    headline = verdict(config={"max_rejected": 0.0}, drift=drift).headline
+    assert "were rejected" in headline
+    assert "unlike those of earlier nights" in headline
 
 
-def test_a_limit_that_is_not_known_is_not_passed_off_as_kept() -> None:
-    found = verdict(config=None)
-    assert {one.name: one.level for one in found.findings}["rejects"] == "open"
-    assert "limit" not in found.headline
+def test_an_unknown_limit_is_an_open_finding() -> None:
+    judged = verdict(config=None)
+    assert {one.name: one.level for one in judged.findings}["rejects"] == "open"
+    assert "limit" not in judged.headline

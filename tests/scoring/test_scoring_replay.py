@@ -108,3 +108,17 @@ def test_settings_that_cannot_be_read_are_named(output: Path) -> None:
     path.write_text("{}")
     with pytest.raises(OutputError, match=r"run\.json: its settings cannot be read"):
         replay(ReplayConfig(output=str(output)))
+
+
+@pytest.mark.parametrize("content", ["{", '{"config": {"sources": 7}}'])
+def test_a_damaged_run_costs_no_replay_of_the_others(
+    output: Path, content: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    reject_first_row(output)
+    damaged = output / "_sentiment" / "runs" / "99991231T000000-ffffff" / "run.json"
+    damaged.parent.mkdir()
+    damaged.write_text(content)
+    with caplog.at_level("WARNING", logger="sentiment"):
+        summary = replay(ReplayConfig(output=str(output), max_rejected=0.5, quiet=True))
+    assert (summary.ledger.labelled, summary.ledger.reused) == (5, 3)
+    assert f"{damaged}: left out (" in caplog.text
