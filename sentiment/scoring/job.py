@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from uuid import uuid4
@@ -84,28 +84,15 @@ def score(config: ScoreConfig, *, replay: bool = False) -> RunSummary:
     started, run_id = time.perf_counter(), _run_id()
     set_run_id(run_id)
     live = LiveRun(run_id, config)
-    phases = live.account.phases
-    phases.enter(FIND_MODEL)
-    model = configured_model(config)
-    phases.enter(LIST_AND_INDEX)
-    listing = list_shards(config.sources)
-    for path in listing.skipped:
-        _log.warning("%s: skipped, not a plain file of a known format", path)
-    output = Output.open(config.output)
     with ExitStack() as stack:
-        cluster_timer = partial(phases.within, START_CLUSTER)
-        cluster = LazyCluster(config.ray_address, stack, cluster_timer)
-        indexes = _index(listing.shards, config, cluster)
-        _check_columns(indexes, config)
-        phases.enter(TRY_MODEL)
-        setup = resolve_setup(config, model, cluster)
-        phases.enter(PLAN)
-        stack.enter_context(hold(output, run_id))
-        plan = _plan(output, indexes, config, setup, replay=replay)
-        gone = find_gone(output, config.sources, listing.shards)
-        committed, uncovered = _execute(output, plan, config, setup, cluster, live)
-        phases.enter(FINISH)
-        _settle_gone(output, gone, config)
+        run, indexes, shards = _prepare(config, live, stack)
+        live.account.phases.enter(PLAN)
+        stack.enter_context(hold(run.output, run_id))
+        plan = _plan(run, indexes, replay=replay)
+        gone = find_gone(run.output, config.sources, shards)
+        committed, incomplete = _execute(run, plan)
+        live.account.phases.enter(FINISH)
+        _settle_gone(run.output, gone, config)
     reused = [footer for shard in plan.shards for footer in shard.reused]
     _warn_of_missing_truth(reused, config)
     summary = summarise(
@@ -116,17 +103,72 @@ def score(config: ScoreConfig, *, replay: bool = False) -> RunSummary:
         reused=reused,
         wall_sec=time.perf_counter() - started,
         run={
-            **facts_of(config, setup),
+            **facts_of(config, run.setup),
             **live.facts(),
             "gone": gone_facts(gone, config.on_deleted),
         },
     )
-    drift = compare_with_earlier(output, summary.scored, setup.stamp.config_digest, config)
-    outcome, problem = _outcome(summary, drift, uncovered, config)
+    return _conclude(run, summary, [*committed, *reused], incomplete)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What the steps of a run share."""
+
+    config: ScoreConfig
+    output: Output
+    setup: Setup
+    cluster: LazyCluster
+    live: LiveRun
+
+
+def _prepare(
+    config: ScoreConfig, live: LiveRun, stack: ExitStack
+) -> tuple[_Run, list[ShardIndex], Sequence[Shard]]:
+    """Find the model, list and index the sources, and try the model.
+
+    Nothing is written here, so that whatever cannot work stops the run without a trace.
+
+    Args:
+        stack: Closes the connection to the cluster at the end of the run.
+
+    Returns:
+        The run, the indexes of its shards, and the shards as listed.
+    """
+    phases = live.account.phases
+    phases.enter(FIND_MODEL)
+    model = configured_model(config)
+    phases.enter(LIST_AND_INDEX)
+    listing = list_shards(config.sources)
+    for path in listing.skipped:
+        _log.warning("%s: skipped, not a plain file of a known format", path)
+    output = Output.open(config.output)
+    cluster_timer = partial(phases.within, START_CLUSTER)
+    cluster = LazyCluster(config.ray_address, stack, cluster_timer)
+    indexes = _index(listing.shards, config, cluster)
+    _check_columns(indexes, config)
+    phases.enter(TRY_MODEL)
+    setup = resolve_setup(config, model, cluster)
+    return _Run(config, output, setup, cluster, live), indexes, listing.shards
+
+
+def _conclude(
+    run: _Run, summary: RunSummary, footers: Sequence[Footer], incomplete: Sequence[str]
+) -> RunSummary:
+    """Judge the run, write its account and its page, and print or raise the result.
+
+    Args:
+        footers: Of all files that stand for rows of the sources.
+        incomplete: Folders whose rows are not all committed.
+    """
+    drift = compare_with_earlier(
+        run.output, summary.scored, run.setup.stamp.config_digest, run.config
+    )
+    outcome, problem = _outcome(summary, drift, incomplete, run.config)
     summary = replace(summary, outcome=outcome, drift=drift)
-    write_run(output, summary, [*committed, *reused])
-    write_page(output, run_id)
-    if not config.quiet:
+    write_run(run.output, summary, footers)
+    write_page(run.output, summary.run_id)
+    if not run.config.quiet:
         print_summary(summary)
     if problem is not None:
         raise problem
@@ -162,97 +204,85 @@ def _check_columns(indexes: Sequence[ShardIndex], config: ScoreConfig) -> None:
         raise SourceError(f"--label-column {config.label_column}: no source has such a column")
 
 
-def _plan(
-    output: Output,
-    indexes: Sequence[ShardIndex],
-    config: ScoreConfig,
-    setup: Setup,
-    *,
-    replay: bool,
-) -> Plan:
+def _plan(run: _Run, indexes: Sequence[ShardIndex], *, replay: bool) -> Plan:
     committed = read_committed(
-        output,
+        run.output,
         {index.shard.folder for index in indexes},
         {index.shard.key for index in indexes},
     )
     return plan_run(
         indexes,
         committed,
-        config_digest=setup.stamp.config_digest,
-        unit_rows=setup.pool.unit_rows,
-        on_change=config.on_change,
+        config_digest=run.setup.stamp.config_digest,
+        unit_rows=run.setup.pool.unit_rows,
+        on_change=run.config.on_change,
         replay=replay,
     )
 
 
-def _execute(
-    output: Output,
-    plan: Plan,
-    config: ScoreConfig,
-    setup: Setup,
-    cluster: LazyCluster,
-    live: LiveRun,
-) -> tuple[list[Footer], list[str]]:
-    """Commit everything the plan still lacks, and complete each folder with its last unit.
+def _execute(run: _Run, plan: Plan) -> tuple[list[Footer], list[str]]:
+    """Commit what the plan lacks, and complete each folder as soon as its last unit is committed.
 
     Returns:
-        What was committed, and the folders that are not complete.
+        The footers of what was committed, and the folders that are not complete.
     """
-    mark_incomplete(output, plan)
-    done: dict[str, Footer] = {}
-    for shard in plan.shards:
-        if shard.rowless:
-            index = shard.index
-            footer = commit_rowless(output, setup.stamp, index.shard, index.columns, index.damage)
-            live.count_unit(Receipt(footer))
-            done[footer.unit_id] = footer
+    mark_incomplete(run.output, plan)
+    done = {footer.unit_id: footer for footer in _commit_rowless_shards(run, plan)}
     units = [(unit, _columns(shard.index)) for shard in plan.shards for unit in shard.units]
     missing = Counter(unit.shard.folder for unit, _ in units)
-    folders, uncovered = plan.folders, list[str]()
+    folders = plan.folders
+    incomplete: list[str] = []
 
     def complete(folder: str) -> None:
-        uncovered.extend(finish(output, Plan(tuple(folders[folder])), done))
+        incomplete.extend(finish(run.output, Plan(tuple(folders[folder])), done))
 
     for folder in folders:
         if not missing[folder]:
             complete(folder)
-    for footer in _scored(units, output, config, setup, cluster, live):
+    for footer in _scored(run, units):
         done[footer.unit_id] = footer
         missing[footer.folder] -= 1
         if not missing[footer.folder]:
             complete(footer.folder)
-    uncovered += [folder for folder, left in missing.items() if left > 0]
-    if not uncovered:
-        clear_markers(output)
-    return list(done.values()), uncovered
+    incomplete += [folder for folder, units_left in missing.items() if units_left > 0]
+    if not incomplete:
+        clear_markers(run.output)
+    return list(done.values()), incomplete
 
 
-def _scored(
-    units: Sequence[tuple[Unit, pa.Schema]],
-    output: Output,
-    config: ScoreConfig,
-    setup: Setup,
-    cluster: LazyCluster,
-    live: LiveRun,
-) -> Iterator[Footer]:
-    """Score units on the cluster; footers as they are committed."""
+def _commit_rowless_shards(run: _Run, plan: Plan) -> Iterator[Footer]:
+    """Commit the files without rows, which stand for empty shards and for damaged rests."""
+    for shard in plan.shards:
+        if shard.rowless:
+            index = shard.index
+            footer = commit_rowless(
+                run.output, run.setup.stamp, index.shard, index.columns, index.damage
+            )
+            run.live.count_unit(Receipt(footer))
+            yield footer
+
+
+def _scored(run: _Run, units: Sequence[tuple[Unit, pa.Schema]]) -> Iterator[Footer]:
+    """Score units on the cluster; yield each footer when its unit is committed."""
     if not units:
         return
-    found = cluster.get()
-    # The model was tried on this kind of device; which one Ray sees decides nothing any more.
-    gpus = found.gpus if setup.pool.device_type == "cuda" else 0.0
-    pool = resolve_pool(config, node_cpus=found.node_cpus, gpus=gpus, can_grow=found.can_grow)
+    config, setup = run.config, run.setup
+    cluster = run.cluster.get()
+    # The kind of device was settled when the model was tried on it. If the cluster that is up now
+    # shows other devices, that changes the size of the pool and never the kind.
+    gpus = cluster.gpus if setup.pool.device_type == "cuda" else 0.0
+    pool = resolve_pool(config, node_cpus=cluster.node_cpus, gpus=gpus, can_grow=cluster.can_grow)
     work = Work(
         units=units,
         text_column=config.text_column,
-        location=output.location,
+        location=run.output.location,
         stamp=setup.stamp,
         scorer=replace(setup.scorer, threads=pool.threads),
         pool=pool,
         no_progress_sec=config.no_progress_sec,
     )
     total = sum(unit.rows for unit, _ in units)
-    yield from live.follow(run_pipeline(work, live.callback), total)
+    yield from run.live.follow(run_pipeline(work, run.live.callback), total)
 
 
 def _columns(index: ShardIndex) -> pa.Schema:
@@ -291,14 +321,14 @@ def _run_id() -> str:
 
 
 def _outcome(
-    summary: RunSummary, drift: Drift, uncovered: Sequence[str], config: ScoreConfig
+    summary: RunSummary, drift: Drift, incomplete: Sequence[str], config: ScoreConfig
 ) -> tuple[Outcome, SentimentError | None]:
     """How the run ended, and the error that says so once everything is written."""
     ledger = summary.ledger
-    if not ledger.balanced or uncovered:
+    if not ledger.balanced or incomplete:
         return "unbalanced", LedgerError(
             f"{ledger.expected:,} rows expected, {ledger.labelled + ledger.rejected:,} scored and "
-            f"{ledger.reused:,} reused; incomplete folders: {', '.join(uncovered) or 'none'}; "
+            f"{ledger.reused:,} reused; incomplete folders: {', '.join(incomplete) or 'none'}; "
             "run the same command again"
         )
     rejected = sum(summary.rejected.values())

@@ -173,19 +173,20 @@ class TrieDecoder:
 
     def _decode(self, states_TD: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
         """float32 states of all nodes after the last block, before its norm: (B, M, D)."""
-        # Padding is cheap here: sequences of a batch are of like length, and states are read twice
-        # a layer, not multiplied by a matrix.
+        # Padding is cheap here. Sequences of a batch have similar lengths, and a layer reads the
+        # states twice; it multiplies them by no matrix.
         spans_2B = np.stack([starts_of(lengths), np.asarray(lengths, np.int64)])
         start_B1, length_B1 = to_device(spans_2B, states_TD.device)[:, :, None]
         position_S = torch.arange(max(lengths), device=states_TD.device)
         padding_BS = position_S >= length_B1
-        # Padding repeats the first state: a weight of 0 hides any number, but no NaN of others.
+        # Padded positions repeat the first state of their own sequence. Their weight is 0, but 0
+        # times a NaN from another sequence would be NaN.
         row_BS = start_B1 + position_S.masked_fill(padding_BS, 0)
         states_BSD = states_TD.index_select(0, row_BS.flatten()).unflatten(0, row_BS.shape)
         padding_B1S = padding_BS[:, None, :]
         x_BMD = self._first_MD.expand(len(lengths), -1, -1).clone()
         for n, layer in enumerate(self._layers):
-            if n > 0:
+            if n > 0:  # the first self-attention is part of `_first_MD`
                 x_BMD += self._attend_to_ancestors(layer, x_BMD)
             x_BMD += self._attend_to_source(layer, x_BMD, states_BSD, padding_B1S)
             x_BMD += layer.feed_forward(rms_norm(x_BMD, self._shape))
@@ -213,6 +214,8 @@ class TrieDecoder:
         heads = self._shape.heads
         query_BMA = layer.cross_query(rms_norm(x_BMD, self._shape))
         query_HNE = query_BMA.view(batch * nodes, heads, -1).transpose(0, 1)
+        # q . (W_k h) = (W_k^T q) . h: the few queries take W_k on, never the many states. Below,
+        # Q are all pairs of node and head, so that one product serves all of them.
         absorbed_HND = torch.bmm(query_HNE, layer.cross_key_HED)
         absorbed_BQD = absorbed_HND.view(heads, batch, nodes, -1).permute(1, 2, 0, 3).flatten(1, 2)
         scores_BQS = torch.bmm(absorbed_BQD, states_BSD.mT)
@@ -220,6 +223,7 @@ class TrieDecoder:
         weights_BQS = torch.softmax(scores_BQS, dim=-1)
         pooled_BQD = torch.bmm(weights_BQS, states_BSD)
         pooled_HND = pooled_BQD.view(batch * nodes, heads, -1).transpose(0, 1)
+        # In the same way the weighted sum is taken over states, and W_v applied to the sum.
         value_HNE = torch.bmm(pooled_HND, layer.cross_value_HDE)
         return layer.cross_out(value_HNE.transpose(0, 1).reshape(batch, nodes, -1))
 
@@ -241,7 +245,11 @@ class _Layer:
     ) -> None:
         attention = f"{block}.layer.0.SelfAttention"
         norm_D = tensors[f"{block}.layer.0.layer_norm.weight"]
-        query, key, value = (tensors[f"{attention}.{name}.weight"] * norm_D for name in "qkv")
+        # A norm multiplies each column by its weight; so does scaling the columns of the matrix
+        # that reads it, once and for all.
+        query = tensors[f"{attention}.q.weight"] * norm_D
+        key = tensors[f"{attention}.k.weight"] * norm_D
+        value = tensors[f"{attention}.v.weight"] * norm_D
         out = tensors[f"{attention}.o.weight"]
         self.self_qkv = None if alone else make_linear(torch.cat([query, key, value]), "fp32")
         self.self_out = make_linear(out @ value if alone else out, "fp32")
@@ -250,7 +258,9 @@ class _Layer:
         norm_D = tensors[f"{block}.layer.1.layer_norm.weight"]
         states_norm_D = tensors["encoder.final_layer_norm.weight"]
         heads = (shape.heads, shape.head_width, shape.width)
-        key, value = (tensors[f"{attention}.{name}.weight"] * states_norm_D for name in "kv")
+        # The encoder's last norm is folded in here, so it hands over states without that weight.
+        key = tensors[f"{attention}.k.weight"] * states_norm_D
+        value = tensors[f"{attention}.v.weight"] * states_norm_D
         self.cross_query = make_linear(tensors[f"{attention}.q.weight"] * norm_D, "fp32")
         self.cross_key_HED = key.view(heads).contiguous()
         self.cross_value_HDE = value.view(heads).transpose(1, 2).contiguous()

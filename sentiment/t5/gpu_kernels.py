@@ -185,6 +185,7 @@ def add_norm(
 # 2. Offsets of tokens are 64 bits wide: a batch of a large model holds more than 2^31 numbers.
 
 
+# More than seven parameters: a kernel takes every pointer, stride and size as one of its own.
 @triton.jit(do_not_specialize=["reach"])
 def _attend(
     qkv: tl.tensor,
@@ -199,7 +200,11 @@ def _attend(
     BLOCK_N: tl.constexpr,
     DIRECT: tl.constexpr,
 ) -> None:
-    """One tile of one head. Heads of a tile are neighbours, since they share rows of memory."""
+    """Attention of one tile of queries in one head.
+
+    Programs of the same tile are neighbours: their heads lie in the same rows of memory, which the
+    cache then serves.
+    """
     tile = tl.program_id(0) // HEADS
     head = tl.program_id(0) % HEADS
     start = tl.load(tiles + 3 * tile).to(tl.int64)
@@ -213,18 +218,20 @@ def _attend(
         mask=(query_M < length)[:, None] & (e_E < WIDTH)[None, :],
         other=0.0,
     )
+    # The bias depends on key minus query only: one table of 2 * reach + 1 distances per head.
     bias_M = head * (2 * reach + 1) + reach - query_M
     largest_M = tl.full([BLOCK_M], float("-inf"), tl.float32)
     total_M = tl.zeros([BLOCK_M], tl.float32)
     sum_ME = tl.zeros([BLOCK_M, BLOCK_E], tl.float32)
+    # Blocks that lie inside the sequence run without a mask; the rest of it, with one, comes last.
     whole = length // BLOCK_N * BLOCK_N
     for key in range(0, whole, BLOCK_N):
-        largest_M, total_M, sum_ME = _look(
+        largest_M, total_M, sum_ME = _attend_to_keys(
             query_ME, first, bias, bias_M, key, length, largest_M, total_M, sum_ME,
             HEADS, WIDTH, BLOCK_E, BLOCK_N, DIRECT, False,
         )  # fmt: skip
     if whole < length:
-        largest_M, total_M, sum_ME = _look(
+        largest_M, total_M, sum_ME = _attend_to_keys(
             query_ME, first, bias, bias_M, whole, length, largest_M, total_M, sum_ME,
             HEADS, WIDTH, BLOCK_E, BLOCK_N, DIRECT, True,
         )  # fmt: skip
@@ -236,8 +243,9 @@ def _attend(
     )
 
 
+# More than seven parameters: a kernel takes every pointer, stride and size as one of its own.
 @triton.jit
-def _look(
+def _attend_to_keys(
     query_ME: tl.tensor,
     first: tl.tensor,
     bias: tl.tensor,
@@ -254,7 +262,14 @@ def _look(
     DIRECT: tl.constexpr,
     LAST: tl.constexpr,
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
-    """Take a block of keys into the running softmax; only the last one ends within a block."""
+    """Add one block of keys to the running softmax of a tile.
+
+    The softmax over all keys is computed block by block (FlashAttention). Beside the weighted sum
+    of values a tile keeps the largest score so far and the sum of weights, both relative to that
+    score. When a block has a larger score, what was summed before shrinks by the difference.
+
+    LAST says that the sequence ends within this block: all other blocks need no mask.
+    """
     key_N = key + tl.arange(0, BLOCK_N)
     e_E = tl.arange(0, BLOCK_E)
     STRIDE: tl.constexpr = 3 * HEADS * WIDTH
@@ -265,6 +280,8 @@ def _look(
     key_NE = tl.load(keys_NE, mask=there_NE, other=0.0)
     biases_MN = bias + (bias_M[:, None] + key_N[None, :])
     if DIRECT:
+        # Biases of neighbouring rows overlap, so Triton would first bring them into shared memory.
+        # Reading each through the read-only cache is faster.
         bias_MN = tl.inline_asm_elementwise(
             "ld.global.nc.f32 $0, [$1];",
             "=f,l",
@@ -276,13 +293,14 @@ def _look(
     else:
         bias_MN = tl.load(biases_MN)
     product_MN = tl.dot(query_ME, tl.trans(key_NE), input_precision="ieee")
+    # Powers of 2 are one instruction: scores and biases are scaled by log2(e) instead of using exp.
     score_MN = product_MN * _LOG2_E + bias_MN
     if LAST:
         score_MN = tl.where((key_N < length)[None, :], score_MN, float("-inf"))
     before_M = largest_M
     largest_M = tl.maximum(before_M, tl.max(score_MN, axis=1))
     weight_MN = tl.exp2(score_MN - largest_M[:, None])
-    shrink_M = tl.exp2(before_M - largest_M)
+    shrink_M = tl.exp2(before_M - largest_M)  # 0 in the first block, where `before_M` is -inf
     total_M = total_M * shrink_M + tl.sum(weight_MN, axis=1)
     value_NE = tl.load(keys_NE + HEADS * WIDTH, mask=there_NE, other=0.0)
     sum_ME = tl.dot(
@@ -291,6 +309,7 @@ def _look(
     return largest_M, total_M, sum_ME
 
 
+# More than seven parameters: a kernel takes every pointer, stride and size as one of its own.
 @triton.jit(do_not_specialize=["rows"])
 def _add_norm(
     x: tl.tensor,
@@ -303,7 +322,7 @@ def _add_norm(
     BLOCK_D: tl.constexpr,
     BLOCK_M: tl.constexpr,
 ) -> None:
-    """Some whole rows."""
+    """Add a residual to a few rows, if ADD, and normalise them: one read and one write of each."""
     row_M = tl.program_id(0) * BLOCK_M + tl.arange(0, BLOCK_M)
     d_D = tl.arange(0, BLOCK_D)
     offset_MD = row_M.to(tl.int64)[:, None] * WIDTH + d_D[None, :]
