@@ -1,8 +1,8 @@
-"""Paths and URIs as pyarrow filesystems, and how failures of storage are recognised.
+"""Opens paths and URIs as pyarrow filesystems, with retries where the storage is S3.
 
-Object stores fail now and then: with status 500 or 503, with a reset, or without an answer. The S3
-client that is opened here retries with growing pauses, and reports a store that does not answer
-within three minutes.
+Object stores fail from time to time, and in many ways: with status 500 or 503, a connection reset,
+or no answer at all. The S3 client that is made here retries with growing pauses and gives up within
+three minutes.
 """
 
 from __future__ import annotations
@@ -17,48 +17,53 @@ from pyarrow import fs
 
 from sentiment.errors import SourceError
 
-# Threads of a pool that waits for storage. They wait and do not compute, so there are more of them
-# than cores.
-WAITING_THREADS: Final = 16
+# Threads that read many small things, such as footers. They wait for storage and hardly compute, so
+# there are more of them than cores.
+STORAGE_THREADS: Final = 16
 
-# What pyarrow and the operating system raise when bytes cannot be had.
+# What pyarrow and the operating system raise when they cannot read or write.
 STORAGE_ERRORS = (OSError, pa.ArrowException)
 
-# Characters that may stand in a URI as they are. `%` is among them: a URI arrives already encoded,
-# and only what the parser would refuse (spaces, letters beyond ASCII) is encoded here.
+# Characters of a URI that are not percent-encoded here. `%` is among them, because users give URIs
+# that are already encoded: only what the parser refuses (spaces, letters beyond ASCII) is encoded.
 _URI_SAFE = "/:?#[]@!$&'()*+,;=%-._~"
 _PATH_SAFE = "/:@!$&'()*+,;=-._~"
 _DETAIL_CHARS = 300
 
-# What an object store says of one object, as pyarrow spells it; anything else is about the store.
+# Errors of an object store that concern one object, as pyarrow spells them. All others are outages.
 _OBJECT_ERRORS = ("ACCESS_DENIED", "NO_SUCH_KEY", "RESOURCE_NOT_FOUND", "INVALID_OBJECT_STATE")
 
-# How patient an S3 client is. By itself the AWS SDK gives a request up after 3 silent seconds, too
-# few for a busy store. Pauses grow from 1 to 20 seconds, each drawn at random up to that: a store
-# that answers nothing is given up after 7 * 10 + 51 seconds at most; uploads notice silence some 7
-# seconds later and take up to three minutes.
+# Timeouts and retries of an S3 client. By default the AWS SDK waits 3 seconds for an answer, which
+# is too short for a busy store. The pause before a retry is drawn at random up to a limit that
+# grows from 1 to 20 seconds. A store that never answers fails after at most 7 * 10 + 51 seconds. An
+# upload takes about 7 seconds longer to notice that no answer comes, and fails within three
+# minutes.
 S3_CONNECT_SEC = 5.0
 S3_SILENT_SEC = 10.0
 S3_ATTEMPTS = 7
 
 
-def is_hidden(path: str) -> bool:
-    """Whether readers of data sets skip this path: a part of it starts with `_` or `.`."""
-    return any(part.startswith(("_", ".")) for part in path.split("/"))
-
-
 def is_uri(location: str) -> bool:
-    """Whether a location names its filesystem, as `s3://…` does, instead of being a local path."""
+    """Whether a location is a URI, such as `s3://…`, and not a local path."""
     return "://" in location
 
 
-def open_filesystem(uri: str) -> tuple[fs.FileSystem, str]:
-    """The filesystem of a location and the path inside it.
+def is_hidden(path: str) -> bool:
+    """Whether a name, or any folder of a path, starts with `_` or `.`.
+
+    Spark, Hive, DuckDB and pyarrow datasets skip such names, and so does this project.
+    """
+    return any(part.startswith(("_", ".")) for part in path.split("/"))
+
+
+def open_filesystem(location: str) -> tuple[fs.FileSystem, str]:
+    """Open the filesystem of a location.
 
     Args:
-        uri: A local path, or a URI that pyarrow knows (`s3://…`, `gs://…`, `file://…`). A query
-            (`?region=…&endpoint_override=…`) configures the filesystem. Nothing needs to exist.
-            Keys of S3 come from the environment or from files of the AWS tools, not from the URI.
+        location: A local path, or a URI that pyarrow knows (`s3://…`, `gs://…`, `file://…`). A
+            query (`?region=…&endpoint_override=…`) configures the filesystem. The file or folder
+            need not exist. Keys of S3 come from the environment or from files of the AWS tools, not
+            from the URI.
 
     Returns:
         The filesystem and the path to use with it, absolute for local files, without a trailing
@@ -68,59 +73,60 @@ def open_filesystem(uri: str) -> tuple[fs.FileSystem, str]:
         SourceError: pyarrow does not know the scheme or cannot set the filesystem up, or the URI
             holds a secret.
     """
-    if not is_uri(uri):
-        return fs.LocalFileSystem(), os.path.abspath(uri)
-    if "@" in urlsplit(uri).netloc and urlsplit(uri).scheme == "s3":
-        # Every labelled row names its source by URI.
+    if not is_uri(location):
+        return fs.LocalFileSystem(), os.path.abspath(location)
+    if "@" in urlsplit(location).netloc and urlsplit(location).scheme == "s3":
+        # The URI of its source stands in every labelled row, where everybody can read it.
         raise SourceError(
             "an s3:// URI may not hold keys, they would end up in the output; set "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use ~/.aws/credentials or a role"
         )
     try:
-        filesystem, path = fs.FileSystem.from_uri(quote(uri, safe=_URI_SAFE))
+        filesystem, path = fs.FileSystem.from_uri(quote(location, safe=_URI_SAFE))
     except (*STORAGE_ERRORS, ValueError) as error:
         raise SourceError(
-            f"cannot open {uri!r}: {one_line(error)}; give a local path or a URI such as "
+            f"cannot open {location!r}: {one_line(error)}; give a local path or a URI such as "
             "s3://bucket/folder, and check credentials and region"
         ) from error
     if isinstance(filesystem, fs.S3FileSystem):
-        filesystem = _patient(filesystem)
+        filesystem = _with_retries(filesystem)
     return filesystem, path.rstrip("/") or "/"
 
 
 def for_small_objects(filesystem: fs.S3FileSystem) -> fs.S3FileSystem:
-    """The same store, where an object below 10 MiB is one request instead of three.
+    """Return a client of the same store that writes objects below 10 MiB in one request.
 
-    Not for larger objects: should the first request of a longer upload fail, pyarrow then puts an
-    empty object in the place of the large one when the stream is closed.
+    It must not write larger objects. If the first request of an upload in parts fails, pyarrow
+    writes an empty object when it closes the stream, and so replaces the object that was there.
     """
     return _client(_frozen({**_options(filesystem), "allow_delayed_open": True}))
 
 
-def _patient(filesystem: fs.S3FileSystem) -> fs.S3FileSystem:
-    """The same store through a client that withstands what stores do."""
+def _with_retries(filesystem: fs.S3FileSystem) -> fs.S3FileSystem:
+    """Return a client of the same store with the timeouts and retries above."""
     timeouts = {"connect_timeout": S3_CONNECT_SEC, "request_timeout": S3_SILENT_SEC}
     return _client(_frozen({**_options(filesystem), **timeouts, "allow_delayed_open": False}))
 
 
 def _options(filesystem: fs.S3FileSystem) -> dict[str, Any]:
-    """The constructor's arguments: what pickling keeps, since URI and environment decide them.
+    """Return the arguments with which a client was made.
 
-    Keys found in the environment are not among them: the new client finds them there again, and
-    goes on finding them when they are renewed.
+    pyarrow has no method for that, but pickling keeps them. Keys from the environment are not among
+    them: the new client reads them there again, also after they are renewed.
     """
     _, (options,) = filesystem.__reduce__()
     return dict(options)
 
 
 def _frozen(options: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Return options in a form that can be a key of a cache."""
     proxy = tuple(sorted((options.pop("proxy_options", None) or {}).items()))
     return (*sorted(options.items()), ("proxy_options", proxy), ("attempts", S3_ATTEMPTS))
 
 
 @lru_cache(maxsize=64)
 def _client(frozen: tuple[tuple[str, Any], ...]) -> fs.S3FileSystem:
-    """One client per store and process: it keeps its connections and the keys it was lent."""
+    """Make a client, once per store and process, so that connections and keys are used again."""
     options = dict(frozen)
     retry = fs.AwsStandardS3RetryStrategy(max_attempts=options.pop("attempts"))
     options["proxy_options"] = dict(options["proxy_options"]) or None
@@ -128,15 +134,15 @@ def _client(frozen: tuple[tuple[str, Any], ...]) -> fs.S3FileSystem:
 
 
 def descendant_uri(base: str, relative: str) -> str:
-    """The location of something below a folder.
+    """Return the location of a file or folder below a folder.
 
     Args:
         base: The folder, as a local path or URI.
-        relative: Path below it, `/`-separated, not percent-encoded; "" for the folder itself.
+        relative: Path below `base`, `/`-separated, not percent-encoded; "" for `base` itself.
 
     Returns:
-        A plain absolute path for local files, `file://` included; otherwise a URI that
-        `open_filesystem` opens, with the query of `base` and the path percent-encoded.
+        An absolute path if the folder is local, also if it is given as `file://…`. Otherwise a URI
+        that `open_filesystem` opens, with the path percent-encoded and the query of `base`.
     """
     if not is_uri(base):
         path = os.path.abspath(base)
@@ -149,15 +155,15 @@ def descendant_uri(base: str, relative: str) -> str:
 
 
 def is_outage(detail: str) -> bool:
-    """Whether what went wrong was an object store, and not the object in it.
+    """Whether an error of pyarrow is about an object store as a whole, not about one object.
 
     Args:
-        detail: What pyarrow said.
+        detail: The message of the error.
     """
     return "AWS Error" in detail and not any(kind in detail for kind in _OBJECT_ERRORS)
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says: its first line, cut short, never empty."""
+    """Return the first line of an error's message, shortened; its class if there is no message."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0][:_DETAIL_CHARS]

@@ -21,8 +21,7 @@ from sentiment.output.layout import added_columns
 from sentiment.output.receipt import Footer
 from sentiment.settings.jobs import EvaluateConfig
 from sentiment.source.cut import cut_into_units
-from sentiment.source.index import read_unit
-from sentiment.source.indexing import index_shards
+from sentiment.source.index import index_shards, read_unit
 from sentiment.source.listing import list_shards
 from sentiment.source.shards import Unit
 

@@ -22,7 +22,7 @@ from sentiment.errors import OutputError
 from sentiment.ledger.record import Run, parse_run
 from sentiment.output.folder import Output
 from sentiment.output.layout import METRICS_FILE, RUN_FILE, RUNS_FOLDER, file_of_run
-from sentiment.storage import STORAGE_ERRORS, WAITING_THREADS, one_line
+from sentiment.storage import STORAGE_ERRORS, STORAGE_THREADS, one_line
 
 _log = logging.getLogger(__name__)
 
@@ -133,7 +133,7 @@ def read_runs(output: Output, limit: int, run_id: str | None = None) -> Runs:
         ids = [run_id, *(one for one in ids if one != run_id)]
     runs: list[Run] = []
     damaged: dict[str, str] = {}
-    with ThreadPoolExecutor(WAITING_THREADS) as threads:
+    with ThreadPoolExecutor(STORAGE_THREADS) as threads:
         # Read on after each chunk until there are enough: an older run replaces a damaged one.
         for start in range(0, len(ids), limit):
             chunk = ids[start : start + limit]

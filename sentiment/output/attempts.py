@@ -44,8 +44,8 @@ from sentiment.source.shards import Unit
 MAX_CRASHES: Final = 2
 
 # Crashes over the smallest part that can be read before its rows are rejected. That part may be a
-# whole unit, which takes long: a stopped driver or a lost machine interrupts it more easily than a
-# single row. Readers restart within seconds, so additional crashes cost little.
+# whole unit, which takes long: a driver that is stopped or a machine that is lost interrupts it
+# more easily than a single row. Readers restart within seconds, so additional crashes cost little.
 READER_MAX_CRASHES: Final = 5
 
 # Every crash costs the restart of a process, which may have to load a model. Many parts at a time

@@ -1,9 +1,12 @@
-"""The footers of the data files that an output holds, by shard."""
+"""What an output holds: the footers of committed data files, by shard.
+
+Takes folders and shard keys, gives footers. Knows nothing of what is still to do.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
@@ -13,7 +16,7 @@ from sentiment.errors import OutputError
 from sentiment.output.folder import Output
 from sentiment.output.layout import data_files, key_of
 from sentiment.output.receipt import Footer
-from sentiment.storage import WAITING_THREADS, is_outage, one_line
+from sentiment.storage import STORAGE_THREADS, is_outage, one_line
 
 # What reading a footer raises when it cannot be had.
 UNREADABLE = (OSError, pa.ArrowException, ValueError, TypeError)
@@ -21,7 +24,7 @@ UNREADABLE = (OSError, pa.ArrowException, ValueError, TypeError)
 
 def read_committed(
     output: Output, folders: Iterable[str], keys: set[str]
-) -> Mapping[str, Sequence[Footer]]:
+) -> dict[str, list[Footer]]:
     """Read the footers of all committed files that belong to these shards.
 
     Args:
@@ -29,7 +32,7 @@ def read_committed(
         keys: Shard keys; files of other shards are not opened.
 
     Returns:
-        Footers by shard key (file name and URI hash).
+        Footers by shard key.
 
     Raises:
         OutputError: A file that should be ours has no readable footer.
@@ -41,10 +44,10 @@ def read_committed(
         if key_of(path) in keys
     ]
     by_key: dict[str, list[Footer]] = defaultdict(list)
-    with ThreadPoolExecutor(WAITING_THREADS) as pool:
+    with ThreadPoolExecutor(STORAGE_THREADS) as pool:
         for path, footer in zip(paths, pool.map(lambda p: _footer(output, p), paths), strict=True):
             by_key[key_of(path)].append(footer)
-    return by_key
+    return dict(by_key)
 
 
 def read_footer(output: Output, path: str) -> Footer | None:

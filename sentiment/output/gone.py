@@ -1,6 +1,7 @@
-"""The output of source files that no longer exist: finding it, and deleting it on request.
+"""Output of sources that are gone: found, and retired where that is asked for.
 
-Only files of the sources of this run are considered. The output of other sources is left alone.
+Takes sources and an output; gives the footers of committed files whose shard those sources would
+hold but do not. Files of other sources are never looked at. Knows no models and no cluster.
 """
 
 from __future__ import annotations

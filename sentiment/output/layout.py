@@ -1,4 +1,4 @@
-"""The layout of an output: names of folders and files, added columns, the reject schema."""
+"""The layout of an output: names of its folders and files, added columns, the schema of rejects."""
 
 from __future__ import annotations
 
@@ -12,14 +12,31 @@ from sentiment.storage import is_hidden
 # Everything that is not labelled data lives below this folder of the output. The leading underscore
 # makes Spark, Hive, DuckDB and pyarrow datasets skip it.
 PRIVATE_FOLDER: Final = "_sentiment"
+
+
 REJECTED_FOLDER: Final = f"{PRIVATE_FOLDER}/rejected"
+
+
 RUNS_FOLDER: Final = f"{PRIVATE_FOLDER}/runs"
+
+
 RUN_FILE: Final = "run.json"  # these three are in a folder below it, named by the run's id
+
+
 METRICS_FILE: Final = "metrics.parquet"
+
+
 REPORT_FILE: Final = "report.html"
+
+
 LEASE_FILE: Final = f"{PRIVATE_FOLDER}/lease.json"
+
+
 ATTEMPTS_FOLDER: Final = f"{PRIVATE_FOLDER}/attempts"
+
+
 SUCCESS_FILE: Final = "_SUCCESS"
+
 
 REJECT_SCHEMA: Final = pa.schema(
     [
@@ -59,6 +76,15 @@ def added_columns(prefix: str) -> pa.Schema:
     )
 
 
+def is_data_file(path: str) -> bool:
+    """Whether a file below an output holds labelled rows, judged by its path alone.
+
+    Args:
+        path: Relative to the output, or a name only.
+    """
+    return path.endswith(".parquet") and not is_hidden(path)
+
+
 def data_files(output: Output, folder: str) -> list[str]:
     """Data files directly inside one output folder, relative to the output."""
     return [
@@ -66,11 +92,6 @@ def data_files(output: Output, folder: str) -> list[str]:
         for name in output.list_files(folder)
         if is_data_file(name)
     ]
-
-
-def is_data_file(path: str) -> bool:
-    """Whether readers take a path, relative to the output or to a folder of it, for data."""
-    return path.endswith(".parquet") and not is_hidden(path)
 
 
 def key_of(path: str) -> str:

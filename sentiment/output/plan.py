@@ -1,6 +1,7 @@
-"""The plan of a run: which units to score, which rows to reuse, which files to replace.
+"""What an output already holds and what a run still has to do.
 
-The committed files are the only state that a run starts from.
+Takes shard indexes and the footers of committed files; gives the units to score, the rows to reuse
+and the files to remove. Knows no models and no cluster. The committed files are the only state.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def plan_run(
     fingerprint are superseded: their rows are scored again and the files go when that is done.
 
     Args:
-        committed: Footers by shard key, as `read_committed` returns them.
+        committed: Footers of committed files by shard key, from `read_committed`.
         replay: Files of units with rejected rows do not count either.
 
     Raises:

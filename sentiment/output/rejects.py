@@ -1,4 +1,4 @@
-"""Rejected rows as a table, each with the row itself as JSON."""
+"""Rejected rows as a table, with the row itself as JSON."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def reject_table(shard: Shard, bad: pa.Table) -> pa.Table:
 
 
 def _attempts(bad: pa.Table) -> pa.Array:
-    """How often each row was tried: once, but for those that killed their process."""
+    """Return the attempts of each row: one, except for rows that crashed their process."""
     if ATTEMPTS not in bad.column_names:
         return pa.array([1] * bad.num_rows, pa.int32())
     return pc.fill_null(bad.column(ATTEMPTS), 1)

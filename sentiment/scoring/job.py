@@ -52,7 +52,7 @@ from sentiment.scoring.setup import Setup, configured_model, facts_of, resolve_s
 from sentiment.scoring.tasks import index_on_cluster
 from sentiment.scoring.terminal import print_summary
 from sentiment.settings.jobs import ScoreConfig
-from sentiment.source.indexing import index_shards
+from sentiment.source.index import index_shards
 from sentiment.source.listing import list_shards
 from sentiment.source.shards import Shard, ShardIndex, Unit
 

@@ -28,7 +28,7 @@ from sentiment.output.receipt import Receipt
 from sentiment.scoring.actor import Scorer
 from sentiment.scoring.pool import TASK_CPUS, Pool
 from sentiment.scoring.stages import Commit, Tokenise, read_block, receipts_of
-from sentiment.scoring.tasks import _explained
+from sentiment.scoring.tasks import explain_ray_error
 from sentiment.source.shards import Unit
 
 _RUNNING = re.compile(r"^ *- (.+): ([1-9]\d*) active task", re.MULTILINE)
@@ -119,7 +119,7 @@ def run_pipeline(work: Work, callback: StatusCallback | None = None) -> Iterator
         except ExecutionTimeoutError as error:
             raise _stalled(error, work.no_progress_sec) from error
         except _FAILURES as error:
-            raise _explained(error) from error
+            raise explain_ray_error(error) from error
 
 
 @contextmanager

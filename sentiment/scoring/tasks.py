@@ -11,26 +11,26 @@ from ray.exceptions import GetTimeoutError, RayError
 
 from sentiment.errors import SentimentError
 from sentiment.scoring.pool import TASK_CPUS
-from sentiment.source.index import index_shard
+from sentiment.source.index import index_shards
 from sentiment.source.shards import ShardIndex
 
-_OURS = re.compile(r"^ *sentiment\.errors\.(\w+): (.+)$", re.MULTILINE)
-
-
-_RAISED = re.compile(r"[\w.]*(Error|Exception|Exit|Interrupt)\b")
+# Our own errors and any exception, as they are written at the end of a traceback.
+_OUR_ERROR = re.compile(r"^ *sentiment\.errors\.(\w+): (.+)$", re.MULTILINE)
+_EXCEPTION = re.compile(r"[\w.]*(Error|Exception|Exit|Interrupt)\b")
 
 
 def index_on_cluster(shards: Sequence[Any], text_column: str) -> list[ShardIndex]:
     """Index shards of delimited text in parallel, one task per shard.
 
     Raises:
-        SourceError: A shard cannot be planned.
+        SourceError: A shard cannot be planned, or the storage does not answer.
     """
-    index = ray.remote(num_cpus=TASK_CPUS)(index_shard)
+    index = ray.remote(num_cpus=TASK_CPUS)(index_shards)
     try:
-        return list(ray.get([index.remote(shard, text_column) for shard in shards]))
+        results = ray.get([index.remote([shard], text_column) for shard in shards])
+        return [one for indexes in results for one in indexes]
     except RayError as error:
-        raise _explained(error) from error
+        raise explain_ray_error(error) from error
 
 
 def probe_on_gpu(check: Callable[[], Any], gpus: float, timeout_sec: float) -> Any:
@@ -49,34 +49,37 @@ def probe_on_gpu(check: Callable[[], Any], gpus: float, timeout_sec: float) -> A
             "wait longer with --no-progress-sec, or use CPUs with --gpus-per-actor 0"
         ) from error
     except RayError as error:
-        raise _explained(error) from error
+        raise explain_ray_error(error) from error
 
 
 @ray.remote
 def _call(check: Callable[[], Any]) -> Any:
-    """Ray takes functions only, and what we hand over is a partial."""
+    """Call the check. Ray makes tasks of functions only, and a check is a `functools.partial`."""
     return check()
 
 
-def _explained(error: BaseException) -> SentimentError:
-    """Our own error if one of ours is behind Ray's, else a line that names the failure."""
+def explain_ray_error(error: BaseException) -> SentimentError:
+    """Return an error of our own for a failure that Ray reports.
+
+    If a stage raised one of our errors, it is that error. Else it is a line that names the failure.
+    """
     kinds: list[type[SentimentError]] = [SentimentError, *SentimentError.__subclasses__()]
     ours = {kind.__name__: kind for kind in kinds}
-    # Causes do not survive the way between processes; the traceback in the message does.
-    for name, message in reversed(_OURS.findall(str(error))):
+    # An exception loses its cause on the way between processes. Ray's message holds the traceback.
+    for name, message in reversed(_OUR_ERROR.findall(str(error))):
         if name in ours:
             return ours[name](message)
     return SentimentError(
-        f"the cluster stopped the run ({type(error).__name__}: {_gist(str(error))}); "
+        f"the cluster stopped the run ({type(error).__name__}: {_exception_line(str(error))}); "
         "committed units are kept, the same command goes on from them"
     )
 
 
-def _gist(text: str) -> str:
-    """The line that says it: the last exception of a traceback that is not Ray's, else the first.
+def _exception_line(text: str) -> str:
+    """Return the line with the last exception that is not Ray's own, else the first line.
 
     Ray wraps what a stage raises in an exception of its own and adds advice below it.
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [""]
-    raised = [line for line in lines if _RAISED.match(line) and "ray." not in line.split(":")[0]]
+    raised = [line for line in lines if _EXCEPTION.match(line) and "ray." not in line.split(":")[0]]
     return (raised[-1] if raised else lines[0])[:400]

@@ -1,4 +1,7 @@
-"""The block of a unit: good and rejected rows in the order of the file, with their carriers."""
+"""Builds the block of a unit from what a format reader returns: good rows and rejects.
+
+The block has all rows in the order of the file, and the carrier columns.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,9 @@ class Reject:
     Attributes:
         first_row: Row number in the shard.
         last_row: The same as `first_row` for a single record.
-        reason: One of `schema.REASONS`.
+        reason: One of `block.REASONS`.
         detail: What exactly was wrong, without review text.
-        raw: The record as found; None where there is none to show.
+        raw: The record as it stands in the file; None if it cannot be shown.
     """
 
     first_row: int
@@ -34,12 +37,12 @@ class Reject:
 
 @dataclass(frozen=True)
 class Rows:
-    """What a format reader found in a unit. Good rows and rejects cover it without overlap.
+    """What a format reader returns for a unit. Good rows and rejects cover it without overlap.
 
     Attributes:
-        good: Source columns only.
+        good: The good rows, source columns only.
         numbers: Row number in the shard of each good row, ascending.
-        rejects: Ascending.
+        rejects: Rows that could not be read.
     """
 
     good: pa.Table
@@ -48,9 +51,12 @@ class Rows:
 
 
 def raw_text(record: bytes) -> str:
-    """A record as text, for the reject file: bad bytes as `\\xNN`, at most RAW_BYTES of UTF-8."""
+    """Return a record as text for the reject file, shortened to RAW_BYTES of UTF-8.
+
+    Bytes that are not UTF-8 become `\\xNN`.
+    """
     end = min(len(record), RAW_BYTES)
-    # Step back over continuation bytes so that the cut itself does not look like damage.
+    # Do not cut within a UTF-8 character: its first half would look like a damaged byte.
     while 0 < end < len(record) and end > RAW_BYTES - 4 and record[end] & 0xC0 == 0x80:
         end -= 1
     shown = record[:end].decode("utf-8", "backslashreplace")
@@ -58,12 +64,12 @@ def raw_text(record: bytes) -> str:
 
 
 def lost(unit: Unit, columns: pa.Schema, reason: str, detail: str) -> Rows:
-    """A unit of which no row can be read: one reject for the whole range.
+    """Reject all rows of a unit in one reject.
 
     Args:
         unit: The unit.
         columns: Its source columns.
-        reason: One of `schema.REASONS`.
+        reason: One of `block.REASONS`.
         detail: What was wrong, without review text.
     """
     reject = Reject(unit.first_row, unit.last_row, reason, detail)
@@ -74,13 +80,13 @@ def assemble(unit: Unit, columns: pa.Schema, rows: Rows, seconds: float) -> pa.T
     """Put good rows and rejects in order and add the carriers.
 
     Args:
-        unit: What was read.
+        unit: The unit that was read.
         columns: Source columns and types of the result.
-        rows: What was found; covers the unit exactly.
-        seconds: Time the reading took, spread evenly over the rows of the result.
+        rows: Good rows and rejects; together they are the rows of the unit.
+        seconds: Time the reading took; each row of the result gets an equal share of it.
 
     Returns:
-        The source columns, null where a row is rejected, then `schema.CARRIER_FIELDS`.
+        The source columns, null where a row is rejected, then `block.CARRIER_FIELDS`.
     """
     covered = len(rows.numbers) + sum(r.last_row - r.first_row + 1 for r in rows.rejects)
     assert covered == unit.rows, f"{unit.unit_id}: {covered} rows accounted for, not {unit.rows}"
@@ -108,9 +114,9 @@ def assemble(unit: Unit, columns: pa.Schema, rows: Rows, seconds: float) -> pa.T
 
 
 def _interleave(columns: pa.Schema, rows: Rows) -> pa.Table:
-    """The good rows with a null row wherever a reject stands."""
+    """Return the good rows, with a row of nulls in the place of each reject."""
     good = pa.Table.from_arrays(rows.good.columns, schema=columns)
-    # Slices and null rows are joined because `take` does not know every Parquet type.
+    # Slices and null rows are joined because `take` does not support every type of Parquet.
     pieces: list[pa.Table] = []
     done = 0
     nulls = pa.Table.from_arrays([pa.nulls(1, kind) for kind in columns.types], schema=columns)
@@ -126,7 +132,7 @@ def _interleave(columns: pa.Schema, rows: Rows) -> pa.Table:
 
 
 def _positions(rows: Rows) -> list[tuple[int, Reject]]:
-    """Each reject with the number of good rows that come before it."""
+    """Return each reject with the number of good rows before it, in the order of the file."""
     positions = []
     before = 0
     for reject in sorted(rows.rejects, key=lambda r: r.first_row):

@@ -1,7 +1,4 @@
-"""Whether a source, as the user named it, would contain a given file.
-
-It tells whether a file that no longer exists belonged to a source. Nothing is read.
-"""
+"""Decides whether a file that is gone belonged to a source, from its location alone."""
 
 from __future__ import annotations
 
@@ -9,7 +6,8 @@ from dataclasses import dataclass
 from typing import Self
 from urllib.parse import unquote
 
-from sentiment.source.listing import hive_folders, matches_path, split_glob
+from sentiment.source.globs import matches_path, split_glob
+from sentiment.source.listing import hive_folders
 from sentiment.storage import descendant_uri, is_uri, open_filesystem
 
 
@@ -27,13 +25,13 @@ class Coverage:
 
     @classmethod
     def of(cls, source: str) -> Self:
-        """The rule of a file, a folder or a glob."""
+        """Make the rule of a file, a folder or a glob."""
         base, pattern = split_glob(source)
         _, path = open_filesystem(base)
         return cls("/".join(hive_folders(path)), _plain(descendant_uri(base, "")), tuple(pattern))
 
     def holds(self, uri: str) -> bool:
-        """Whether a shard of this location would be one of the source's."""
+        """Whether the source would list a shard of this location."""
         location = _plain(uri)
         if location == self._root:
             return True
@@ -44,5 +42,5 @@ class Coverage:
 
 
 def _plain(location: str) -> str:
-    """A location without what configures its filesystem."""
+    """Return a location without the query, which configures the filesystem."""
     return unquote(location.partition("?")[0]) if is_uri(location) else location

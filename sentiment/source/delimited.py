@@ -1,6 +1,9 @@
-"""CSV and TSV shards: records of RFC 4180, every value a string.
+"""Reads CSV and TSV shards: records as in RFC 4180, with a header row.
 
-Types and dialects are not guessed. An empty field is the empty string: the format has no null.
+Every value is a string; types and dialects are not guessed. An empty field is the empty string, as
+the format has no null.
+
+Source: RFC 4180, https://www.rfc-editor.org/rfc/rfc4180
 """
 
 from __future__ import annotations
@@ -30,9 +33,10 @@ class _Record:
 
     Attributes:
         offset_bytes: Where it starts in the decompressed file.
-        fields: Values, bad bytes as lone surrogates; None when the record does not parse.
+        fields: Values, with bytes that are not UTF-8 as lone surrogates; None if the record does
+            not parse.
         problem: Why it does not parse.
-        raw: Its lines, as many as a reject shows.
+        raw: Its lines, up to the size that a reject shows.
         valid: Whether all of it is UTF-8.
     """
 
@@ -44,14 +48,14 @@ class _Record:
 
 
 class _Text:
-    """Decoded lines for the csv module, remembering the lines of the record under way."""
+    """Decodes lines for the csv module, and keeps the lines of the current record for rejects."""
 
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
         self.start()
 
     def start(self) -> None:
-        """Forget the lines of the record before."""
+        """Start a new record: drop the lines of the one before."""
         self.raw: list[bytes] = []
         self.valid = True
         self._raw_bytes = 0
@@ -63,7 +67,8 @@ class _Text:
         line = self._lines.next_line()
         if not line:
             raise StopIteration
-        # An open quote takes in lines without end; no reject shows them all.
+        # A quote that is never closed makes the rest of the file one record: keep what a reject
+        # shows.
         if self._raw_bytes <= RAW_BYTES:
             self.raw.append(line)
             self._raw_bytes += len(line)
@@ -75,12 +80,12 @@ class _Text:
 
 
 def _records(lines: Lines, delimiter: str) -> Iterator[_Record]:
-    """Records from where the lines stand, blank lines left out.
+    """Parse records from the next line on; blank lines are skipped.
 
     Raises:
         DamageError: A quote is never closed, or the bytes end early.
     """
-    # The limit belongs to the whole process and counts characters; its default is 128 KiB.
+    # The csv module has one limit for the whole process, in characters; the default is 131,072.
     csv.field_size_limit(MAX_RECORD_BYTES)
     text = _Text(lines)
     reader = csv.reader(text, delimiter=delimiter, strict=True)
@@ -96,14 +101,14 @@ def _records(lines: Lines, delimiter: str) -> Iterator[_Record]:
             problem = str(error)
             text.raw.append(error.head)
         except csv.Error as error:
-            # After an error the csv module starts afresh with the next line.
+            # After an error the csv module starts a new record with the next line.
             if lines.at_end:
                 raise DamageError("a quote is opened and never closed") from error
             if "field limit" in str(error):
                 raise DamageError(
                     f"a quote is opened and not closed within {MAX_RECORD_BYTES} bytes"
                 ) from error
-            # Python adds advice for programmers after a dash.
+            # Python adds advice for programmers after a dash, which does not help a user.
             problem = str(error).partition(" - ")[0]
         if fields != []:
             yield _Record(start, fields, problem, text.raw, text.valid)
@@ -141,7 +146,7 @@ def index_delimited(shard: Shard) -> ShardIndex:
 
 
 def _header(records: Iterator[_Record]) -> list[str]:
-    """The column names.
+    """Read the column names from the first record.
 
     Raises:
         DamageError: There is no header row, or it does not parse.
@@ -150,7 +155,7 @@ def _header(records: Iterator[_Record]) -> list[str]:
     if header is None:
         raise DamageError("the file is empty")
     if header.fields is None:
-        # A carriage return within the line is what Python's csv module stumbles over first.
+        # The usual cause: line ends of a bare carriage return, which Python's csv module refuses.
         if b"\r" in header.raw[0].rstrip(b"\r\n"):
             raise DamageError(
                 "the header row holds a bare carriage return; end lines in LF or CRLF"
@@ -167,8 +172,11 @@ def read_delimited(unit: Unit, columns: pa.Schema, text_column: str) -> Rows:
     Args:
         unit: Rows of a CSV or TSV shard, from a cut of its index.
         columns: Source columns as indexed.
-        text_column: The column to score: bad bytes in it reject the row, elsewhere they are shown
-            as `\\xNN` and the row stays good.
+        text_column: The column to score. Bytes in it that are not UTF-8 reject the row; in other
+            columns they become `\\xNN` and the row stays good.
+
+    Returns:
+        Good rows and rejects, which together are the rows of the unit.
     """
     assert unit.offset_bytes is not None, f"{unit.unit_id} has no offset"
     text_index = columns.get_field_index(text_column)
@@ -200,7 +208,7 @@ def read_delimited(unit: Unit, columns: pa.Schema, text_column: str) -> Rows:
 
 
 def _judge(record: _Record, row: int, text_index: int, columns: pa.Schema) -> Reject | None:
-    """Why a record cannot be a row; None when it can."""
+    """Return the reject of a record that cannot be a row; None if it is a good row."""
     if record.fields is None:
         reason, detail = "malformed_record", record.problem
     elif len(record.fields) != len(columns):
@@ -223,5 +231,5 @@ def _encodes(value: str) -> bool:
 
 
 def _shown(value: str) -> str:
-    """A value with its bad bytes as `\\xNN`."""
+    """Return a value with bytes that are not UTF-8 written as `\\xNN`."""
     return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

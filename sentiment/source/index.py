@@ -1,7 +1,7 @@
-"""Indexing and reading a shard in the format that it has.
+"""Indexes shards and reads units of them, whatever their format.
 
-Damaged data is a result and not an error: an index says where the damage begins, and a block holds
-rejected rows.
+Damaged data is no error here: an index says what cannot be read, and a block holds it as rejects.
+Errors are for sources that cannot be scored at all, and for storage that does not answer.
 """
 
 from __future__ import annotations
@@ -9,7 +9,11 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import pyarrow as pa
 
@@ -21,23 +25,62 @@ from sentiment.source.jsonl import index_jsonl, read_jsonl
 from sentiment.source.parquet import index_parquet, read_parquet
 from sentiment.source.shards import Shard, ShardIndex, Unit
 from sentiment.source.state import state_of
-from sentiment.storage import is_outage
+from sentiment.storage import STORAGE_THREADS, is_outage
 
-# A file without a header has a review where a name should be, one in JSON has quotes and braces:
-# messages show short plain names only.
+# Messages must not show review text, and in a CSV file without a header the "column names" are a
+# review. So they show short names of plain characters only.
 _PLAIN_NAME = re.compile(r"[\w \t.,:;|/#@$%&+()\[\]-]{0,40}")
 _NAMES_SHOWN = 30
 
 
-def index_shard(shard: Shard, text_column: str) -> ShardIndex:
-    """Learn what planning needs to know of a shard.
+def index_shards(shards: Sequence[Shard], text_column: str) -> list[ShardIndex]:
+    """Index shards, several at a time.
 
     Args:
-        shard: The shard, as listed. Parquet costs a read of the footer, text a read of the file.
+        shards: Shards, as listed.
         text_column: The column to score.
 
     Returns:
-        Its index. A file that cannot be read has rows up to the damage and says what is wrong.
+        Their indexes, in the order of the shards.
+
+    Raises:
+        SourceError: A shard cannot be scored as it is (see `index_shard`), or the storage does not
+            answer.
+    """
+    with ThreadPoolExecutor(STORAGE_THREADS) as threads, outage_as_source_error():
+        return list(threads.map(partial(index_shard, text_column=text_column), shards))
+
+
+@contextmanager
+def outage_as_source_error() -> Iterator[None]:
+    """Turn an outage of the storage into an error that a user can act on.
+
+    The read stage does not use it: an OSError there fails the task, and so no row is rejected for
+    an outage.
+
+    Raises:
+        SourceError: The storage stopped answering.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise SourceError(
+            f"a source stopped answering while it was read: {error}; run the same command again"
+        ) from error
+
+
+def index_shard(shard: Shard, text_column: str) -> ShardIndex:
+    """Index a shard: count its rows, find its columns and the rows at which units may start.
+
+    Parquet needs a read of the footer, text a read of the whole file.
+
+    Args:
+        shard: The shard, as listed.
+        text_column: The column to score.
+
+    Returns:
+        Its index. If the file is damaged, the index covers the rows before the damage and describes
+        it.
 
     Raises:
         SourceError: The text column is absent, two columns share a name, or a column has a name
@@ -53,7 +96,7 @@ def index_shard(shard: Shard, text_column: str) -> ShardIndex:
     if index.damage is not None:
         if is_outage(index.damage.detail):
             raise OSError(f"{shard.uri}: {index.damage.detail}")
-        state_of(shard)  # raises when it is the storage that failed, not the file
+        state_of(shard)  # raises if the storage does not answer: then the file may be good
     if index.columns is not None:
         _check_columns(shard, index.columns.names, text_column)
     return index
@@ -96,12 +139,12 @@ def read_unit(unit: Unit, columns: pa.Schema, text_column: str) -> pa.Table:
         text_column: The column to score.
 
     Returns:
-        The source columns, then `schema.CARRIER_FIELDS`. One row per source row in file order,
+        The source columns, then `block.CARRIER_FIELDS`. One row per source row in file order,
         except that rows lost together share one reject from ROW to ROW_END. For all other rows
         ROW_END is ROW. A rejected row is null in every source column.
 
     Raises:
-        OSError: The storage does not answer. Everything that is wrong with the data is a reject.
+        OSError: The storage does not answer. All that is wrong with the data becomes rejects.
     """
     started = time.perf_counter()
     changed = state_of(unit.shard)
@@ -109,12 +152,12 @@ def read_unit(unit: Unit, columns: pa.Schema, text_column: str) -> pa.Table:
         rows = lost(unit, columns, *changed)
     else:
         rows = _read(unit, columns, text_column)
-        # The store may be back by the time it is asked for the state of the file.
+        # The check of the state below would miss an outage that is over by then.
         outage = next((one.detail for one in rows.rejects if is_outage(one.detail)), None)
         if outage is not None:
             raise OSError(f"{unit.shard.uri}: {outage}")
-        # What was read may be half the old file and half a new one. And when it is the storage that
-        # failed, not the file, this raises.
+        # If the file changed while it was read, the rows may be partly of the old file and partly
+        # of the new one. This also raises if the storage failed, and not the file.
         changed = state_of(unit.shard)
         if changed is not None:
             rows = lost(unit, columns, *changed)
@@ -122,7 +165,11 @@ def read_unit(unit: Unit, columns: pa.Schema, text_column: str) -> pa.Table:
 
 
 def divide_unit(unit: Unit) -> list[Unit]:
-    """The unit cut where damage ends: at row groups of Parquet; none if it cannot be cut."""
+    """Divide a unit at the row groups of its Parquet shard.
+
+    Returns:
+        At least two units; none if the rows can only be read together.
+    """
     if unit.shard.format != "parquet":
         return []
     starts = [row for row, _ in index_parquet(unit.shard).cuts]
@@ -137,7 +184,13 @@ def divide_unit(unit: Unit) -> list[Unit]:
 
 
 def lost_unit(unit: Unit, columns: pa.Schema, detail: str) -> pa.Table:
-    """What `read_unit` gives where all rows of a unit are lost."""
+    """Return the block that `read_unit` returns if all rows of a unit are lost.
+
+    Args:
+        unit: The unit.
+        columns: Source columns as indexed.
+        detail: What was wrong, without review text.
+    """
     return assemble(unit, columns, lost(unit, columns, "unreadable_rows", detail), 0.0)
 
 

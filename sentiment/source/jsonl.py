@@ -1,7 +1,9 @@
-"""JSON Lines shards: one object per line, column types decided over the whole shard.
+"""Reads JSON Lines shards: one object per line, its keys are the columns.
 
-A missing key and `null` are both null. Torn lines, mixed types and lone surrogates cost their row
-only.
+The type of a column follows from all values of the shard. A missing key and `null` are both null.
+Lines that are no objects, values of mixed types and lone surrogates are handled here.
+
+Source: https://jsonlines.org
 """
 
 from __future__ import annotations
@@ -19,12 +21,12 @@ from sentiment.source.lines import CUT_ROWS, DamageError, Lines, LongLineError
 from sentiment.source.shards import Damage, Shard, ShardIndex, Unit
 
 _INT64 = range(-(2**63), 2**63)
-# Python gives up at about 1,000 levels, less those of the stack at that moment: a limit well below
-# makes every process agree which lines are records.
+# Python's own limit is about 1,000 levels, less the depth of the call stack at that moment. A limit
+# well below that makes all processes agree on the lines that are records.
 _MAX_DEPTH = 256
-# Where ids are keys, every row has columns of its own, and a block is rows times columns.
+# If keys are ids, every row adds columns, and the size of a block is rows times columns.
 _MAX_COLUMNS = 4096
-# Kinds of values, as bits: a column's type follows from the set of kinds seen in it.
+# Kinds of values, one bit each. The type of a column follows from the set of kinds in it.
 _BOOL, _INT, _FLOAT, _TEXT, _OTHER = 1, 2, 4, 8, 16
 _TYPES = {
     _BOOL: pa.bool_(),
@@ -41,9 +43,9 @@ class _Record:
     Attributes:
         offset_bytes: Where it starts in the decompressed file.
         raw: The line.
-        value: The object; None when the line holds none.
-        reason: Why there is none, one of `schema.REASONS`.
-        detail: The same in words, without review text.
+        value: The object; None if the line holds none that can be scored.
+        reason: Why there is none, one of `block.REASONS`.
+        detail: What exactly is wrong, without review text.
     """
 
     offset_bytes: int
@@ -54,7 +56,7 @@ class _Record:
 
 
 def _records(lines: Lines) -> Iterator[_Record]:
-    """Records from where the lines stand.
+    """Parse records from the next line on; blank lines are skipped.
 
     Raises:
         DamageError: The bytes end early.
@@ -88,7 +90,7 @@ def _parse(start: int, line: bytes) -> _Record:
         if _is_deep(line, value):
             detail = "nested too deeply"
         elif isinstance(value, dict):
-            # An escape such as \ud83d without its partner parses but is no text.
+            # Half of a surrogate pair, such as \ud83d alone, parses but cannot be encoded as UTF-8.
             if b"\\ud" in line or b"\\uD" in line:
                 value = {_encodable(key): inside for key, inside in value.items()}
             return _Record(start, line, value)
@@ -110,14 +112,14 @@ def _is_deep(line: bytes, value: Any) -> bool:
 
 
 def _inside(value: Any) -> Iterable[Any]:
-    """The values of an array or object; of anything else none."""
+    """Return the values of an array or object; none of any other value."""
     if isinstance(value, dict):
         return value.values()
     return value if isinstance(value, list) else ()
 
 
 def _encodable(text: str) -> str:
-    """Text with lone surrogates shown as `\\udXXX`."""
+    """Return text with lone surrogates written as `\\udXXX`."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -126,10 +128,11 @@ def index_jsonl(shard: Shard, text_column: str) -> ShardIndex:
 
     Args:
         shard: A JSON Lines shard.
-        text_column: Always typed string; the only column when no line holds an object.
+        text_column: The column to score. Its type is always string, and it is the only column if no
+            line holds an object.
 
     Returns:
-        The index, columns in order of first appearance. Malformed records count as rows.
+        Its index, with columns in the order of their first value. Malformed records count as rows.
 
     Raises:
         SourceError: There are more than _MAX_COLUMNS keys.
@@ -189,7 +192,10 @@ def read_jsonl(unit: Unit, columns: pa.Schema, text_column: str) -> Rows:
     Args:
         unit: Rows of a JSON Lines shard, from a cut of its index.
         columns: Source columns as indexed.
-        text_column: The column to score: a value that is neither text nor null rejects the row.
+        text_column: The column to score. A value that is neither text nor null rejects the row.
+
+    Returns:
+        Good rows and rejects, which together are the rows of the unit.
     """
     assert unit.offset_bytes is not None, f"{unit.unit_id} has no offset"
     values: list[list[Any]] = [[] for _ in columns]
@@ -224,7 +230,7 @@ def read_jsonl(unit: Unit, columns: pa.Schema, text_column: str) -> Rows:
 
 
 def _judge(record: _Record, text_column: str) -> None:
-    """Take the object from a record whose text cannot be scored, and say why."""
+    """Set the reason of a record whose text cannot be scored, and remove its value."""
     text = None if record.value is None else record.value.get(text_column)
     if text is None:
         return
@@ -240,21 +246,30 @@ def _judge(record: _Record, text_column: str) -> None:
 
 
 def _converted(record: _Record, fields: list[tuple[str, Callable[[Any], Any]]]) -> list[Any] | None:
-    """The values of a record as the columns want them; None, with the reason in it, if not."""
+    """Convert the values of a record to the types of the columns.
+
+    Returns:
+        One value per column; None if the record is rejected, with the reason in the record.
+    """
     if record.value is None:
         return None
     get = record.value.get
     try:
-        return [None if (found := get(name)) is None else use(found) for name, use in fields]
+        return [
+            None if (value := get(name)) is None else convert(value) for name, convert in fields
+        ]
     except TypeError:
-        # The index saw every value, so these bytes are not those it saw.
+        # The types follow from all values of the file, so the file has changed since.
         record.reason = "malformed_record"
         record.detail = "its values are of other types than when the file was listed"
         return None
 
 
 def _converter(kind: pa.DataType) -> Callable[[Any], Any]:
-    """What makes a column's values; it raises TypeError for what the index cannot have seen."""
+    """Return the function that converts values to the type of a column.
+
+    It raises TypeError for a value of which the index would have made another type.
+    """
     if pa.types.is_string(kind):
         return _as_text
     if pa.types.is_floating(kind):
@@ -279,9 +294,9 @@ def _as_bool(value: Any) -> bool:
 
 
 def _as_text(value: Any) -> str:
-    """Text as it is, anything else as JSON text."""
+    """Return text unchanged and any other value as JSON."""
     if isinstance(value, str):
         return _encodable(value)
     text = json.dumps(value, ensure_ascii=False)
-    # JSON has its own spelling for a lone surrogate, so nested text needs no replacement.
+    # JSON can escape a lone surrogate within a nested text.
     return text if _encodable(text) == text else json.dumps(value)

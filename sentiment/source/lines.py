@@ -1,6 +1,6 @@
-"""The lines of a text shard as bytes with their offsets, plain or gzip.
+"""Reads the lines of a text shard, plain or gzip, from a byte offset on.
 
-Every way in which the bytes can end early is one error, `DamageError`.
+All ways in which the bytes can end early, or turn out not to be text, raise one error.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Final
 from sentiment.source.shards import Shard
 from sentiment.storage import STORAGE_ERRORS, one_line, open_filesystem
 
-# One record may not be larger than this: a file without line ends must not fill the memory, and
-# a tokenizer takes about 100 bytes for each of the text.
+# The largest record. A file without line ends must not fill the memory, and the tokenizer needs
+# about 100 bytes of memory for each byte of text.
 MAX_RECORD_BYTES: Final = 16 * 1024 * 1024
-# Rows between two places where a unit may start.
+# Rows between two rows whose byte offset is noted, and at which a unit may start.
 CUT_ROWS: Final = 1024
 BOM: Final = b"\xef\xbb\xbf"
 
 _BUFFER_BYTES = 1024 * 1024
 _HEAD_BYTES = 128 * 1024
-# How files start that are no UTF-8 text. A Parquet file goes on with the number of a field, so that
-# a column may be called PAR1.
+# First bytes of files that are not UTF-8 text. `PAR1` alone may be the name of a CSV column; in a
+# Parquet file the byte 15 (hexadecimal) follows.
 _FOREIGN = {
     b"PAR1\x15": "the file is Parquet; give it a name that ends in .parquet",
     b"\x1f\x8b": "the file is gzip; give it a name that ends in .gz, or unpack it once more",
@@ -36,14 +36,14 @@ _FOREIGN = {
 
 
 class DamageError(Exception):
-    """The rest of the file cannot be read. Always caught inside `source`."""
+    """The rest of the file cannot be read. Always caught within this folder."""
 
 
 class LongLineError(Exception):
-    """A line exceeds MAX_RECORD_BYTES. Always caught inside `source`; the next line is readable.
+    """A line exceeds MAX_RECORD_BYTES; the next line can be read. Always caught within this folder.
 
     Attributes:
-        head: How the line starts.
+        head: The first bytes of the line.
     """
 
     def __init__(self, head: bytes) -> None:
@@ -52,11 +52,11 @@ class LongLineError(Exception):
 
 
 class Lines:
-    """Lines of one text shard, ends included, without a byte order mark.
+    """The lines of one text shard, with their line ends and without a byte order mark.
 
     Attributes:
         offset_bytes: Where the next line starts in the decompressed file.
-        at_end: Whether the end of the file was asked for and met.
+        at_end: Whether `next_line` has reached the end of the file.
     """
 
     def __init__(self, shard: Shard, offset_bytes: int = 0) -> None:
@@ -88,10 +88,11 @@ class Lines:
             stream.seek(offset_bytes)
             self.offset_bytes = offset_bytes
             return stream
-        # Skipping asks for the same lines as indexing did, so that a damaged archive breaks at the
-        # same record: how much of it can be recovered depends on the sizes of the reads.
-        # A larger buffer on top would fail as a whole and lose what comes before the break.
-        # gzip asks for a few bytes at a time, each a request where the file is on an object store.
+        # Skip by reading line by line, as indexing did. How many bytes of a damaged archive can be
+        # decompressed depends on the sizes of the reads: with the same reads it ends at the same
+        # record as in the index. A buffer of decompressed bytes would lose the last good ones.
+        # Compressed bytes are buffered: gzip reads a few at a time, and on an object store every
+        # read is a request.
         buffered = io.BufferedReader(self._file, _BUFFER_BYTES)
         self._stream = gzip.GzipFile(fileobj=buffered, mode="rb")
         while self.offset_bytes < offset_bytes and not self.at_end:
@@ -113,11 +114,11 @@ class Lines:
         self._file.close()
 
     def next_line(self) -> bytes:
-        """The next line with its end; b"" at the end of the file.
+        """Return the next line with its line end; b"" at the end of the file.
 
         Raises:
-            LongLineError: The line exceeds MAX_RECORD_BYTES; it is passed over.
-            DamageError: The storage or the archive gives no more bytes, or the file is no text.
+            LongLineError: The line exceeds MAX_RECORD_BYTES; it is skipped.
+            DamageError: No more bytes can be read or decompressed, or the file is not text.
         """
         try:
             line = self._stream.readline(MAX_RECORD_BYTES)
@@ -126,15 +127,15 @@ class Lines:
                 _check_start(line)
             self.offset_bytes += len(line)
             if len(line) == MAX_RECORD_BYTES and not line.endswith(b"\n"):
-                self._pass_over()
+                self._skip_line()
                 raise LongLineError(line[:_HEAD_BYTES])
         except (*STORAGE_ERRORS, EOFError, zlib.error) as error:
             raise DamageError(one_line(error)) from error
         self.at_end = not line
         return line.removeprefix(BOM) if first else line
 
-    def _pass_over(self) -> None:
-        """Move to the end of the current line."""
+    def _skip_line(self) -> None:
+        """Read to the end of the current line."""
         while rest := self._stream.readline(_BUFFER_BYTES):
             self.offset_bytes += len(rest)
             if rest.endswith(b"\n"):
@@ -142,11 +143,11 @@ class Lines:
 
 
 def _check_start(line: bytes) -> None:
-    """Raise DamageError for a file whose name says text and whose first bytes say otherwise."""
+    """Raise DamageError if the first line of a file shows that it is not UTF-8 text."""
     for start, problem in _FOREIGN.items():
         if line.startswith(start):
             raise DamageError(problem)
-    # Without a byte order mark, UTF-16 shows in its zeros: every other byte of Latin letters.
+    # UTF-16 without a byte order mark: every second byte of Latin letters is zero.
     zeros = [byte == 0 for byte in line[:4]]
     if zeros in ([False, True, False, True], [True, False, True, False]):
         raise DamageError("the file is UTF-16; only UTF-8 is read")

@@ -1,6 +1,7 @@
-"""Parquet shards: indexed from the footer, read row group by row group.
+"""Reads Parquet shards: the footer to index them, single row groups for the rows of a unit.
 
-Columns keep the types that Parquet stores.
+A damaged row group costs only its own rows. Parquet readers do not check that text is UTF-8, and
+Python fails on text that is not, so that is checked here, value by value where a column fails.
 """
 
 from __future__ import annotations
@@ -16,19 +17,20 @@ import pyarrow.parquet as pq
 
 from sentiment.source.blocks import Reject, Rows, raw_text
 from sentiment.source.lines import MAX_RECORD_BYTES
+from sentiment.source.parquet_types import foreign_types, storage_field
 from sentiment.source.shards import Damage, Shard, ShardIndex, Unit
 from sentiment.storage import STORAGE_ERRORS, one_line, open_filesystem
 
 _BATCH_ROWS = 4096
 _BUFFER_BYTES = 1024 * 1024
-# A footer may claim any number of rows, and every few thousand become a unit of the plan. Even one
-# text a thousand times over takes more bytes than this allows for.
+# A damaged footer may claim any number of rows, and planning would make units of all of them. Real
+# files are far below this limit, even if they hold the same text again and again.
 _MAX_ROWS_PER_BYTE = 10_000
 
 
 @dataclass
-class _Found:
-    """What a row group gave so far."""
+class _ReadRows:
+    """Rows and rejects that were read so far."""
 
     tables: list[pa.Table] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
@@ -37,44 +39,32 @@ class _Found:
 
 @contextmanager
 def _open(shard: Shard) -> Iterator[Any]:
-    """The shard as a `pq.ParquetFile` that streams and never holds a whole row group in memory."""
+    """Open a shard as a streaming `pq.ParquetFile`: row groups need not fit in memory."""
     filesystem, path = open_filesystem(shard.uri)
     with filesystem.open_input_file(path) as file:
-        with _foreign_code():
+        with foreign_types():
             opened = pq.ParquetFile(
                 file, buffer_size=_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
             )
         yield opened
 
 
-@contextmanager
-def _foreign_code() -> Iterator[None]:
-    """Errors of reading as Arrow's.
-
-    A file can name types that other libraries registered with Arrow: their code runs while a schema
-    is read, and raises what it likes. pyarrow itself raises UnicodeDecodeError for column names.
-    """
-    try:
-        yield
-    except (*STORAGE_ERRORS, MemoryError):
-        raise
-    except Exception as error:
-        raise pa.ArrowInvalid(f"its types cannot be decoded ({type(error).__name__})") from error
-
-
 def index_parquet(shard: Shard) -> ShardIndex:
-    """Rows, columns and row-group starts of a Parquet shard, from its footer alone.
+    """Index a Parquet shard from its footer: rows, columns and starts of row groups.
 
     Args:
         shard: The shard.
 
     Returns:
-        Its index. Columns are nullable, since a row that cannot be read is null in all of them,
-        and carry no file metadata (pandas describes there an index that a part no longer has).
+        Its index. All columns are nullable, because a row that cannot be read is null in each of
+        them. They carry no metadata of the file: that of pandas describes the index of the whole
+        table, which a part of it does not have.
     """
     try:
-        with _open(shard) as file, _foreign_code():
-            columns = pa.schema([_stored(field).with_nullable(True) for field in file.schema_arrow])
+        with _open(shard) as file, foreign_types():
+            columns = pa.schema(
+                [storage_field(field).with_nullable(True) for field in file.schema_arrow]
+            )
             sizes = _group_sizes(file.metadata, shard.size_bytes)
     except STORAGE_ERRORS as error:
         damage = Damage(-1, "unreadable_file", one_line(error))
@@ -89,7 +79,7 @@ def index_parquet(shard: Shard) -> ShardIndex:
 
 
 def _group_sizes(metadata: Any, size_bytes: int) -> list[int]:
-    """Rows of each row group.
+    """Return the number of rows of each row group.
 
     Raises:
         pa.ArrowInvalid: The footer contradicts itself or the size of the file.
@@ -102,57 +92,15 @@ def _group_sizes(metadata: Any, size_bytes: int) -> list[int]:
     return sizes
 
 
-def _stored(field: pa.Field) -> pa.Field:
-    """A field with the type that Parquet stores, without what Arrow notes beside it.
-
-    Types that other libraries registered with Arrow become what they are made of: a file can name
-    any of them, Ray's pickled objects among them, and their code would run on its data as soon as a
-    row is looked at. A note that names such a type brings it back in the next process, so it goes.
-    Views become plain strings, since Arrow cannot filter them.
-    """
-    notes = {
-        key: value
-        for key, value in (field.metadata or {}).items()
-        if not key.startswith(b"ARROW:extension:")
-    }
-    return pa.field(field.name, _stored_type(field.type), field.nullable, notes or None)
-
-
-def _stored_type(kind: pa.DataType) -> pa.DataType:
-    types = pa.types
-    if isinstance(kind, pa.ExtensionType):  # Arrow's own, such as uuid, are not of this class
-        return _stored_type(kind.storage_type)
-    if types.is_string_view(kind):
-        return pa.large_string()
-    if types.is_binary_view(kind):
-        return pa.large_binary()
-    if types.is_dictionary(kind):
-        return pa.dictionary(kind.index_type, _stored_type(kind.value_type), kind.ordered)
-    if types.is_struct(kind):
-        return pa.struct([_stored(kind.field(i)) for i in range(kind.num_fields)])
-    if types.is_map(kind):
-        return pa.map_(_stored(kind.key_field), _stored(kind.item_field), kind.keys_sorted)
-    if types.is_fixed_size_list(kind):
-        return pa.list_(_stored(kind.value_field), kind.list_size)
-    if types.is_list(kind):
-        return pa.list_(_stored(kind.value_field))
-    if types.is_large_list(kind):
-        return pa.large_list(_stored(kind.value_field))
-    is_view = types.is_list_view(kind) or types.is_large_list_view(kind)
-    if is_view and _stored(kind.value_field) != kind.value_field:
-        raise pa.ArrowNotImplementedError(f"{kind} is a type that Arrow cannot convert")
-    return kind
-
-
 def read_parquet(unit: Unit, columns: pa.Schema, text_column: str) -> Rows:
-    """Read the rows of a unit; a damaged row group costs the unit its rows of that group only.
+    """Read the rows of a unit; of a damaged row group only its own rows are rejected.
 
     Args:
         unit: Rows of a Parquet shard.
         columns: Source columns as indexed.
         text_column: The column to score: bytes in it that are not UTF-8 reject the row.
     """
-    found = _Found()
+    read = _ReadRows()
     try:
         with _open(unit.shard) as file:
             for group, start, size in _groups(file.metadata):
@@ -163,20 +111,20 @@ def read_parquet(unit: Unit, columns: pa.Schema, text_column: str) -> Rows:
                     part = _read_group(file, group, (first, last, start), columns, text_column)
                 except STORAGE_ERRORS as error:
                     detail = f"row group {group}: {one_line(error)}"
-                    part = _Found(rejects=[Reject(first, last, "unreadable_rows", detail)])
-                found.tables += part.tables
-                found.numbers += part.numbers
-                found.rejects += part.rejects
+                    part = _ReadRows(rejects=[Reject(first, last, "unreadable_rows", detail)])
+                read.tables += part.tables
+                read.numbers += part.numbers
+                read.rejects += part.rejects
     except STORAGE_ERRORS as error:
-        # The footer was readable when the shard was indexed.
+        # The footer was readable when the shard was indexed, and is not now.
         reject = Reject(unit.first_row, unit.last_row, "unreadable_file", one_line(error))
         return Rows(columns.empty_table(), (), (reject,))
-    good = pa.concat_tables([columns.empty_table(), *found.tables])
-    return Rows(good, found.numbers, found.rejects)
+    good = pa.concat_tables([columns.empty_table(), *read.tables])
+    return Rows(good, read.numbers, read.rejects)
 
 
 def _groups(metadata: Any) -> Iterator[tuple[int, int, int]]:
-    """Number, first row and size of each row group."""
+    """Yield number, first row and number of rows of each row group."""
     start = 0
     for group in range(metadata.num_row_groups):
         size = metadata.row_group(group).num_rows
@@ -186,7 +134,7 @@ def _groups(metadata: Any) -> Iterator[tuple[int, int, int]]:
 
 def _read_group(
     file: Any, group: int, span: tuple[int, int, int], columns: pa.Schema, text_column: str
-) -> _Found:
+) -> _ReadRows:
     """Read part of one row group.
 
     Args:
@@ -201,29 +149,36 @@ def _read_group(
         pa.ArrowException: The group is damaged.
     """
     first, last, row = span
-    found = _Found()
+    read = _ReadRows()
     for batch in _batches(file, group):
         skip = max(first - row, 0)
         table = pa.Table.from_batches([batch]).select(columns.names)
         wanted = table.slice(skip, max(last - row - skip + 1, 0))
         if wanted.num_rows:
-            _take(found, wanted.cast(columns), row + skip, text_column)
+            _add_rows(read, wanted.cast(columns), row + skip, text_column)
         row += batch.num_rows
         if row > last:
             break
     if row <= last:
         raise pa.ArrowInvalid("it ends before the rows its footer promises")
-    return found
+    return read
 
 
 def _batches(file: Any, group: int) -> Iterator[pa.RecordBatch]:
-    with _foreign_code():
+    with foreign_types():
         # One thread: Ray runs as many readers as there are cores.
         yield from file.iter_batches(_BATCH_ROWS, row_groups=[group], use_threads=False)
 
 
-def _take(found: _Found, table: pa.Table, first: int, text_column: str) -> None:
-    """Add consecutive rows, after a look at what Parquet readers do not check: UTF-8."""
+def _add_rows(read: _ReadRows, table: pa.Table, first: int, text_column: str) -> None:
+    """Add consecutive rows, and reject those whose text is not UTF-8 or is too long.
+
+    Args:
+        read: Where to add them.
+        table: The rows.
+        first: Number in the shard of the first one.
+        text_column: The column to score.
+    """
     bad: dict[int, Reject] = {}
     for index, name in enumerate(table.column_names):
         column = table.column(index)
@@ -246,13 +201,13 @@ def _take(found: _Found, table: pa.Table, first: int, text_column: str) -> None:
     numbers = [row for row in range(first, first + table.num_rows) if row not in bad]
     if bad:
         table = _without(table, sorted(row - first for row in bad))
-    found.tables.append(table)
-    found.numbers += numbers
-    found.rejects += [bad[row] for row in sorted(bad)]
+    read.tables.append(table)
+    read.numbers += numbers
+    read.rejects += [bad[row] for row in sorted(bad)]
 
 
 def _too_long(column: pa.ChunkedArray) -> list[int]:
-    """Rows with a text that no line of a text shard may hold either."""
+    """Return the rows whose text exceeds MAX_RECORD_BYTES, the limit for lines of text shards."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
@@ -265,7 +220,10 @@ def _too_long(column: pa.ChunkedArray) -> list[int]:
 
 
 def _without(table: pa.Table, rows: list[int]) -> pa.Table:
-    """The table less some rows; slices, because `filter` does not know every Parquet type."""
+    """Remove rows from a table.
+
+    Slices are joined because `filter` does not support every type that Parquet has.
+    """
     starts = [0, *(row + 1 for row in rows)]
     ends = [*rows, table.num_rows]
     return pa.concat_tables(
@@ -274,7 +232,7 @@ def _without(table: pa.Table, rows: list[int]) -> pa.Table:
 
 
 def _shown(column: pa.Array) -> pa.Array:
-    """A column of strings with bad bytes as `\\xNN`."""
+    """Return a column of strings with bytes that are not UTF-8 written as `\\xNN`."""
     if pa.types.is_dictionary(column.type):
         return pa.DictionaryArray.from_arrays(
             column.indices, _shown(column.dictionary), ordered=column.type.ordered
@@ -285,7 +243,10 @@ def _shown(column: pa.Array) -> pa.Array:
 
 
 def _undecodable(column: pa.Array, is_text: bool) -> Iterator[tuple[int, str | None]]:
-    """Rows whose value is not UTF-8, and the bytes to show of it.
+    """Find the rows whose value is not UTF-8.
+
+    Yields:
+        The row, and the value as text for the reject file if it is that of the text column.
 
     Raises:
         pa.ArrowInvalid: The column is invalid in some other way: the row group is damaged.
@@ -304,7 +265,7 @@ def _undecodable(column: pa.Array, is_text: bool) -> Iterator[tuple[int, str | N
             except UnicodeDecodeError:
                 rows.append((row, None))
             except ValueError:
-                continue  # a date that Python cannot hold is still a value
+                continue  # a date that Python cannot represent is still valid
     if not rows:
         raise pa.ArrowInvalid("its values are inconsistent")
     yield from rows

@@ -1,9 +1,10 @@
-"""Shards, the units that they are cut into, and the index of a shard."""
+"""Shards, the units they are cut into, and their indexes."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass
 from typing import Final, Literal
 
@@ -11,8 +12,29 @@ import pyarrow as pa
 
 ShardFormat = Literal["parquet", "csv", "tsv", "jsonl"]
 
+_TEXT_FORMATS: dict[str, ShardFormat] = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+}
+EXTENSIONS: Final[dict[str, ShardFormat]] = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    **_TEXT_FORMATS,
+    **{f"{extension}.gz": kind for extension, kind in _TEXT_FORMATS.items()},
+}
+
 
 _NAME_BYTES: Final = 200  # of a source file's name that output file names keep; most allow 255
+
+
+def format_of(name: str) -> ShardFormat | None:
+    """Return the format that a file name stands for; None if its extension is unknown."""
+    stem, extension = os.path.splitext(name.lower())
+    if extension == ".gz":
+        extension = os.path.splitext(stem)[1] + extension
+    return EXTENSIONS.get(extension)
 
 
 @dataclass(frozen=True)

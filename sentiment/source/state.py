@@ -1,27 +1,47 @@
-"""The fingerprint of a file: size, time and content, to notice that it has changed."""
+"""Detects that a shard has changed, by its fingerprint: size, time and a hash of its footer."""
 
 from __future__ import annotations
 
+import hashlib
+
 from pyarrow import fs
 
-from sentiment.source.shards import Shard
-from sentiment.storage import one_line, open_filesystem
+from sentiment.source.shards import Shard, ShardFormat
+from sentiment.storage import STORAGE_ERRORS, one_line, open_filesystem
+
+_FOOTER_GUESS_BYTES = 64 * 1024
+# A damaged length may claim gigabytes. The end of a footer tells as much as all of it.
+_FOOTER_MOST_BYTES = 16 * 1024 * 1024
 
 
-def fingerprint(info: fs.FileInfo) -> str:
-    """The part of a shard's fingerprint that costs no read: size in bytes and mtime in ns."""
+def fingerprint_of(
+    filesystem: fs.FileSystem, path: str, info: fs.FileInfo, shard_format: ShardFormat
+) -> str:
+    """Return the fingerprint of a file; it changes whenever the content may have changed.
+
+    A hash of the footer is part of it for Parquet, where one small read finds changes that keep the
+    size and the time.
+    """
+    fingerprint = _size_and_time(info)
+    if shard_format == "parquet":
+        fingerprint += _footer_hash(filesystem, path, info.size or 0)
+    return fingerprint
+
+
+def _size_and_time(info: fs.FileInfo) -> str:
+    """Return the part of a fingerprint that needs no read: size in bytes and mtime in ns."""
     return f"{info.size or 0}-{info.mtime_ns or 0}"
 
 
 def state_of(shard: Shard) -> tuple[str, str] | None:
-    """Compare a shard with what was listed.
+    """Compare a shard with the file as it is now.
 
     Returns:
-        None while the file is as it was; otherwise reason and detail of the reject.
+        None if the file has not changed; otherwise reason and detail of the reject.
 
     Raises:
-        OSError: The storage itself does not answer. No fault of the data, so the task should be
-            tried again instead of writing rejects.
+        OSError: The storage does not answer. That says nothing about the data, so no row may be
+            rejected for it.
     """
     filesystem, path = open_filesystem(shard.uri)
     try:
@@ -30,7 +50,26 @@ def state_of(shard: Shard) -> tuple[str, str] | None:
         return "unreadable_file", one_line(error)
     if info.type != fs.FileType.File:
         return "unreadable_file", "the file is gone since it was listed"
-    # The rest of a Parquet fingerprint hashes the footer, which would cost a read.
-    if f"{shard.fingerprint}-".startswith(f"{fingerprint(info)}-"):
+    # Only the first part is compared: the rest is a hash of the footer, which needs a read.
+    if f"{shard.fingerprint}-".startswith(f"{_size_and_time(info)}-"):
         return None
     return "unreadable_rows", "the file changed since it was listed; run again to score it"
+
+
+def _footer_hash(filesystem: fs.FileSystem, path: str, size_bytes: int) -> str:
+    """Return `-` and 16 hex digits of the footer's SHA-256; "" if there is no footer."""
+    if size_bytes < 12:
+        return ""
+    try:
+        with filesystem.open_input_file(path) as file:
+            guess = min(size_bytes, _FOOTER_GUESS_BYTES)
+            tail = file.read_at(guess, size_bytes - guess)
+            footer_bytes = 8 + int.from_bytes(tail[-8:-4], "little")
+            if tail[-4:] != b"PAR1" or footer_bytes > size_bytes - 4:
+                return ""
+            footer_bytes = min(footer_bytes, _FOOTER_MOST_BYTES)
+            if footer_bytes > len(tail):
+                tail = file.read_at(footer_bytes, size_bytes - footer_bytes)
+    except STORAGE_ERRORS:
+        return ""  # indexing opens the file again and reports what is wrong with it
+    return "-" + hashlib.sha256(tail[-footer_bytes:]).hexdigest()[:16]

@@ -243,6 +243,10 @@ def _attend(
     )
 
 
+# The softmax over all keys is computed block by block (FlashAttention). Beside the weighted sum of
+# values a tile keeps the largest score so far and the sum of weights, both relative to that score.
+# When a block has a larger score, what was summed before shrinks by the difference. LAST says that
+# the sequence ends within this block; all other blocks need no mask.
 # More than seven parameters: a kernel takes every pointer, stride and size as one of its own.
 @triton.jit
 def _attend_to_keys(
@@ -262,14 +266,7 @@ def _attend_to_keys(
     DIRECT: tl.constexpr,
     LAST: tl.constexpr,
 ) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
-    """Add one block of keys to the running softmax of a tile.
-
-    The softmax over all keys is computed block by block (FlashAttention). Beside the weighted sum
-    of values a tile keeps the largest score so far and the sum of weights, both relative to that
-    score. When a block has a larger score, what was summed before shrinks by the difference.
-
-    LAST says that the sequence ends within this block: all other blocks need no mask.
-    """
+    """Add one block of keys to the running softmax of a tile."""
     key_N = key + tl.arange(0, BLOCK_N)
     e_E = tl.arange(0, BLOCK_E)
     STRIDE: tl.constexpr = 3 * HEADS * WIDTH

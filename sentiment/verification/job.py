@@ -16,7 +16,7 @@ from rich.text import Text
 from sentiment.errors import VerificationError
 from sentiment.output.folder import Output
 from sentiment.settings.jobs import VerifyConfig
-from sentiment.storage import WAITING_THREADS
+from sentiment.storage import STORAGE_THREADS
 from sentiment.verification.contents import Contents, Problem, folder_of, list_contents
 from sentiment.verification.footers import DataFile, Examined, examine
 from sentiment.verification.shards import (
@@ -117,7 +117,7 @@ def check(
     def one_file(path: str) -> Examined:
         return examine(output, path, has_rejects=path in contents.rejects, deep=deep)
 
-    with ThreadPoolExecutor(WAITING_THREADS) as threads:
+    with ThreadPoolExecutor(STORAGE_THREADS) as threads:
         examined = list(threads.map(one_file, contents.data))
     files = without_copies(one.file for one in examined if one.file is not None)
     shards = by_source(files)

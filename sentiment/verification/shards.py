@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from sentiment.ledger.runs import read_partitions
 from sentiment.output.folder import Output
 from sentiment.output.layout import METRICS_FILE, REJECTED_FOLDER, RUNS_FOLDER
-from sentiment.storage import WAITING_THREADS
+from sentiment.storage import STORAGE_THREADS
 from sentiment.verification.contents import Contents, Problem, folder_of
 from sentiment.verification.footers import DataFile
 
@@ -129,11 +129,11 @@ def record_problems(
     for one in files:
         held[folder_of(one.path)] += one.footer.rows
     left = set(contents.complete)
-    with ThreadPoolExecutor(WAITING_THREADS) as threads:
-        for start in range(0, len(contents.records), WAITING_THREADS):
+    with ThreadPoolExecutor(STORAGE_THREADS) as threads:
+        for start in range(0, len(contents.records), STORAGE_THREADS):
             if not left:
                 break
-            paths = contents.records[start : start + WAITING_THREADS]
+            paths = contents.records[start : start + STORAGE_THREADS]
             for path, told in zip(
                 paths, threads.map(lambda one: _counted(output, one), paths), strict=True
             ):

@@ -12,10 +12,10 @@ from fnmatch import fnmatchcase
 
 from pyarrow import fs
 
-from sentiment.source.indexing import index_shards
+from sentiment.source.index import index_shards
 from sentiment.source.listing import list_shards
 from sentiment.source.shards import ShardIndex
-from sentiment.storage import WAITING_THREADS, descendant_uri, is_uri, open_filesystem
+from sentiment.storage import STORAGE_THREADS, descendant_uri, is_uri, open_filesystem
 from sentiment.verification.contents import Problem
 from sentiment.verification.footers import DataFile
 from sentiment.verification.shards import end_of, span
@@ -42,7 +42,7 @@ def source_problems(
     problems: list[Problem] = []
     for index in index_shards(listing.shards, text_column):
         problems += _compare(index, shards.get(index.shard.uri, ()))
-    with ThreadPoolExecutor(WAITING_THREADS) as threads:
+    with ThreadPoolExecutor(STORAGE_THREADS) as threads:
         listed = {shard.uri for shard in listing.shards}
         missing = [uri for uri in shards if uri not in listed and _within(uri, sources)]
         for uri, gone in zip(missing, threads.map(_is_gone, missing), strict=True):

@@ -9,7 +9,7 @@ import pytest
 from sentiment.errors import SourceError
 from sentiment.evaluation.rows import given_rows
 from sentiment.settings.jobs import EvaluateConfig
-from sentiment.source import indexing
+from sentiment.source import index
 from sentiment.source.shards import Shard, ShardIndex
 
 
@@ -22,7 +22,7 @@ def test_storage_that_stops_answering_is_one_clear_error(
     def fails(shard: Shard, text_column: str) -> ShardIndex:
         raise OSError(f"{shard.uri}: connection reset")
 
-    monkeypatch.setattr(indexing, "index_shard", fails)
+    monkeypatch.setattr(index, "index_shard", fails)
     config = EvaluateConfig(
         sources=[str(source)], output=str(tmp_path / "out"), prediction_column="said"
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import multiprocessing
 import os
 import queue
@@ -20,15 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pyarrow import fs
 
 from sentiment.errors import OutputError
 from sentiment.output import lease
 from sentiment.output.folder import Output
+from sentiment.output.holder import Holder, process_state
 from sentiment.output.layout import LEASE_FILE
-from sentiment.output.lease import Holder, LeaseTimes, hold
+from sentiment.output.lease import LeaseTimes, hold
 
 QUICK = LeaseTimes(renew_sec=0.02, stale_sec=0.2, settle_sec=0.2, poll_sec=0.02)
 PATIENT = LeaseTimes(renew_sec=0.02, stale_sec=60, settle_sec=0.2, poll_sec=0.02)
@@ -179,7 +177,7 @@ def test_the_same_command_goes_on_at_once_after_a_kill(
         if reaped:
             process.wait()
         else:  # its parent may be busy, or not care
-            until(lambda: (state := lease._process_state(process.pid)) and state[0] == "Z")
+            until(lambda: (state := process_state(process.pid)) and state[0] == "Z")
         started = time.monotonic()
         with hold(output, "second"):
             assert time.monotonic() - started < LeaseTimes().stale_sec / 2
@@ -264,23 +262,6 @@ def test_a_damaged_lease_whose_holder_lives_is_repaired(output: Output) -> None:
         with pytest.raises(OutputError, match="run first"):
             hold(output, "second", PATIENT).__enter__()
     assert not output.exists(LEASE_FILE)
-
-
-@given(st.binary() | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(
-    lambda value: json.dumps(value).encode()
-))  # fmt: skip
-def test_no_content_of_the_file_is_an_error(data: bytes) -> None:
-    assert Holder.from_bytes(data) is None
-
-
-FIELDS = sorted(Holder.__dataclass_fields__)
-
-
-@given(st.sampled_from(FIELDS), st.none() | st.text() | st.floats() | st.integers())
-def test_no_value_in_the_file_is_an_error(name: str, value: Any) -> None:
-    values = {**json.loads(Holder.this_process("other").to_bytes()), name: value}
-    holder = Holder.from_bytes(json.dumps(values).encode())
-    assert holder is None or holder.is_gone() in (True, False)
 
 
 def test_a_lost_lease_is_told_once_and_the_run_goes_on(

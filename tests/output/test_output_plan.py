@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -101,20 +100,6 @@ def assert_tiles(index: ShardIndex, ranges: Sequence[tuple[int, int]]) -> None:
     assert covered == list(range(index.rows))
 
 
-@given(indexes(), st.integers(1, 250))
-def test_units_cover_every_row_once(index: ShardIndex, unit_rows: int) -> None:
-    units = plan(index, unit_rows=unit_rows).units
-    assert_tiles(index, [(unit.first_row, unit.last_row) for unit in units])
-    for unit in units:
-        if index.shard.format == "parquet":
-            assert unit.rows <= unit_rows
-            assert unit.offset_bytes is None
-        else:
-            assert unit.offset_bytes == dict(index.cuts)[unit.first_row]
-            inside = [cut for cut, _ in index.cuts if unit.first_row < cut <= unit.last_row]
-            assert unit.rows <= unit_rows or not inside, "a cut was passed over"
-
-
 @given(indexes(), st.integers(1, 250), st.integers(1, 250), st.data())
 def test_what_is_committed_and_what_is_left_cover_every_row_once(
     index: ShardIndex, before: int, now: int, data: st.DataObject
@@ -149,11 +134,6 @@ def test_any_set_of_committed_ranges_is_completed(
         one.unit_id for one in left.reused
     }
     assert not gone & written
-
-
-def test_long_rows_make_units_shorter() -> None:
-    wide = replace(shard(), size_bytes=2**30)  # 10 MiB a row
-    assert {unit.rows for unit in plan(ShardIndex(wide, 100, COLUMNS)).units} == {3, 1}
 
 
 def test_nothing_is_left_when_everything_is_committed() -> None:

@@ -1,4 +1,4 @@
-"""The footer of a data file."""
+"""Footers survive the way into a Parquet file and out of it."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from sentiment.errors import LedgerError, ModelError, OutputError, SentimentErro
 from sentiment.output.plan import plan_run
 from sentiment.scoring.pipeline import ReviewShards, _stalled, _without_chatter
 from sentiment.scoring.pool import TASK_CPUS, resolve_pool
-from sentiment.scoring.tasks import _explained
+from sentiment.scoring.tasks import explain_ray_error
 from sentiment.settings.jobs import ScoreConfig
 from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards
@@ -43,7 +43,7 @@ def raised_in_a_stage(error: Exception) -> RayError:
 
 @pytest.mark.parametrize("kind", [OutputError, ModelError, LedgerError, SentimentError])
 def test_our_error_comes_back_as_it_was_raised(kind: type[SentimentError]) -> None:
-    found = _explained(raised_in_a_stage(kind("/out/a: cannot be written: disk full")))
+    found = explain_ray_error(raised_in_a_stage(kind("/out/a: cannot be written: disk full")))
     assert type(found) is kind
     assert str(found) == "/out/a: cannot be written: disk full"
 
@@ -51,20 +51,20 @@ def test_our_error_comes_back_as_it_was_raised(kind: type[SentimentError]) -> No
 def test_our_error_comes_back_from_a_plain_task() -> None:
     cause = ModelError("/model: the weights cannot be loaded")
     text = f"ray::check()\n  File x\nsentiment.errors.ModelError: {cause}"
-    found = _explained(RayTaskError("check", text, cause).as_instanceof_cause())
+    found = explain_ray_error(RayTaskError("check", text, cause).as_instanceof_cause())
     assert type(found) is ModelError
     assert str(found) == str(cause)
 
 
 def test_a_strange_error_is_one_line_with_the_remedy() -> None:
-    found = str(_explained(raised_in_a_stage(ZeroDivisionError("division by zero"))))
+    found = str(explain_ray_error(raised_in_a_stage(ZeroDivisionError("division by zero"))))
     assert "\n" not in found
     assert "ZeroDivisionError: division by zero" in found
     assert "the same command goes on" in found
 
 
 def test_a_crash_without_a_traceback_is_told_by_its_first_line() -> None:
-    found = str(_explained(WorkerCrashedError()))
+    found = str(explain_ray_error(WorkerCrashedError()))
     assert found.startswith("the cluster stopped the run (WorkerCrashedError: The worker died")
 
 

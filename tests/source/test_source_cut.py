@@ -9,15 +9,8 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentiment.source import cut
+from sentiment.source.cut import cut_into_units
 from sentiment.source.shards import Shard, ShardIndex, Unit
-
-
-def cut_into_units(
-    index: ShardIndex, unit_rows: int, ranges: Sequence[tuple[int, int]] | None = None
-) -> list[Unit]:
-    return list(cut.cut_into_units(index, unit_rows, ranges))
-
 
 COLUMNS = pa.schema([("text", pa.string())])
 PARQUET = Shard("/lake/a.parquet", "", "a.parquet", "parquet", "fp", 1000)

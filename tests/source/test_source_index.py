@@ -14,11 +14,12 @@ import pytest
 from source_reading import column, read, rejects, shard_of, units_of
 
 from sentiment.block import CARRIER_FIELDS, REASON, REASONS
+from sentiment.errors import SourceError
 from sentiment.source import index as index_module
 from sentiment.source import state
 from sentiment.source.blocks import Reject, Rows, assemble
-from sentiment.source.index import index_shard, read_unit
-from sentiment.source.shards import ShardIndex, Unit
+from sentiment.source.index import index_shard, index_shards, read_unit
+from sentiment.source.shards import Shard, ShardIndex, Unit
 
 NAMES = ["a.parquet", "a.csv", "a.jsonl"]
 
@@ -172,3 +173,33 @@ def test_an_outage_of_the_store_is_no_damage(
     monkeypatch.setattr(pq, "ParquetFile", fails)
     with pytest.raises(OSError, match=kind) if outage else nullcontext():
         assert index_shard(shard, "text").damage is not None
+
+
+def test_shards_are_indexed_in_their_order(tmp_path: Path) -> None:
+    shards = [make(tmp_path / name, rows).shard for rows, name in enumerate(NAMES, start=1)]
+    indexes = index_shards(shards, "text")
+    assert [index.shard for index in indexes] == shards
+    assert [index.rows for index in indexes] == [1, 2, 3]
+    assert index_shards([], "text") == []
+
+
+def test_an_outage_among_many_shards_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = [make(tmp_path / f"{n}.csv").shard for n in range(40)]
+    index_one = index_module.index_shard
+
+    def index_until_the_outage(shard: Shard, text_column: str) -> ShardIndex:
+        if shard == shards[20]:
+            raise OSError(f"{shard.uri}: connection refused")
+        return index_one(shard, text_column)
+
+    monkeypatch.setattr(index_module, "index_shard", index_until_the_outage)
+    with pytest.raises(SourceError, match=r"20\.csv: connection refused; run the same"):
+        index_shards(shards, "text")
+
+
+def test_a_shard_without_the_column_is_named(tmp_path: Path) -> None:
+    shards = [make(tmp_path / name).shard for name in NAMES[:2]]
+    with pytest.raises(SourceError, match=r"a\.parquet: there is no column 'review'"):
+        index_shards(shards, "review")

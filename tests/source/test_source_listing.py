@@ -13,7 +13,7 @@ from pyarrow import fs
 
 from sentiment import storage
 from sentiment.errors import SourceError
-from sentiment.source import listing
+from sentiment.source import listing, state
 from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards
 from sentiment.storage import open_filesystem
@@ -259,10 +259,10 @@ def test_footer_longer_than_the_first_guess(
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"text": ["one"]}), path)
     (whole,) = list_shards([str(path)]).shards
-    monkeypatch.setattr(listing, "_FOOTER_GUESS_BYTES", 16)
+    monkeypatch.setattr(state, "_FOOTER_GUESS_BYTES", 16)
     (pieced,) = list_shards([str(path)]).shards
     assert whole == pieced
-    monkeypatch.setattr(listing, "_FOOTER_MOST_BYTES", 32)
+    monkeypatch.setattr(state, "_FOOTER_MOST_BYTES", 32)
     (cut,) = list_shards([str(path)]).shards
     assert cut.fingerprint.rpartition("-")[0] == whole.fingerprint.rpartition("-")[0]
     assert cut != whole
@@ -302,9 +302,3 @@ def test_remote_uris_round_trip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     with filesystem.open_input_stream(inside, compression=None) as file:
         assert file.read() == b"text\ngood\n"
     assert all(uri.startswith("s3://") for uri in asked)
-
-
-def test_output_folder_need_not_exist(tmp_path: Path) -> None:
-    _, path = open_filesystem(f"{tmp_path}/new/")
-    assert path == f"{tmp_path}/new"
-    assert open_filesystem(f"file://{tmp_path}/a%20b")[1] == f"{tmp_path}/a b"

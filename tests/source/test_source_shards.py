@@ -1,4 +1,4 @@
-"""Shards, their units, and the names of the files that units become."""
+"""Units name their output files, and travel as JSON."""
 
 from __future__ import annotations
 

@@ -1,0 +1,146 @@
+"""Finds the files that a folder or a glob stands for, on local disks and object stores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+from pyarrow import fs
+
+from sentiment.errors import SourceError
+from sentiment.source.shards import format_of
+from sentiment.storage import is_hidden, is_uri
+
+
+def split_glob(source: str) -> tuple[str, list[str]]:
+    """Split a source at its first wildcard.
+
+    Returns:
+        The longest folder without wildcards, and the components after it; no components if the
+        source is not a glob.
+    """
+    if not is_uri(source) and os.path.lexists(source):
+        return source, []  # such a file exists: its name holds brackets and is no glob
+    location, mark, query = source.partition("?") if is_uri(source) else (source, "", "")
+    wild = "*[" if is_uri(source) else "*?["
+    parts = location.split("/")
+    for index, part in enumerate(parts):
+        if any(character in part for character in wild):
+            base = "/".join(parts[:index]) or ("/" if location.startswith("/") else ".")
+            return base + mark + query, [part for part in parts[index:] if part]
+    return source, []
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """Whether a component of a glob matches a name; wildcards do not match hidden names."""
+    return fnmatchcase(name, pattern) and (not is_hidden(name) or pattern[0] == name[0])
+
+
+def matches_path(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether a glob matches a file, or a folder that holds it.
+
+    Args:
+        parts: Components of the path of the file.
+        pattern: Components of the glob; `**` stands for any number of components.
+    """
+    if not pattern:
+        return True
+    if pattern[0] == "**":
+        return any(matches_path(parts[skip:], pattern[1:]) for skip in range(len(parts)))
+    return bool(parts) and _matches(parts[0], pattern[0]) and matches_path(parts[1:], pattern[1:])
+
+
+def expand_glob(
+    filesystem: fs.FileSystem, path: str, pattern: Sequence[str]
+) -> Iterator[tuple[str, fs.FileInfo]]:
+    """Find the files below a folder that a glob matches.
+
+    Folders that cannot match are not opened: a glob over a few days of a lake does not list the
+    whole lake.
+
+    Args:
+        filesystem: Where the folder is.
+        path: The folder.
+        pattern: Components of the glob; none to find every file without a hidden name.
+
+    Yields:
+        The path of each file relative to the folder, and what the filesystem says of it.
+    """
+    if not pattern or pattern[0] == "**":
+        for relative, info in _walk(filesystem, path):
+            if matches_path(relative.split("/"), pattern):
+                yield relative, info
+        return
+    for info in _children(filesystem, path):
+        if not _matches(info.base_name, pattern[0]):
+            continue
+        if info.type == fs.FileType.Directory:
+            for relative, inside in expand_glob(filesystem, info.path, pattern[1:]):
+                yield f"{info.base_name}/{relative}", inside
+        elif len(pattern) == 1:
+            yield info.base_name, info
+
+
+def _children(filesystem: fs.FileSystem, path: str) -> list[fs.FileInfo]:
+    """List what is directly inside a folder.
+
+    pyarrow's own listing leaves out links that lead nowhere. Those are shards that cannot be
+    opened.
+    """
+    inside: Any = fs.FileSelector(path)
+    if isinstance(filesystem, fs.LocalFileSystem):
+        inside = [os.path.join(path, name) for name in os.listdir(path)]
+    return list(filesystem.get_file_info(inside))
+
+
+def _walk(filesystem: fs.FileSystem, path: str) -> Iterator[tuple[str, fs.FileInfo]]:
+    """Find every file below a folder without hidden names; yield relative paths and infos."""
+    if isinstance(filesystem, fs.LocalFileSystem):
+        yield from _walk_local(filesystem, path)
+        return
+    # An object store has no links, and one flat listing costs fewer requests than one per folder.
+    for info in filesystem.get_file_info(fs.FileSelector(path, recursive=True)):
+        relative = info.path[len(path.rstrip("/")) + 1 :]
+        if info.type != fs.FileType.Directory and not is_hidden(relative):
+            yield relative, info
+
+
+def _walk_local(filesystem: fs.FileSystem, root: str) -> Iterator[tuple[str, fs.FileInfo]]:
+    """Do the same on a local disk, where links to folders may form a loop.
+
+    Every folder is opened once, so that a loop ends. Links are followed after all real folders: a
+    folder that can be reached in both ways is listed under its own name.
+    """
+    seen: set[tuple[int, int]] = set()
+    folders, links = [root], list[str]()
+    while folders or links:
+        folder = folders.pop() if folders else links.pop(0)
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        with os.scandir(folder) as scan:
+            entries = sorted((e for e in scan if not is_hidden(e.name)), key=lambda e: e.name)
+        files = []
+        for entry in entries:
+            if not _is_utf8(entry.name):
+                shown = os.fsencode(entry.path).decode("utf-8", "backslashreplace")
+                if os.path.isdir(entry.path) or format_of(entry.name) is not None:
+                    raise SourceError(f"{shown}: the name is not UTF-8; rename it")
+                yield os.path.relpath(shown, root), fs.FileInfo(shown)
+            elif os.path.isdir(entry.path):
+                (links if entry.is_symlink() else folders).append(entry.path)
+            else:
+                files.append(entry.path)
+        for name, info in zip(files, filesystem.get_file_info(files), strict=True):
+            yield os.path.relpath(name, root), info
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
