@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Fill:
-    """How full batches were, added up.
+    """Totals of the batches so far: their number, their tokens, the tokens they had room for.
 
     Attributes:
         batches: Batches that were answered.
@@ -34,7 +34,7 @@ class Fill:
 
 
 class TokenBatcher:
-    """Cuts rows into batches of similar length and shrinks what does not fit into memory.
+    """Cuts rows into batches of similar length, and into smaller ones when memory runs out.
 
     A batch that runs out of memory is tried again in halves, and the budget that held is kept for
     all later batches, unless it was the fault of a single row. A batch that fails otherwise is
@@ -127,7 +127,9 @@ class TokenBatcher:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out: a class of its own on GPUs, else known by what is said of it."""
+    """Return whether an error says that memory ran out. CPUs have no error class of their own for
+    it.
+    """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     return any(words in str(error) for words in _OUT_OF_MEMORY)

@@ -13,12 +13,12 @@ from sentiment.t5.linear import ResolvedPrecision
 
 
 def default_device() -> torch.device:
-    """The GPU this process was given, else the CPU."""
+    """Return the GPU of this process, or the CPU if it has none."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def usable_device(device_type: DeviceType) -> torch.device:
-    """The device of this kind that this process was given.
+    """Return the device of this kind, after a check that torch can use it.
 
     Raises:
         DeviceError: A GPU is promised that torch cannot use; the CPU in its place would be a
@@ -33,7 +33,7 @@ def usable_device(device_type: DeviceType) -> torch.device:
 
 
 def resolve_precision(precision: Precision, device_type: str) -> ResolvedPrecision:
-    """Settle `auto`: bf16 where the processor multiplies it natively.
+    """Return the precision to use: `auto` is bf16 where the processor multiplies it natively.
 
     Args:
         precision: The setting.
@@ -48,18 +48,20 @@ def resolve_precision(precision: Precision, device_type: str) -> ResolvedPrecisi
 
 
 def default_batch_tokens(device_type: str) -> int:
-    """Token budget of a batch where none is set."""
+    """Return the token budget of a batch if the settings give none."""
     return 65536 if device_type == "cuda" else 4096
 
 
 def device_faults() -> tuple[type[Exception], ...]:
-    """Errors after which a GPU answers nothing more in this process; torch names them since 2.8."""
+    """Return the errors after which a GPU is unusable in this process. torch has a class for them
+    since 2.8.
+    """
     fault = getattr(torch, "AcceleratorError", None)
     return () if fault is None else (fault,)
 
 
 def device_error(fault: Exception) -> DeviceError:
-    """What to tell of such a fault."""
+    """Return the error to raise for such a fault."""
     return DeviceError(
         f"the GPU failed ({type(fault).__name__}); check the node it is on, then run the same "
         "command again: committed units are kept"
@@ -67,7 +69,7 @@ def device_error(fault: Exception) -> DeviceError:
 
 
 def limit_threads(threads: int) -> None:
-    """Keep torch to its share of the machine.
+    """Limit torch to the threads that this process may use.
 
     Ray sets OMP_NUM_THREADS for whole CPUs only, and torch reads it once; several actors on a
     machine would otherwise each take every core.
@@ -76,7 +78,7 @@ def limit_threads(threads: int) -> None:
 
 
 def processor_name(device: torch.device) -> str:
-    """What decides how products round there: the GPU, or the CPU's instruction sets."""
+    """Return a name for what decides rounding: the GPU, or the instruction sets of the CPU."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     amx = torch.cpu._is_amx_tile_supported()
@@ -84,19 +86,19 @@ def processor_name(device: torch.device) -> str:
 
 
 def local_gpus() -> int:
-    """GPUs of this machine."""
+    """Return the number of GPUs of this machine."""
     return torch.cuda.device_count()
 
 
 def device_name(device: torch.device, threads: int) -> str:
-    """The GPU, or how many threads of the CPU."""
+    """Return the name of the GPU, or the number of CPU threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU, {threads} threads" if threads > 1 else "CPU, one thread"
 
 
 def peak_memory_mib(device: torch.device) -> int:
-    """Highest memory of this worker since it started: the GPU's, or of the whole process."""
+    """Return the highest memory use of this process so far: of the GPU if there is one."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device) / 2**20)
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)  # Linux counts KiB

@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PrecisionGap:
-    """How far a precision is from float32 on the golden set.
+    """The difference between a precision and float32 on the golden set.
 
     Attributes:
         rows: Texts compared.
@@ -54,14 +54,16 @@ class PrecisionGap:
     flips: int
 
     def passes(self, precision: ResolvedPrecision) -> bool:
-        """Whether the limit of this precision holds; with two labels it also bounds flips."""
+        """Return whether the gap is within the limit. With two labels that also limits label
+        changes.
+        """
         return self.worst <= LIMITS[precision]
 
 
 def measure_precision_gap(
     model: Model, precision: ResolvedPrecision, *, batch_tokens: int, device_type: DeviceType
 ) -> PrecisionGap:
-    """Compare a precision with float32 on this machine, or remember having done so.
+    """Compare a precision with float32 on this machine, or return the cached result.
 
     Args:
         model: The model.
@@ -148,7 +150,8 @@ def _cache_folder() -> Path:
 
 
 def check_model(plan: ScorerPlan) -> ResolvedPrecision:
-    """Try the model on a golden set, so that a broken one stops the run before it starts.
+    """Try the model on the golden set, so that a model that cannot work stops the run before it
+    starts.
 
     Returns:
         The precision to run in: `auto` falls back to float32 where bf16 changes the answers.

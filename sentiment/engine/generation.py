@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Generator:
-    """A T5 of transformers that says what it likes, greedily or by beam search.
+    """Free generation by the T5 of transformers, greedily or with beams.
 
     Args:
         network: The loaded model, on its device.
@@ -49,7 +49,7 @@ class Generator:
         self._pad_id = int(config.pad_token_id)
 
     def generate(self, ids: Sequence[Ids]) -> tuple[list[TokenIds], dict[int, str]]:
-        """Generate an answer to every row.
+        """Generate a text for every row.
 
         Returns:
             Generated ids of every row (without start and padding), and the failed rows.

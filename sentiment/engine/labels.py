@@ -73,7 +73,7 @@ class LabelScores:
 def label_sequences(
     labels: Sequence[TokenIds], eos_id: int, *, ended: bool = False
 ) -> list[TokenIds]:
-    """Label token sequences, with `</s>` appended when one label is a prefix of another.
+    """Return the token sequences of the labels, with `</s>` if one label is a prefix of another.
 
     Args:
         ended: Append it in any case.
@@ -90,7 +90,7 @@ def label_sequences(
 
 
 class Engine:
-    """A T5 that scores labels, batch by batch.
+    """Scores label texts with a T5, batch by batch.
 
     Args:
         network: The model, on its device, in its precision.
@@ -115,11 +115,12 @@ class Engine:
 
     @property
     def fill(self) -> Fill:
-        """How full batches were so far."""
+        """Totals of the batches so far."""
         return self._batcher.fill
 
     def score(self, ids: Sequence[Ids]) -> LabelScores:
-        """Label log-probabilities of every row; a row that makes the model fail fails alone.
+        """Compute the label log-probabilities of every row. A row on which the model fails is
+        reported alone.
 
         Raises:
             DeviceError: The GPU failed in a way that no other batch would survive.
@@ -154,5 +155,7 @@ class Engine:
 
 
 def embeds(ids: Ids, vocabulary: int) -> bool:
-    """Whether all ids have an embedding; looking one up that has none takes a GPU down."""
+    """Return whether every id has an embedding. On a GPU, looking up one without is a fault of the
+    device.
+    """
     return len(ids) > 0 and int(ids.min()) >= 0 and int(ids.max()) < vocabulary

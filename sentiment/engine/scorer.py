@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ScorerPlan:
-    """What a scorer is given. Small enough to send to every actor.
+    """What a scorer needs to know. It is small enough to be sent to every actor.
 
     Attributes:
         model: The model; its folder must exist on the actor's machine.
@@ -185,7 +185,7 @@ class Answers:
             self.reason[row], self.detail[row] = reason, detail
 
     def take(self, rows: NDArray[np.intp]) -> Answers:
-        """The answers of these rows, repeated as they are."""
+        """Return the answers of these rows; a row may be asked for more than once."""
         return Answers(
             label=self.label[rows],
             score=self.score[rows],
@@ -205,7 +205,7 @@ def _rows_of(chunk: pa.ListArray, good: NDArray[np.intp]) -> list[Ids]:
 def _with_answers(
     block: pa.Table, good: NDArray[np.intp], answers: Answers, seconds: float
 ) -> pa.Table:
-    """Attach answers to the good rows; rows the model failed on join the rejected ones."""
+    """Add the answers to the good rows, and reject the rows on which the model failed."""
     rows = block.num_rows
     failed = np.array([reason is not None for reason in answers.reason], dtype=bool)
     labelled, rejected = good[~failed], good[failed]

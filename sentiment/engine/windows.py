@@ -31,7 +31,7 @@ class PooledScores:
 
 
 def cut(ids: Ids, limit: int) -> list[Ids]:
-    """Windows of at most `limit` tokens, each ended by `</s>`, evenly spread over the text.
+    """Cut a text into windows of at most `limit` tokens, each ended by `</s>`, evenly spaced.
 
     Args:
         ids: A whole text, ended by `</s>`.
@@ -49,7 +49,7 @@ def cut(ids: Ids, limit: int) -> list[Ids]:
 def score_windows(
     score: Callable[[Sequence[Ids]], LabelScores], ids: Sequence[Ids], limit: int
 ) -> PooledScores:
-    """Score every window, and take the mean of the probabilities of each text.
+    """Score every window, and average the label probabilities over the windows of each text.
 
     A text with a window that the model fails on fails as a whole.
 

@@ -31,7 +31,7 @@ _MOST_PARTITIONS: Final = 50
 def figures(
     rows: pd.DataFrame, *, positive: str | None, bootstrap: int, seed: int
 ) -> dict[str, Any]:
-    """All figures of an evaluation.
+    """Compute all figures of an evaluation.
 
     Args:
         rows: `truth` and `label`; `score`, `tokens`, `truncated` and `partition` where known. Rows
@@ -85,7 +85,9 @@ def report_text(report: Mapping[str, Any]) -> str:
 
 
 def mistakes(rows: pd.DataFrame, most: int) -> list[dict[str, Any]]:
-    """The wrong labels the model was surest of, by file and row; with text where there is some."""
+    """Return the wrong labels with the highest scores, by file and row, with the text if there is
+    one.
+    """
     wrong = rows[rows["truth"].notna() & (rows["truth"] != rows["label"])]
     if "score" in wrong:
         wrong = wrong.sort_values(["score", "file", "row"], ascending=[False, True, True])
@@ -157,7 +159,7 @@ def _by_length(rows: pd.DataFrame) -> list[dict[str, Any]]:
 def _slices(
     rows: pd.DataFrame, by: pd.Series[Any], most: int | None = None
 ) -> list[dict[str, Any]]:
-    """Rows and accuracy of each slice; the largest ones where there are too many."""
+    """Return rows and accuracy of each slice; of the largest ones if there are too many."""
     right = (rows["truth"] == rows["label"]).groupby(by, observed=True).agg(["size", "mean"])
     if most is not None and len(right) > most:
         right = right.sort_values("size", ascending=False).head(most)
@@ -170,7 +172,7 @@ def _slices(
 def _intervals(
     rows: pd.DataFrame, ranked: str | None, labels: Sequence[str], resamples: int, seed: int
 ) -> dict[str, list[float]]:
-    """Percentile bootstrap: where a figure would lie had other rows of the same kind come.
+    """Return percentile bootstrap intervals: the range of a figure over resamples of the rows.
 
     Source:
         Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
@@ -209,7 +211,7 @@ def _intervals(
 def _auc_of_weights(
     truth_N: NDArray[np.bool_], score_N: NDArray[np.float64]
 ) -> Callable[[NDArray[np.intp]], float]:
-    """The area under the ROC curve as a function of how often each row counts; sorts only once."""
+    """Return a function from row weights to the area under the ROC curve. It sorts the scores once."""
     order = np.argsort(score_N, kind="stable")
     truth_N = truth_N[order]
     # Rows of equal score share a step of the curve.

@@ -60,7 +60,7 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
-        """Share of rows with a true label that got it."""
+        """Share of correct labels among the rows with a true label."""
         return float(self.figures["report"]["accuracy"])
 
     def to_json(self) -> str:
@@ -169,7 +169,7 @@ def _parity_lines(parity: dict[str, Any]) -> list[str]:
 
 
 def _score(config: EvaluateConfig) -> tuple[RejectedRowsError | None, RunSummary]:
-    """Score the sources; what became of the run, and whether it rejected too many rows."""
+    """Score the sources. Return an error if too many rows were rejected, and the summary."""
     values = config.model_dump(include=set(ScoringSettings.model_fields) - {"config"})
     values |= {
         "output": f"{config.output.rstrip('/')}/{_SCORED_FOLDER}",

@@ -33,7 +33,7 @@ def compare_decoding(
     truth: Sequence[str],
     precision: ResolvedPrecision,
 ) -> dict[str, Any]:
-    """Score, and generate greedily and with beams; the same rows, model and precision.
+    """Score labels, and generate greedily and with beams, on the same rows and in one precision.
 
     Args:
         model: The model.
@@ -92,7 +92,9 @@ def _loss(
     truth: Sequence[str],
     label_ids: Sequence[TokenIds],
 ) -> float | None:
-    """Mean over all target tokens, as training has it; rows of unknown labels have no target."""
+    """Return the mean loss over all target tokens, as in training. Rows with an unknown label are
+    left out.
+    """
     place = {label: k for k, label in enumerate(labels)}
     rows = [(n, place[label]) for n, label in enumerate(truth) if label in place]
     tokens = sum(len(label_ids[k]) + 1 for _, k in rows)

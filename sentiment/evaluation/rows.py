@@ -33,7 +33,7 @@ COLUMNS = ("truth", "label", "score", "tokens", "truncated", "partition", "file"
 
 
 def scored_rows(output: Output, config: EvaluateConfig, truth: TruthMap) -> pd.DataFrame:
-    """Rows of a scored output that come from the sources of the evaluation.
+    """Return the rows of a scored output that belong to the sources of the evaluation.
 
     Args:
         truth: What values of the label column stand for.
@@ -57,7 +57,7 @@ def scored_rows(output: Output, config: EvaluateConfig, truth: TruthMap) -> pd.D
 
 
 def given_rows(config: EvaluateConfig) -> pd.DataFrame:
-    """Rows of sources that hold labels already, true ones in the words of the others.
+    """Return the rows of sources that hold predicted labels. True labels are mapped to their words.
 
     Returns:
         COLUMNS of every row that has a label.

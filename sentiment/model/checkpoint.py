@@ -31,18 +31,18 @@ _CHECKPOINTS = (
 
 
 def find_checkpoint(folder: Path) -> Path | None:
-    """The file with all weights or the index of their parts, whichever would be read."""
+    """Return the file with all weights, or the index of their parts, that will be read."""
     return next((folder / name for name in _CHECKPOINTS if (folder / name).exists()), None)
 
 
 def is_pickled(folder: Path) -> bool:
-    """Whether the weights would be read from pickles."""
+    """Return whether the weights would be read from pickles."""
     found = find_checkpoint(folder)
     return found is not None and ".bin" in found.suffixes
 
 
 def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a checkpoint, mapped from safetensors and read as they are used.
+    """Read all tensors of a checkpoint. Safetensors are memory-mapped and read when they are used.
 
     Raises:
         Exception: Missing or damaged files, parts that the folder's digest does not cover, a pickle
@@ -66,7 +66,7 @@ def read_tensors(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def _parts(whole: Path, pattern: str) -> list[str]:
-    """Names of the files to read; an index may name only files that belong to the weights."""
+    """Return the names of the files to read. An index may name only files that hold weights."""
     if whole.suffix != ".json":
         return [whole.name]
     names = sorted(set(read_json(whole)["weight_map"].values()))
@@ -77,7 +77,7 @@ def _parts(whole: Path, pattern: str) -> list[str]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
+    """Read a JSON object from a file.
 
     Raises:
         ModelError: The file is missing or holds something else.

@@ -44,7 +44,7 @@ _PRESETS_FILE = Path(__file__).parent / "presets.yaml"
 
 @dataclass(frozen=True)
 class Declaration:
-    """What one place says about a model; None where it says nothing.
+    """What one place declares about a model. None means that it declares nothing about a setting.
 
     Attributes:
         labels: Texts the model answers with.
@@ -61,7 +61,7 @@ class Declaration:
     max_new_tokens: int | None = None
 
     def or_else(self, other: Declaration) -> Declaration:
-        """This declaration, with the gaps filled from another one.
+        """Return this declaration, with values of another one where this one has none.
 
         Labels bring their own meanings, so the two are never mixed from different places.
         """
@@ -86,7 +86,7 @@ class ModelFile:
 
 
 def read_labels_file(folder: Path) -> Declaration:
-    """What the `labels.json` of a model folder says; nothing if there is none.
+    """Read the `labels.json` of a model folder; empty if there is none.
 
     Keys that are unknown here may be for other programs.
 
@@ -98,7 +98,7 @@ def read_labels_file(folder: Path) -> Declaration:
 
 
 def read_model_file(path: Path) -> ModelFile:
-    """A model file.
+    """Read a model file.
 
     Raises:
         ModelError: It cannot be read, lacks `model`, or has an unknown key or an unusable value.
@@ -108,13 +108,13 @@ def read_model_file(path: Path) -> ModelFile:
 
 @cache
 def presets() -> dict[str, ModelFile]:
-    """The models this package knows by name."""
+    """Return the models that this package knows by name."""
     entries = _read_yaml(_PRESETS_FILE).items()
     return {n: _model_file(values, _PRESETS_FILE, f"{_PRESETS_FILE}: {n}") for n, values in entries}
 
 
 def find_preset(name: str) -> ModelFile | None:
-    """The preset of this name or hub id, if there is one."""
+    """Return the preset with this name or hub id, or None."""
     same = (preset for preset in presets().values() if preset.model == name)
     return presets().get(name) or next(same, None)
 
@@ -137,7 +137,7 @@ _MODEL_FILE_KEYS = ("model", "revision", *(name for name in _RULES if name != "m
 
 
 def _declared(values: Mapping[str, Any], where: str) -> Declaration:
-    """Hold values to the rules of the options they stand in for."""
+    """Check values with the rules of the settings, and return them as a declaration."""
     wrong = [
         f"{name}: expected {expected}, got {values[name]!r}"
         for name, (holds, expected) in _RULES.items()
@@ -181,7 +181,7 @@ def _model_file(values: Any, path: Path, where: str) -> ModelFile:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML in which a key given twice is a mistake: the second label would replace the first."""
+    """A YAML loader that refuses a key given twice: the second label would replace the first."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         names = [name.value for name, _ in node.value]

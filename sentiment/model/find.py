@@ -40,7 +40,7 @@ _PLAIN = Declaration(
 
 @dataclass(frozen=True)
 class Model:
-    """A model, found and described but not loaded. Small enough to send to every worker.
+    """A model that was found and described, but not loaded. Small enough to send to every worker.
 
     Attributes:
         name: What the user asked for.
@@ -63,7 +63,7 @@ class Model:
     digest: str
 
     def tokeniser(self) -> Tokeniser:
-        """Its tokenizer, with its template and source limit.
+        """Return its tokenizer, with its template and source limit.
 
         Raises:
             ModelError: The folder has no usable tokenizer.
@@ -72,7 +72,7 @@ class Model:
 
 
 class Asked(TypedDict, total=False):
-    """What may be asked of a model; None leaves it to the model, as an absent key does."""
+    """What a caller may ask of a model. None leaves the choice to the model, as an absent key does."""
 
     template: str | None
     max_source_tokens: int | None
@@ -136,7 +136,8 @@ def find_model(
 
 
 def folder_digest(folder: Path) -> str:
-    """SHA-256 over the sorted (name, SHA-256) of the files that decide labels and scores.
+    """Return the SHA-256 over the sorted (name, SHA-256) of the files that decide labels and
+    scores.
 
     Pickles beside safetensors are not read, so they do not count.
     """

@@ -19,7 +19,8 @@ FOLDER_LAYOUT = "a folder with config.json, model.safetensors and tokenizer.json
 def fetch(
     name: str, revision: str | None, patterns: Sequence[str], *, asked: str | None = None
 ) -> Path:
-    """The cached folder of a hub model, completed from the hub where that can be reached.
+    """Return the cached folder of a hub model, and download what is missing if the hub can be
+    reached.
 
     Args:
         name: Hub id, `owner/name`.
@@ -40,7 +41,7 @@ def fetch(
 
 
 def find_cached(name: str, revision: str | None, patterns: Sequence[str]) -> Path | None:
-    """The folder of a hub model if it is in the cache; the hub is not asked."""
+    """Return the folder of a hub model if it is in the cache; the hub is not asked."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -55,14 +56,14 @@ def find_cached(name: str, revision: str | None, patterns: Sequence[str]) -> Pat
 
 
 def is_offline() -> bool:
-    """Whether the hub must not be asked (`HF_HUB_OFFLINE`)."""
+    """Return whether the hub must not be asked (`HF_HUB_OFFLINE`)."""
     from huggingface_hub import constants
 
     return bool(constants.HF_HUB_OFFLINE)
 
 
 def _refusal(asked: str, revision: str | None, error: Exception) -> str:
-    """One line: why there is no such model here, and what would help."""
+    """Return one line: why the model is not here, and what would help."""
     from huggingface_hub import constants, errors
     from huggingface_hub.errors import (
         GatedRepoError,

@@ -19,7 +19,7 @@ _COLUMNS = ("name", "labels", "prompt", "tokens", "long text", "decoding", "here
 
 
 def list_models(config: ModelsConfig) -> None:
-    """Print name, labels and meanings, prompt, limits and whereabouts of every named model.
+    """Print a table of all named models: labels, meanings, prompt, limits, and whether it is here.
 
     Args:
         config: Says nothing but that the list is wanted.
@@ -68,7 +68,7 @@ def _labels(labels: Sequence[str], meanings: Sequence[str]) -> str:
 
 
 def _whereabouts(folder: Path | None) -> str:
-    """Whether a model is in the hub's cache, and as which commit: the name of its folder there."""
+    """Return whether a model is in the hub's cache, and which commit of it."""
     if folder is None or find_checkpoint(folder) is None:
         return "no"
     pickled = " (.bin files: --allow-pickle-weights)" if is_pickled(folder) else ""

@@ -96,7 +96,7 @@ def load_network(
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """No progress bar for weights that load in seconds, no advice that only its author can take.
+    """Suppress progress bars and advice of transformers while a model is loaded.
 
     Problems reach the user as a `ModelError`.
     """

@@ -42,7 +42,8 @@ _FETCHED = (*DIGESTED, CALIBRATION_FILE)
 
 
 def locate(name: str, revision: str | None, *, allow_pickle: bool) -> tuple[Path, Declaration]:
-    """The folder of a model, fetched if need be, and what a model file and the presets say of it.
+    """Return the folder of a model, downloaded if necessary, and what was declared about it
+    elsewhere.
 
     Args:
         name: `builtin`, a preset's name, a folder, a hub id or a model file.
@@ -75,7 +76,7 @@ def _find(name: str, revision: str | None, allow_pickle: bool) -> tuple[Path, De
 def _find_named(
     name: str, base: Path, revision: str | None, allow_pickle: bool, asked: str
 ) -> tuple[Path, Declaration]:
-    """As `locate`, for what is no model file; folders are relative to `base`."""
+    """Like `locate`, for a name that is no model file. Folders are relative to `base`."""
     if name == BUILTIN:
         _refuse_revision(revision, asked)
         return BUILTIN_FOLDER, Declaration()

@@ -17,7 +17,7 @@ _BEGIN, _END = "<!-- sentiment evaluate -->", "<!-- end of sentiment evaluate --
 
 
 def report_table(report: Mapping[str, Any]) -> str:
-    """A classification report as a Markdown table."""
+    """Return a classification report as a Markdown table."""
     lines = ["| | precision | recall | f1-score | support |", "|---|---|---|---|---|"]
     for label in report["labels"]:
         lines.append(_report_row(label, report[label]))
@@ -36,7 +36,7 @@ def _report_row(name: str, values: Mapping[str, float]) -> str:
 
 
 def names_of(sources: Sequence[str]) -> str:
-    """Sources by their last names: where they lay on one machine is no business of a card."""
+    """Return the last parts of source paths. The folders of one machine do not belong in a card."""
     return ", ".join(PurePosixPath(source.rstrip("/")).name for source in sources)
 
 
@@ -48,7 +48,7 @@ def front_matter(
     data: str,
     report: Mapping[str, Any],
 ) -> ModelCardData:
-    """What the hub reads of a card.
+    """Return the front matter, which the hub reads.
 
     Args:
         name: Of the model, in the table of results.
@@ -90,7 +90,7 @@ def _results(data: str, report: Mapping[str, Any]) -> list[EvalResult]:
 def with_evaluation(
     text: str, *, name: str, sources: Sequence[str], date: str, report: Mapping[str, Any]
 ) -> str:
-    """A card with the figures of an evaluation instead of those of an earlier one.
+    """Return a card with the figures of an evaluation in place of earlier ones.
 
     Args:
         text: The card so far; nothing makes a new one.

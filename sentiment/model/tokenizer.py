@@ -31,7 +31,7 @@ _NEEDED = "tokenizer.json or spiece.model"
 
 @dataclass(frozen=True)
 class Encoded:
-    """Token ids of one text.
+    """The token ids of one text.
 
     Attributes:
         ids: int32, ends with `</s>`; at most the source limit, unless it is to be cut in windows.
@@ -43,7 +43,7 @@ class Encoded:
 
 
 def truncate(ids: Sequence[int], limit: int, long_text: LongText) -> list[int]:
-    """Keep at most `limit` ids: the first ones, or the first and last halves.
+    """Keep at most `limit` ids: the first ones, or the first half and the last half.
 
     The head gets the odd one. Reviews open with their subject and close with their verdict, so a
     small model with a short limit reads both ends. For windows 32 times as many are kept, so that a
@@ -112,13 +112,13 @@ class Tokeniser:
         return encoded
 
     def label_ids(self, label: str) -> tuple[int, ...]:
-        """Ids a label is spelt with, without `</s>`."""
+        """Return the token ids of a label, without `</s>`."""
         return tuple(self._backend.encode(label, add_special_tokens=False).ids)
 
     def labels_of(
         self, answers: Sequence[Sequence[int]], labels: Sequence[Sequence[int]]
     ) -> list[int | None]:
-        """Which label's text each generated answer is, up to its `</s>`; None if it is none.
+        """Return which label each generated answer is, up to its `</s>`; None if it is no label.
 
         Args:
             answers: Generated ids.
@@ -128,7 +128,7 @@ class Tokeniser:
         return [known.get(self.decode(_until(answer, self.eos_id))) for answer in answers]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of generated ids, special tokens left out, outer blanks stripped."""
+        """Return the text of generated ids, without special tokens and outer blanks."""
         return str(self._backend.decode(list(ids), skip_special_tokens=True)).strip()
 
 
@@ -137,7 +137,9 @@ def _until(ids: Sequence[int], end: int) -> Sequence[int]:
 
 
 def _chunks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Texts in runs that the tokenizer can hold in memory: it takes 100 bytes for one of text."""
+    """Cut texts into chunks that fit into memory: the tokenizer needs 100 bytes for one byte of
+    text.
+    """
     start, chars = 0, 0
     for n, text in enumerate(texts):
         chars += len(text)
@@ -150,7 +152,7 @@ def _chunks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
 
 @lru_cache(maxsize=2)
 def _backend_of(vocabulary_json: str) -> Tokenizer:
-    """The tokenizer of this description, built once per process."""
+    """Return the tokenizer of this description. It is built once per process."""
     tokenizer = Tokenizer.from_str(vocabulary_json)
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -158,7 +160,7 @@ def _backend_of(vocabulary_json: str) -> Tokenizer:
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a model folder; never runs code from it, never asks the network.
+    """Load the tokenizer of a model folder, without running code from it and without a network.
 
     Raises:
         ModelError: No tokenizer files, or files that do not parse.

@@ -18,7 +18,7 @@ from sentiment.output.receipt import ActorNote
 
 
 class Scorer:
-    """Holds the model, loaded once, and scores block after block, from whatever thread.
+    """The callable class that Ray runs in each scoring actor: it loads the model once.
 
     Args:
         plan: What to score with.

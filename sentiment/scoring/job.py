@@ -176,7 +176,7 @@ def _conclude(
 
 
 def _index(shards: Sequence[Shard], config: ScoreConfig, cluster: LazyCluster) -> list[ShardIndex]:
-    """Index Parquet footers here, large delimited text on the cluster; in the order of shards."""
+    """Index Parquet shards in this process, and much delimited text on the cluster; keep the order."""
     text = [shard for shard in shards if shard.format != "parquet"]
     found: dict[Shard, ShardIndex] = {}
     if sum(shard.size_bytes for shard in text) > _LOCAL_INDEX_BYTES:
@@ -188,7 +188,7 @@ def _index(shards: Sequence[Shard], config: ScoreConfig, cluster: LazyCluster) -
 
 
 def _check_columns(indexes: Sequence[ShardIndex], config: ScoreConfig) -> None:
-    """Refuse columns that would collide, before anything is scored."""
+    """Refuse sources whose columns would clash with added columns, before anything is scored."""
     added = set(added_columns(config.prefix).names)
     has_label = False
     for index in indexes:
@@ -291,7 +291,7 @@ def _columns(index: ShardIndex) -> pa.Schema:
 
 
 def _settle_gone(output: Output, gone: Sequence[Footer], config: ScoreConfig) -> None:
-    """Report, or retire, the output of sources that are gone."""
+    """Report the output of source files that no longer exist, or delete it if the settings say so."""
     if not gone:
         return
     retired = config.on_deleted == "retire"
@@ -306,7 +306,7 @@ def _settle_gone(output: Output, gone: Sequence[Footer], config: ScoreConfig) ->
 
 
 def _warn_of_missing_truth(reused: Sequence[Footer], config: ScoreConfig) -> None:
-    """True labels are counted while scoring: files committed without them cannot tell."""
+    """Warn of reused rows without true labels: those are counted while a row is scored."""
     rows = sum(one.labelled for one in reused if "confusion" not in one.metrics)
     if config.label_column and rows:
         _log.warning(
@@ -323,7 +323,7 @@ def _run_id() -> str:
 def _outcome(
     summary: RunSummary, drift: Drift, incomplete: Sequence[str], config: ScoreConfig
 ) -> tuple[Outcome, SentimentError | None]:
-    """How the run ended, and the error that says so once everything is written."""
+    """Return how the run ended, and the error to raise after everything is written."""
     ledger = summary.ledger
     if not ledger.balanced or incomplete:
         return "unbalanced", LedgerError(

@@ -37,7 +37,7 @@ _FAILURES = (RayError, SystemException)
 
 @dataclass(frozen=True)
 class Work:
-    """All that the stages need.
+    """What the stages of a run need.
 
     Attributes:
         units: What to score, with the columns each shard is read with.
@@ -55,7 +55,7 @@ class Work:
 
 
 class ReviewShards(Datasource):
-    """Ray Data source whose read tasks are units: one task, one unit, one block."""
+    """A Ray Data source whose read tasks are units: one task reads one unit into one block."""
 
     def __init__(
         self, units: Sequence[tuple[Unit, pa.Schema]], text_column: str, location: str
@@ -66,7 +66,7 @@ class ReviewShards(Datasource):
         self._location = location
 
     def estimate_inmemory_data_size(self) -> int | None:
-        """Bytes on disk of all units; what they grow to in memory is unknown."""
+        """Return the bytes on disk of all units. Their size in memory is unknown."""
         return sum(_bytes_of(unit) for unit, _ in self._units)
 
     def get_read_tasks(
@@ -75,7 +75,7 @@ class ReviewShards(Datasource):
         per_task_row_limit: int | None = None,
         data_context: Any = None,
     ) -> list[ReadTask]:
-        """One task per unit, whatever parallelism Ray has in mind."""
+        """Return one task per unit, whatever parallelism Ray asks for."""
         return [
             ReadTask(
                 functools.partial(read_block, unit, columns, self._text_column, self._location),
@@ -91,7 +91,7 @@ class ReviewShards(Datasource):
 
 
 def run_pipeline(work: Work, callback: StatusCallback | None = None) -> Iterator[Receipt]:
-    """Score and commit all units; receipts arrive in the order units finish.
+    """Score and commit all units. Yield receipts in the order in which units finish.
 
     Args:
         watch: Gets to see the pipeline while it runs.
@@ -124,7 +124,7 @@ def run_pipeline(work: Work, callback: StatusCallback | None = None) -> Iterator
 
 @contextmanager
 def _without_chatter() -> Iterator[None]:
-    """Keep Ray Data's account of its own work in its log file; warnings still reach the user."""
+    """Keep the log of Ray Data in its file; show warnings only."""
     consoles = [
         handler
         for handler in logging.getLogger("ray.data").handlers
@@ -179,7 +179,7 @@ def _dataset(work: Work) -> ray.data.Dataset:
 
 
 def _map_blocks(dataset: ray.data.Dataset, function: Any, **options: Any) -> ray.data.Dataset:
-    """`map_batches` over whole blocks, on GPUs too.
+    """Run a function on whole blocks, on GPUs too.
 
     The public method insists on an integer batch size when GPUs are asked for. Ray's own
     `map_groups` has the same need and goes through `map_batches_internal`; so does this, in this
@@ -201,7 +201,7 @@ def _bytes_of(unit: Unit) -> int:
 
 
 def _stalled(error: ExecutionTimeoutError, no_progress_sec: int) -> SentimentError:
-    """A line that names the stages that were at work, or that none was."""
+    """Return an error that names the stages that were running when nothing finished any more."""
     running = [f"{tasks} in {stage}" for stage, tasks in _RUNNING.findall(str(error))]
     return SentimentError(
         f"no task finished in {no_progress_sec} seconds (--no-progress-sec); running: "

@@ -33,7 +33,7 @@ _CPU_ROWS_TIMES_BYTES = 256 * 0.9e9
 
 @dataclass(frozen=True)
 class Pool:
-    """A resolved actor pool.
+    """The actor pool of a run.
 
     Attributes:
         device_type: What the actors compute on.
@@ -65,7 +65,8 @@ def resolve_pool(
     can_grow: bool,
     weights_bytes: int = 0,
 ) -> Pool:
-    """Settle the pool: GPU actors where the cluster has GPUs or the user asks for them.
+    """Choose the pool: GPU actors if the cluster has GPUs or the user asks for them, else CPU
+    actors.
 
     `--gpus-per-actor` above 0 asks for GPUs even when none is up yet, since an autoscaling cluster
     starts them on demand; 0 forces CPU actors.
@@ -134,12 +135,12 @@ def _cpu_pool(config: ScoreConfig, node_cpus: Sequence[float], *, can_grow: bool
 
 
 def _usable(cpus: float) -> float:
-    """CPUs of a node that actors may hold."""
+    """Return the CPUs of a node that actors may use."""
     return max(_RESERVED_CPUS, cpus - _RESERVED_CPUS)
 
 
 def _default_share(cpus: float, actors: int) -> float:
-    """Split a node evenly over as many actors as keep at most four threads each, or more of them.
+    """Divide a node among actors with at most four threads each.
 
     Raises:
         ConfigError: So many actors are asked for that one would get next to nothing.

@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 def replay(config: ReplayConfig) -> RunSummary:
-    """Score again every unit that has rejected rows, and whatever else is missing.
+    """Score again every unit that has rejected rows, and everything that is missing.
 
     A unit is committed anew as a whole, so the ledger holds at every moment. Rows that fail again
     are rejected again. The model and all that decides labels are those of the latest run.

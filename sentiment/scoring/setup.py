@@ -34,7 +34,7 @@ _PACKAGES = ("sentiment", "ray", "torch", "transformers", "pyarrow")
 
 @dataclass(frozen=True)
 class Setup:
-    """What was resolved for this run."""
+    """What was resolved for a run: the stamp of its files, the scorer and the pool."""
 
     stamp: Stamp
     scorer: ScorerPlan
@@ -42,7 +42,7 @@ class Setup:
 
 
 def configured_model(config: ScoringSettings) -> Model:
-    """The model the settings ask for.
+    """Find the model that the settings ask for.
 
     Raises:
         ModelError: As `weights.find_model` does.
@@ -63,7 +63,7 @@ def configured_model(config: ScoringSettings) -> Model:
 
 
 def resolve_setup(config: ScoreConfig, model: Model, cluster: LazyCluster) -> Setup:
-    """Settle devices, precision and digests, and try the model before anything is planned."""
+    """Resolve devices, precision and digests, and try the model."""
     found = cluster.resources(local_gpus=local_gpus())
     pool = resolve_pool(
         config,
@@ -93,7 +93,7 @@ def resolve_setup(config: ScoreConfig, model: Model, cluster: LazyCluster) -> Se
 
 
 def find_calibration(setting: str | None, model: Model) -> Calibration | None:
-    """The calibration of a run: the given file, none at all, or the model's own if it has one.
+    """Return the calibration of a run: from the given file, none, or the model's own if it has one.
 
     Raises:
         ModelError: The file cannot be used, or was fitted for another model.
@@ -113,7 +113,7 @@ def find_calibration(setting: str | None, model: Model) -> Calibration | None:
 
 
 def _weights_bytes(model: Model) -> int:
-    """Size of the weights; of those in .bin files where there are no others."""
+    """Return the size of the weights: of safetensors, or of .bin files if there are no others."""
     sizes = (
         sum(path.stat().st_size for path in model.folder.glob(pattern))
         for pattern in ("*.safetensors", "pytorch_model*.bin")
@@ -122,7 +122,7 @@ def _weights_bytes(model: Model) -> int:
 
 
 def _stamp(config: ScoreConfig, scorer: ScorerPlan) -> Stamp:
-    """Digests of everything that decides labels, scores and columns; pool sizes do not."""
+    """Digest everything that decides labels, scores and columns. Pool sizes are not part of it."""
     model = scorer.model
     deciding = {
         "model": model.digest,
@@ -154,7 +154,7 @@ def _stamp(config: ScoreConfig, scorer: ScorerPlan) -> Stamp:
 
 
 def facts_of(config: ScoreConfig, setup: Setup) -> dict[str, Any]:
-    """What `run.json` tells beside the figures."""
+    """Return what `run.json` holds beside the figures."""
     model = setup.scorer.model
     return {
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -179,5 +179,5 @@ def facts_of(config: ScoreConfig, setup: Setup) -> dict[str, Any]:
 
 
 def absolute(sources: Sequence[str]) -> list[str]:
-    """Sources as they are found from any working directory."""
+    """Return sources as absolute paths, so that they are found from any working directory."""
     return [source if is_uri(source) else os.path.abspath(source) for source in sources]

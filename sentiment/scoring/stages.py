@@ -132,7 +132,7 @@ class Commit:
 
 
 def receipts_of(committed: pa.Table) -> list[Receipt]:
-    """What the commit stage gave, as the driver takes it."""
+    """Return the receipts in a block that the commit stage returned."""
     receipts = []
     for footer, text in zip(
         committed.column(FOOTER).to_pylist(), committed.column(BESIDE).to_pylist(), strict=True
@@ -186,7 +186,7 @@ def tokenise_block(block: pa.Table, tokeniser: Tokeniser, text_column: str) -> p
 
 
 def _usable_texts(column: pa.ChunkedArray) -> tuple[list[str], list[str | None]]:
-    """Texts and, row by row, the reason why there is none."""
+    """Return the text of every row, and the reason if a row has none."""
     if pa.types.is_dictionary(column.type):
         column = pc.cast(column, column.type.value_type)
     texts: list[str] = []

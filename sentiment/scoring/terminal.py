@@ -24,7 +24,7 @@ _CLASSES_SHOWN = 20
 
 
 def print_summary(summary: RunSummary, console: Console | None = None) -> None:
-    """Print the summary people look at for ten seconds.
+    """Print the summary of a run.
 
     Args:
         console: Where to; by default standard output.
@@ -69,7 +69,7 @@ def _ledger_line(summary: RunSummary) -> Text:
 
 
 def _time_line(time: Mapping[str, Any], wall_sec: float) -> Text:
-    """Where the time went: what took more than a hundredth of it."""
+    """Return the line about time: the phases that took more than a hundredth of it."""
     parts = []
     for name, sec in time["phases"].items():
         if sec < wall_sec / 100:

@@ -31,7 +31,7 @@ _STEP = 16
 
 
 class InPieces:
-    """All layers over a batch, piece by piece within a layer.
+    """Runs a batch through all layers, a few sequences at a time within each layer.
 
     Args:
         bias: In the dtype of the products.
@@ -58,7 +58,7 @@ class InPieces:
         return rms_norm(x_RD[real_T], self._shape)
 
     def _attend(self, qkv_r3HE: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
-        """Sequence by sequence, heads left where the fused product put them.
+        """Compute attention sequence by sequence, with heads in the layout of the fused product.
 
         Two plain batched products and a softmax take half the time of PyTorch's fused attention
         here, which is written for masks of one row; copying heads together first would cost what
@@ -80,7 +80,7 @@ class InPieces:
 
 
 def _rows(length: int) -> int:
-    """Rows a sequence has: its tokens, and some to spare."""
+    """Return the rows that a sequence gets: its tokens and some spare rows."""
     return rounded_up(length, _STEP)
 
 
@@ -90,7 +90,7 @@ def _real_rows(lengths: Sequence[int]) -> torch.Tensor:
 
 
 def _pieces(x_RD: torch.Tensor, lengths: Sequence[int], least_rows: int) -> Iterator[Piece]:
-    """Views of whole sequences, end to end, as many as have so many rows, and their lengths.
+    """Yield views of whole sequences, as many as fit into a number of rows, and their lengths.
 
     They share the rows evenly: a small rest would read all weights for a few rows.
     """

@@ -39,7 +39,7 @@ _LOGITS_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class LabelTrie:
-    """Token sequences that share their beginnings.
+    """A trie of label token sequences: labels share the tokens that they begin with.
 
     Attributes:
         tokens: Decoder input of each node; node 0 is the start token.
@@ -82,7 +82,7 @@ class LabelTrie:
 
 
 class TrieDecoder:
-    """The decoder of a T5, made for one trie.
+    """The decoder of a T5 for one trie of labels.
 
     Args:
         shape: Its sizes.
@@ -129,7 +129,7 @@ class TrieDecoder:
         self._first_MD = start_MD + self._attend_to_ancestors(self._layers[0], start_MD[None])[0]
 
     def label_log_probs(self, states_TD: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
-        """How probable each label is, over the full vocabulary and among the labels.
+        """Return the log-probability of every label, over the full vocabulary and among the labels.
 
         The second is the probability of a decoder that at every node may only take a token of some
         label: of each step it is the share among these tokens. A token without a rival there costs
@@ -229,7 +229,7 @@ class TrieDecoder:
 
 
 class _Layer:
-    """Weights of one decoder block; the weight of each norm is folded into what reads it.
+    """The weights of one decoder block, with norm weights folded into the matrices that read them.
 
     Args:
         alone: The trie has one node, so self-attention is a single matrix.

@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 class Operations(Protocol):
-    """What is computed between two products."""
+    """The work between two matrix products."""
 
     def attention(self, lengths: Sequence[int], device: torch.device) -> Attention:
         """Self-attention over a batch of these lengths, the same for all layers."""
@@ -34,11 +34,11 @@ class Operations(Protocol):
     def add_norm(
         self, x_TD: torch.Tensor, y_TD: torch.Tensor | None, dtype: torch.dtype
     ) -> torch.Tensor:
-        """Add `y_TD` to the float32 residual stream in place; give the sum normalised."""
+        """Add `y_TD` to the float32 residual stream in place, and return the sum normalised."""
 
 
 class WholeBatch:
-    """All layers over a batch in one piece."""
+    """Runs a whole batch through all layers at once."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class WholeBatch:
 def suited_operations(
     shape: T5Shape, weight_KH: torch.Tensor, precision: ResolvedPrecision
 ) -> Operations:
-    """Triton's kernels where they compile and run, else PyTorch's own operators and a warning.
+    """Return Triton kernels if they compile and run here, else PyTorch's operators, with a warning.
 
     Args:
         weight_KH: Bias of each bucket and head, float32, on the device to compute on.
@@ -93,7 +93,7 @@ def suited_operations(
 
 @cache
 def _tell(reason: str) -> None:
-    """Warn once in a process, however many networks it loads."""
+    """Log a warning once per process, however many networks it loads."""
     _log.warning(
         "Triton's kernels do not run here (%s). Scoring goes on with PyTorch's own operators, with "
         "the same answers but more slowly and in more memory. On the GPU nodes, install triton "

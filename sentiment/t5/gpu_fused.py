@@ -57,7 +57,7 @@ class FusedOperations:
         return add_norm(x_TD, y_TD, dtype, self._shape.epsilon, self._norm)
 
     def try_out(self) -> None:
-        """Compile every kernel that batches will want, and run each once.
+        """Compile and run every kernel once that batches will need.
 
         Raises:
             Exception: Of any kind: one of them does not compile or does not run here.

@@ -34,7 +34,7 @@ _LOG2_E = tl.constexpr(LOG2_E)
 
 @dataclass(frozen=True)
 class AttentionBlocks:
-    """How the work of `attend` is cut and run; none of it changes a result by more than rounding.
+    """Block sizes of `attend`. They change its speed, and its result by rounding only.
 
     Attributes:
         queries: Rows of a tile, a power of 2 from 16 up.
@@ -54,7 +54,7 @@ class AttentionBlocks:
 
     @classmethod
     def suited_to(cls, dtype: torch.dtype) -> AttentionBlocks:
-        """What suits rows of this dtype: float32 has no tensor cores to fill, and wide operands."""
+        """Return block sizes for a dtype: float32 uses no tensor cores and has wider operands."""
         if dtype == torch.bfloat16:
             direct = torch.version.cuda is not None
             # The fastest of 36 on an H100, by `benchmarks/gpu.py --parts`: small tiles leave
@@ -65,7 +65,7 @@ class AttentionBlocks:
 
 @dataclass(frozen=True)
 class NormBlocks:
-    """Rows and warps of a program of `add_norm`."""
+    """Rows and warps of one program of `add_norm`."""
 
     rows: int = 2
     warps: int = 4
@@ -73,7 +73,7 @@ class NormBlocks:
 
 @dataclass(frozen=True)
 class Tiles:
-    """What the programs of each head work on, for a batch: none of them is without rows.
+    """The tiles of a batch: which rows each program of a head works on. No tile is empty.
 
     Attributes:
         tile_P3: int32, on the device: first token of the sequence, its tokens, and first row of the
@@ -88,7 +88,7 @@ class Tiles:
 
     @classmethod
     def of(cls, lengths: Sequence[int], queries: int, device: torch.device) -> Tiles:
-        """Tiles of a batch of these lengths, in tokens."""
+        """Return the tiles of a batch with these lengths in tokens."""
         length_B = np.asarray(lengths, np.int64)
         tiles_B = -(-length_B // queries)
         nth_P = np.arange(tiles_B.sum()) - np.repeat(np.cumsum(tiles_B) - tiles_B, tiles_B)

@@ -90,7 +90,7 @@ class PaddedAttention:
             self._groups.append(_Group(start, row_t, position_S < length_G[:, None]))
 
     def __call__(self, qkv_T3HE: torch.Tensor) -> torch.Tensor:
-        """(T, A): what every token attends to."""
+        """Return (T, A): the attention result of every token."""
         attended_THE = torch.empty_like(qkv_T3HE[:, 0])
         for start, row_t, real_GS in self._groups:
             end = start + len(row_t)
@@ -112,7 +112,7 @@ class PaddedAttention:
 def _groups(
     lengths: Sequence[int], heads: int, itemsize: int
 ) -> Iterator[tuple[int, Sequence[int]]]:
-    """First token and lengths of groups whose padded mask stays within `_MASK_BYTES`."""
+    """Return first token and lengths of groups whose padded mask stays within `_MASK_BYTES`."""
     first, start, longest = 0, 0, 0
     for n, length in enumerate(lengths):
         widest = max(longest, length)

@@ -37,7 +37,7 @@ class EncoderLayer:
 
 
 class FeedForward:
-    """A feed-forward layer behind its norm, plain or gated.
+    """A feed-forward layer with its norm, plain or gated.
 
     Args:
         layer: Name of the layer in the checkpoint, such as `encoder.block.0.layer.1`.
@@ -60,7 +60,7 @@ class FeedForward:
         )
 
     def __call__(self, normalised_TD: torch.Tensor) -> torch.Tensor:
-        """What the layer adds to the residual stream."""
+        """Return what the layer adds to the residual stream."""
         hidden_TF = self._into(normalised_TD)
         if self._gate is not None:
             hidden_TF *= self._gate(normalised_TD)
@@ -68,7 +68,7 @@ class FeedForward:
 
 
 def rms_norm(x_D: torch.Tensor, shape: T5Shape) -> torch.Tensor:
-    """Rows scaled to a root mean square of 1; the learned weight is folded elsewhere.
+    """Scale rows to a root mean square of 1. The learned weight is folded elsewhere.
 
     Source:
         Zhang and Sennrich, "Root Mean Square Layer Normalization", NeurIPS 2019.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 
 def to_device(values: NDArray[np.integer], device: torch.device) -> torch.Tensor:
-    """An array on a device. A GPU is not waited for: it may be batches of work behind."""
+    """Copy an array to a device without waiting for the GPU, which may be several batches behind."""
     tensor = torch.from_numpy(values)
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
@@ -37,5 +37,5 @@ def rows_of_tokens(lengths: Sequence[int], rows: Sequence[int]) -> NDArray[np.in
 
 
 def rounded_up(length: int, step: int) -> int:
-    """The next multiple of a step, or the length itself if it is one."""
+    """Return the smallest multiple of a step that is not less than the length."""
     return -(-length // step) * step

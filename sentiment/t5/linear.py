@@ -31,7 +31,7 @@ _FUSED: Final[dict[Activation, tuple[str, str]]] = {
 
 
 def compute_dtype(precision: ResolvedPrecision) -> torch.dtype:
-    """Dtype of activations between products."""
+    """Return the dtype of activations between products."""
     return torch.float32 if precision == "fp32" else torch.bfloat16
 
 
@@ -42,7 +42,7 @@ def make_linear(
     activation: Activation = "none",
     after_relu: bool = False,
 ) -> Linear:
-    """A product with this matrix, without bias, with an activation at its end.
+    """Return the product with a matrix, without bias, followed by an activation.
 
     Args:
         weight_ND: float32, on the device it will be used on.
@@ -74,7 +74,7 @@ def make_linear(
 
 
 def activate(x_TN: torch.Tensor, activation: Activation) -> torch.Tensor:
-    """Apply an activation, in place where it can be."""
+    """Apply an activation, in place if possible."""
     match activation:
         case "none":
             return x_TN
@@ -87,7 +87,7 @@ def activate(x_TN: torch.Tensor, activation: Activation) -> torch.Tensor:
 
 
 class DenseLinear:
-    """Product in the dtype of the weights, by PyTorch's public function: for GPUs."""
+    """A product in the dtype of the weights by PyTorch's public function, for GPUs."""
 
     def __init__(self, weight_ND: torch.Tensor, activation: Activation) -> None:
         self._weight_ND = weight_ND.contiguous()
@@ -98,7 +98,7 @@ class DenseLinear:
 
 
 class ActivatedLinear:
-    """Product on a GPU with ReLU, or GELU by its tanh approximation, before the result is written.
+    """A product on a GPU followed by ReLU, or by GELU in its tanh form, in one kernel.
 
     On its own an activation reads and writes a matrix four times as wide as the model: a tenth of
     the time of a layer. The operator is the one that `torch.nn.TransformerEncoderLayer` ends its
@@ -117,7 +117,7 @@ class ActivatedLinear:
 
 
 class PackedLinear:
-    """Product on CPUs with weights laid out once as oneDNN reads them, activation included.
+    """A product on CPUs with weights packed once for oneDNN, activation included.
 
     `F.linear` lays them out on every call: for some hundred rows that is a tenth of the time in
     bfloat16 and up to half in float32. The operators are those that `torch.compile` puts in for
@@ -138,7 +138,7 @@ class PackedLinear:
 
 
 class Int8Linear:
-    """Product of 8-bit integers on CPUs: one scale per output channel and one per token.
+    """A product of 8-bit integers on CPUs, with one scale per output channel and one per token.
 
     Scales per token, found while running, need no calibration data and keep one loud token from
     drowning the others. oneDNN uses VNNI or AMX where the processor has them.

@@ -100,7 +100,7 @@ class T5:
 
 
 class _Floats(Mapping[str, torch.Tensor]):
-    """A checkpoint seen in float32 on one device, converted tensor by tensor as each is read.
+    """The tensors of a checkpoint as float32 on one device, converted when they are read.
 
     A whole converted copy would double the memory of loading; most tensors are read once, folded
     into others and forgotten.

@@ -20,7 +20,7 @@ _SORT_WINDOW_ROWS = 4096
 def phase_batches(
     lengths: Rows, config: FinetuneConfig, epochs: float
 ) -> tuple[list[Rows], list[int]]:
-    """All batches of a number of epochs, and the batch counts at which these epochs end.
+    """Return all batches of a number of epochs, and the batch counts at which epochs end.
 
     Args:
         lengths: Tokens of each row.
@@ -37,7 +37,7 @@ def phase_batches(
 
 
 def epoch_batches(lengths: Rows, config: FinetuneConfig, epoch: int) -> Iterator[Rows]:
-    """Row numbers of each batch of one epoch, in an order fixed by seed and epoch.
+    """Return the row numbers of each batch of an epoch. Seed and epoch decide the order.
 
     Rows are shuffled; grouped by length, they are then sorted inside a window, cut, and the batches
     shuffled again. A budget of tokens always groups.
@@ -59,7 +59,8 @@ def epoch_batches(lengths: Rows, config: FinetuneConfig, epoch: int) -> Iterator
 
 
 def pieces(batch: Rows, lengths: Rows, count: int) -> list[Rows]:
-    """A batch in at most `count` pieces of about equally many rows, short rows with short rows.
+    """Divide a batch into at most `count` pieces of similar size, with rows of similar length
+    together.
 
     The gradient of a step is a sum over its rows, so the cut and the order change no more than the
     last bits and the draws of dropout, and sorted rows need less padding.
@@ -74,7 +75,7 @@ def _cut_by_rows(rows: Rows, count: int) -> Iterator[Rows]:
 
 
 def _cut_by_tokens(rows: Rows, lengths: Rows, budget: int) -> Iterator[Rows]:
-    """Cut rows sorted by ascending length so that rows × longest stays within the budget."""
+    """Cut rows, sorted by length, so that rows times the longest length stays within the budget."""
     start = 0
     for end in range(1, len(rows) + 1):
         if end == len(rows) or (end - start + 1) * lengths[rows[end]] > budget:

@@ -17,7 +17,7 @@ _SHOWN_ELSEWHERE = {"data_notice", "license"}
 
 
 def labels_json(config: FinetuneConfig, labels: Sequence[str]) -> dict[str, Any]:
-    """What `sentiment score` needs to know to ask the model as it was trained."""
+    """Return `labels.json`: what `sentiment score` needs to ask the model as it was trained."""
     meanings = [config.meanings.get(label, label) for label in labels]
     return {
         "labels": list(labels),
@@ -31,7 +31,7 @@ def labels_json(config: FinetuneConfig, labels: Sequence[str]) -> dict[str, Any]
 def model_card(
     config: FinetuneConfig, record: dict[str, Any], versions: dict[str, str], name: str
 ) -> str:
-    """README.md of the model folder, in the hub's format.
+    """Return README.md of the model folder, in the format of the hub.
 
     Args:
         config: The settings that made the model.
@@ -100,7 +100,7 @@ def _report(config: FinetuneConfig, record: dict[str, Any], held_out: str) -> li
 
 
 def _hyperparameters(config: FinetuneConfig, record: dict[str, Any]) -> str:
-    """The list that cards of the hub have, by its usual names."""
+    """Return the list of hyperparameters, with the names that cards on the hub use."""
     each = config.batch_rows if config.batch_tokens is None else f"{config.batch_tokens:,} tokens"
     workers = record["cost"]["workers"]
     values = {

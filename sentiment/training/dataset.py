@@ -66,7 +66,7 @@ class TokenRows:
 
     @classmethod
     def encode(cls, rows: LabelledTexts, tokeniser: Tokeniser) -> TokenRows:
-        """Tokenise texts as scoring will."""
+        """Tokenise texts as scoring does."""
         encoded = [item.ids for item in tokeniser.encode(rows.texts)]
         lengths = [len(ids) for ids in encoded]
         return cls(
@@ -84,7 +84,7 @@ class TokenRows:
 
     @classmethod
     def load(cls, folder: Path) -> TokenRows:
-        """Inverse of `save`; pages come from disk as they are touched."""
+        """Inverse of `save`. Pages are read from disk when they are used."""
         return cls(*(np.load(folder / f"{a.name}.npy", mmap_mode="r") for a in fields(cls)))
 
 
@@ -159,7 +159,7 @@ def _load(shard: Shard, cache_folder: Path) -> datasets.Dataset:
 
 
 def _spelt(label: object) -> str | None:
-    """A label as `--label-texts` spells it: where one is missing, pandas reads 1 as 1.0."""
+    """Return a label as `--label-texts` spells it. In a column with nulls pandas reads 1 as 1.0."""
     if label is None or label != label:
         return None
     whole = isinstance(label, float) and label.is_integer()
@@ -167,14 +167,14 @@ def _spelt(label: object) -> str | None:
 
 
 def target_texts(label_texts: Mapping[str, str]) -> list[str]:
-    """Distinct target texts in the order label indices refer to."""
+    """Return the distinct target texts, in the order of label indices."""
     return sorted(set(label_texts.values()))
 
 
 def split_off(
     rows: LabelledTexts, fraction: float, seed: int
 ) -> tuple[LabelledTexts, LabelledTexts]:
-    """Random (rest, held-out) split; the same seed gives the same split."""
+    """Split rows at random into (rest, held-out). The same seed returns the same split."""
     order = np.random.default_rng(seed).permutation(len(rows.texts))
     held = max(1, round(len(order) * fraction))
 

@@ -17,14 +17,14 @@ _POLL_SEC = 1.0
 
 
 def write_history(path: Path, history: Sequence[dict[str, Any]]) -> None:
-    """Replace the history file, so that a reader never sees half of one."""
+    """Replace the history file in one step, so that a reader never sees half of it."""
     temporary = path.with_suffix(".new")
     temporary.write_text(json.dumps(list(history)), encoding="utf-8")
     temporary.replace(path)
 
 
 def read_history(path: Path) -> list[dict[str, Any]]:
-    """All validations so far; none before the first."""
+    """Return all validations so far; none before the first."""
     if not path.exists():
         return []
     history: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
@@ -33,7 +33,7 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 
 @contextmanager
 def follow_history(path: Path) -> Iterator[None]:
-    """Print validations as they come while the block runs; those of an earlier start are known."""
+    """Print new validations while the block runs. Those of an earlier start are not repeated."""
     finished = threading.Event()
     told = len(read_history(path))
 
@@ -58,7 +58,7 @@ def follow_history(path: Path) -> Iterator[None]:
 
 
 def line(metrics: dict[str, Any]) -> str:
-    """One validation on one line."""
+    """Return one validation as one line."""
     return (
         f"{metrics['phase']:<8} step {metrics['step']:,} of {metrics['steps']:,}  "
         f"epoch {metrics['epoch']:g}  loss {metrics['train_loss']:.4f}  "

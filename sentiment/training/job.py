@@ -46,7 +46,7 @@ _MAX_WORKER_FAILURES = 3
 
 @dataclass(frozen=True)
 class FinetuneSummary:
-    """What came of a fine-tune job.
+    """The result of a fine-tune job.
 
     Attributes:
         folder: The finished model.
@@ -81,7 +81,7 @@ def finetune(config: FinetuneConfig) -> FinetuneSummary:
 
 
 def _train(config: FinetuneConfig, plan: dict[str, Any], work: Path) -> None:
-    """Run the training workers to their end, telling of every validation."""
+    """Run the training workers to their end, and print every validation."""
     with connect(config.ray_address) as cluster:
         gpus = cluster.gpus >= config.workers
         # Workers share all cores as threads; Ray is asked for one core less.
@@ -119,7 +119,7 @@ def _told(summary: FinetuneSummary) -> str:
 
 
 def _cpus_each(nodes: Sequence[float], workers: int) -> float:
-    """CPUs for each worker so that all of them find room; a worker cannot span nodes.
+    """Return the CPUs of each worker, so that all fit. A worker cannot span nodes.
 
     Args:
         nodes: CPUs of each node. One of them stays free, for whatever waits for the workers.
@@ -132,7 +132,7 @@ def _cpus_each(nodes: Sequence[float], workers: int) -> float:
 
 
 def _explained(error: ray.train.TrainingFailedError, work: Path) -> SentimentError:
-    """The failed worker's own words, where it found them itself."""
+    """Return the error that the failed worker raised itself, if there is one."""
     failures = getattr(error, "worker_failures", {})
     for failure in failures.values():
         cause = getattr(failure, "_base_exc", failure)
@@ -217,7 +217,7 @@ def _prepare(config: FinetuneConfig, work: Path) -> tuple[dict[str, Any], list[s
 
 
 def _base(config: FinetuneConfig, labels: list[str]) -> Model | None:
-    """The model to start from, if any."""
+    """Return the model to start from, if there is one."""
     if config.model is None:
         return None
     return find_model(
@@ -262,7 +262,7 @@ def _tokeniser(config: FinetuneConfig, folder: Path) -> Tokeniser:
 def _finish(
     config: FinetuneConfig, output: Path, finished: Path, labels: list[str]
 ) -> FinetuneSummary:
-    """Assemble the model folder from what the first worker left and the tokenizer."""
+    """Assemble the model folder from the files of the first worker and the tokenizer."""
     record = json.loads((finished / "training.json").read_text())
     model = _base(config, labels)
     tokenizer = model.folder if model else output / "_training" / "vocabulary"

@@ -49,7 +49,7 @@ _STATE_FILE = "state.pt"
 
 @dataclass(frozen=True)
 class LoopPlan:
-    """What every worker is given; all paths are on storage that every worker sees.
+    """What every worker needs to know. All paths are on storage that every worker sees.
 
     Attributes:
         config: The fine-tune settings.
@@ -76,7 +76,7 @@ class LoopPlan:
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of training with an optimiser of its own.
+    """A part of training with an optimiser of its own.
 
     Attributes:
         pooling: Encoder blocks bypassed and cross-attention uniform: a bag of words inside the T5.
@@ -90,7 +90,7 @@ class Phase:
 
 
 def phases(config: FinetuneConfig) -> list[Phase]:
-    """The stretches a configuration asks for, in order."""
+    """Return the phases that the settings ask for, in order."""
     main = Phase(
         "finetune",
         config.epochs,
@@ -123,7 +123,9 @@ def train_worker(settings: dict[str, Any]) -> None:
 
 
 class Worker:
-    """One data-parallel worker; rank 0 also validates, checkpoints and saves."""
+    """One data-parallel worker. The first one (rank 0) also validates, writes checkpoints and
+    saves.
+    """
 
     def __init__(self, plan: LoopPlan) -> None:
         self.plan = plan
@@ -140,7 +142,7 @@ class Worker:
         self.cost = {"steps": 0, "tokens": 0, "seconds": 0.0}
 
     def run(self) -> None:
-        """Train all phases, resuming where the last checkpoint stands, then save."""
+        """Train all phases from the last checkpoint on, then save."""
         state = self._restore()
         for number, phase in enumerate(phases(self.config)):
             if state is not None and number < state["phase"]:
@@ -211,7 +213,7 @@ class Worker:
         )
 
     def _stops(self) -> bool:
-        """Whether training is over before its last step; the first worker decides for all."""
+        """Return whether training ends before its last step. The first worker decides for all."""
         if self.config.early_stopping_patience is None:
             return False
         over: bool = self.stopping.over

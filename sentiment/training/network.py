@@ -24,7 +24,7 @@ _LOCAL_QUERY_SCALE: Final = 0.1
 def new_network(
     shape: ArchitectureConfig, tokenizer: PreTrainedTokenizerBase, dropout: float
 ) -> T5ForConditionalGeneration:
-    """A T5 with random weights, initialised for short training on little data.
+    """Return a T5 with random weights, initialised for short training on little data.
 
     Embeddings start small, so that Adam can turn them within a few hundred steps, and every encoder
     block starts as the identity (its output matrices are zero), so that what the pooling phase
@@ -59,7 +59,8 @@ def new_network(
 
 
 def _look_at_neighbours(network: T5ForConditionalGeneration) -> None:
-    """Start heads 0, 1 and 2 on the token before, the token after and the one before that.
+    """Make heads 0, 1 and 2 attend to the previous, the next and the next-but-one-before token at
+    the start.
 
     What a unigram model misses in reviews is mostly negation, two tokens away at most. Random heads
     attend uniformly and take thousands of steps to find their neighbours.
@@ -77,7 +78,7 @@ def _look_at_neighbours(network: T5ForConditionalGeneration) -> None:
 
 @contextmanager
 def bypassed_blocks(network: T5ForConditionalGeneration) -> Iterator[None]:
-    """Inside, the encoder gives its embeddings, normed."""
+    """While the block runs, the encoder returns its normalised embeddings."""
     blocks = network.encoder.block
     network.encoder.block = torch.nn.ModuleList()
     try:
@@ -87,7 +88,7 @@ def bypassed_blocks(network: T5ForConditionalGeneration) -> Iterator[None]:
 
 
 def set_uniform_attention(network: T5ForConditionalGeneration) -> None:
-    """Zero and freeze the cross-attention queries: every source token weighs the same.
+    """Zero and freeze the cross-attention queries, so that every source token has the same weight.
 
     Left free, they saturate on a few tokens within two hundred steps, and the embeddings of all
     others stop learning.
@@ -111,7 +112,7 @@ def set_dropout(network: torch.nn.Module, rate: float, *, attention: float) -> N
 
 
 def recompute_activations(network: T5ForConditionalGeneration) -> None:
-    """Keep no activations inside the blocks: the backward pass computes them again."""
+    """Do not keep activations inside the blocks: the backward pass computes them again."""
     # transformers 5 renamed it on the way.
     new_name = getattr(network, "activation_checkpointing_enable", None)
     (new_name or network.gradient_checkpointing_enable)({"use_reentrant": False})
@@ -120,7 +121,7 @@ def recompute_activations(network: T5ForConditionalGeneration) -> None:
 def for_scoring(
     network: T5ForConditionalGeneration, precision: ResolvedPrecision, device: torch.device
 ) -> T5:
-    """The same weights as they are now, in the engine that will score with them."""
+    """Return the present weights in the engine that scores."""
     shape = T5Shape.from_config(network.config.to_dict())
     return T5(
         # While its blocks are bypassed, the encoder has fewer than its configuration says.
@@ -132,5 +133,5 @@ def for_scoring(
 
 
 def _blocks(stack: torch.nn.Module) -> list[Any]:
-    """The blocks of an encoder or decoder, whose submodules torch's types do not know."""
+    """Return the blocks of an encoder or decoder. torch's types do not know these submodules."""
     return list(stack.block)  # type: ignore[arg-type]

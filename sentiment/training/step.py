@@ -26,7 +26,8 @@ _IGNORED = -100  # target id that the loss skips
 
 
 class LabelLoss(torch.nn.Module):
-    """Loss of answering reviews with label texts; B reviews, S tokens, K labels, T label tokens.
+    """The loss of answering reviews with label texts. B reviews, S tokens, K labels, T label
+    tokens.
 
     Args:
         network: The T5 to train.
@@ -124,7 +125,7 @@ class Trainer:
         )
 
     def step(self, number: int, batch: Rows) -> float:
-        """Move the weights by the gradient of the rows of a batch; returns their loss.
+        """Update the weights by the gradient of a batch. Return its loss.
 
         Every step seeds its own dropout, so that a run resumed from a checkpoint draws what an
         uninterrupted one would have drawn.
@@ -160,7 +161,7 @@ class Trainer:
         return loss
 
     def _shares(self, rows: Rows) -> torch.Tensor:
-        """How much of each row belongs to each label, [B, K]."""
+        """Return how much of each row counts for each label, [B, K]."""
         labels = len(self._loss.tokens_K)
         sure_B1 = torch.from_numpy(self._rows.confidence[rows])[:, None]
         own_BK = one_hot(torch.from_numpy(self._rows.labels[rows]), labels)
@@ -168,7 +169,7 @@ class Trainer:
         return shares_BK.to(self._device)
 
     def _unsynchronised(self, *, last: bool) -> AbstractContextManager[None]:
-        """Between several workers, gradients are averaged once a step."""
+        """Postpone the averaging of gradients between workers to the last piece of a step."""
         if last or not isinstance(self._model, DistributedDataParallel):
             return nullcontext()
         held: AbstractContextManager[None] = self._model.no_sync()

@@ -22,11 +22,11 @@ class EarlyStopping:
 
     @property
     def over(self) -> bool:
-        """Whether patience has run out."""
+        """Return whether patience has run out."""
         return self._patience is not None and self._stale >= self._patience
 
     def see(self, accuracy: float, network: torch.nn.Module) -> None:
-        """Take note of a validation. Of equal accuracies the first is kept."""
+        """Record a validation. Of equal accuracies the first is kept."""
         if self._patience is None:
             return
         if accuracy <= self._best:
@@ -39,12 +39,12 @@ class EarlyStopping:
         }
 
     def use_best(self, network: torch.nn.Module) -> None:
-        """Give the network the best weights seen, if they were kept."""
+        """Load the best weights into the network, if they were kept."""
         if self._weights is not None:
             network.load_state_dict(self._weights)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint needs to go on."""
+        """Return what a checkpoint needs to continue."""
         return {"best": self._best, "stale": self._stale, "weights": self._weights}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
