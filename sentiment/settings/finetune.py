@@ -36,7 +36,8 @@ class ArchitectureConfig(BaseModel):
     heads: int = Field(4, ge=1, description="Attention heads.")
     feed_forward: Literal["relu", "gated-gelu"] = Field("relu", description="Feed-forward kind.")
     local_heads: bool = Field(
-        True, description="Start three encoder heads on the previous, next and next-but-one token."
+        True,
+        description="Start three encoder heads on the previous token, the next, and the one two back.",
     )
     embedding_std: float = Field(0.05, gt=0, description="Spread of the initial embeddings.")
     pooling_epochs: float = Field(

@@ -53,14 +53,13 @@ def new_network(
             block.layer[0].SelfAttention.o.weight.zero_()
             block.layer[1].DenseReluDense.wo.weight.zero_()
         if shape.local_heads:
-            _look_at_neighbours(network)
+            _attend_to_neighbours(network)
     set_dropout(network, dropout, attention=0.0)
     return network
 
 
-def _look_at_neighbours(network: T5ForConditionalGeneration) -> None:
-    """Make heads 0, 1 and 2 attend to the previous, the next and the next-but-one-before token at
-    the start.
+def _attend_to_neighbours(network: T5ForConditionalGeneration) -> None:
+    """Initialise heads 0, 1 and 2 to attend to the previous token, the next, and the one two back.
 
     What a unigram model misses in reviews is mostly negation, two tokens away at most. Random heads
     attend uniformly and take thousands of steps to find their neighbours.
