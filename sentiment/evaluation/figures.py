@@ -211,7 +211,7 @@ def _intervals(
 def _auc_of_weights(
     truth_N: NDArray[np.bool_], score_N: NDArray[np.float64]
 ) -> Callable[[NDArray[np.intp]], float]:
-    """Return a function from row weights to the area under the ROC curve. It sorts the scores once."""
+    """Return a function from row weights to the area under the ROC curve; it sorts scores once."""
     order = np.argsort(score_N, kind="stable")
     truth_N = truth_N[order]
     # Rows of equal score share a step of the curve.

@@ -72,7 +72,7 @@ class Model:
 
 
 class Asked(TypedDict, total=False):
-    """What a caller may ask of a model. None leaves the choice to the model, as an absent key does."""
+    """What a caller may ask of a model. None or an absent key leaves the choice to the model."""
 
     template: str | None
     max_source_tokens: int | None

@@ -43,7 +43,7 @@ from sentiment.metrics.truth import TruthMap
 from sentiment.output.folder import Output
 from sentiment.output.layout import REJECT_SCHEMA, REJECTED_FOLDER, added_columns
 from sentiment.output.receipt import Footer
-from sentiment.output.rejects import _rows_per_reject, _values, reject_table
+from sentiment.output.rejects import python_values, reject_table, rows_per_reject
 from sentiment.source.shards import Damage, Shard, Unit
 
 
@@ -100,7 +100,7 @@ def commit_unit(output: Output, stamp: Stamp, unit: Unit, rows: pa.Table) -> Foo
     is_good = pc.is_null(rows.column(REASON))
     good, bad = rows.filter(is_good), rows.filter(pc.invert(is_good))
     rejects = reject_table(unit.shard, bad)
-    lost = _rows_per_reject(rejects)
+    lost = rows_per_reject(rejects)
     _check_complete(unit, good, rejects, lost)
     rejected: Counter[str] = Counter()
     reasons = rejects.column("reason").to_pylist()
@@ -255,7 +255,7 @@ def _total(rows: pa.Table, name: str) -> float:
 def _truth(good: pa.Table, stamp: Stamp) -> list[str | None] | None:
     if stamp.label_column is None or stamp.label_column not in good.column_names:
         return None
-    return [stamp.truth(value) for value in _values(good.column(stamp.label_column))]
+    return [stamp.truth(value) for value in python_values(good.column(stamp.label_column))]
 
 
 def _groups(rows: pa.Table, columns: tuple[str, ...]) -> list[str] | None:
@@ -263,7 +263,7 @@ def _groups(rows: pa.Table, columns: tuple[str, ...]) -> list[str] | None:
     if not columns:
         return None
     values = [
-        _values(rows.column(name)) if name in rows.column_names else [None] * rows.num_rows
+        python_values(rows.column(name)) if name in rows.column_names else [None] * rows.num_rows
         for name in columns
     ]
     return [group_name(columns, row) for row in zip(*values, strict=True)]

@@ -1,7 +1,4 @@
-"""What an output holds: the footers of committed data files, by shard.
-
-Takes folders and shard keys, gives footers. Knows nothing of what is still to do.
-"""
+"""Reads the footers of the data files that an output holds."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from sentiment.output.layout import data_files, key_of
 from sentiment.output.receipt import Footer
 from sentiment.storage import STORAGE_THREADS, is_outage, one_line
 
-# What reading a footer raises when it cannot be had.
+# What `read_footer` raises if a file is damaged or cannot be read.
 UNREADABLE = (OSError, pa.ArrowException, ValueError, TypeError)
 
 
@@ -28,14 +25,15 @@ def read_committed(
     """Read the footers of all committed files that belong to these shards.
 
     Args:
-        folders: Output folders to look in.
+        output: The output.
+        folders: Output folders to list.
         keys: Shard keys; files of other shards are not opened.
 
     Returns:
         Footers by shard key.
 
     Raises:
-        OutputError: A file that should be ours has no readable footer.
+        OutputError: The footer of a file whose name is that of a data file cannot be read.
     """
     paths = [
         path
@@ -51,11 +49,11 @@ def read_committed(
 
 
 def read_footer(output: Output, path: str) -> Footer | None:
-    """The footer of a Parquet file; None when it was not written by this project.
+    """Read the footer of a data file; return None if another program wrote the file.
 
     Raises:
-        OSError, pyarrow.ArrowException, ValueError, TypeError: `UNREADABLE`; it cannot be read, is
-            damaged, or its footer is not what ours are.
+        OSError, pyarrow.ArrowException, ValueError, TypeError: The file cannot be read or is
+            damaged, or its footer has other fields. UNREADABLE has all of them.
     """
     with output.filesystem.open_input_file(output.path(path)) as file:
         return Footer.from_metadata(pq.ParquetFile(file).metadata.metadata)

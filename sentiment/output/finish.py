@@ -1,4 +1,7 @@
-"""Completing a folder: superseded files are deleted, then `_SUCCESS` is written."""
+"""Completes folders of an output: removes superseded files, then writes `_SUCCESS`.
+
+`_SUCCESS` tells readers that a folder holds all rows of its shards, and no row of an older version.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,29 @@ from sentiment.output.receipt import Footer
 
 
 def mark_incomplete(output: Output, plan: Plan) -> None:
-    """Remove `_SUCCESS` from every folder this run is going to write into."""
+    """Remove `_SUCCESS` from every folder that this run will change.
+
+    Raises:
+        OutputError: A file cannot be removed.
+    """
     for folder, shards in plan.folders.items():
         if any(not shard.done or shard.superseded for shard in shards):
             output.delete(_in(folder, SUCCESS_FILE))
 
 
 def finish(output: Output, plan: Plan, committed_now: Mapping[str, Footer]) -> list[str]:
-    """Remove superseded files, then write `_SUCCESS` into every folder that is fully covered.
+    """Complete every folder in which all units are committed.
 
     Args:
-        committed_now: Footers this run has committed, by unit id.
+        output: The output.
+        plan: The plan of the run.
+        committed_now: Footers that this run has committed, by unit id.
 
     Returns:
-        Folders that are not covered.
+        Folders that stay incomplete.
+
+    Raises:
+        OutputError: A file cannot be written or removed.
     """
     incomplete = []
     for folder, shards in plan.folders.items():
@@ -49,17 +61,20 @@ def finish(output: Output, plan: Plan, committed_now: Mapping[str, Footer]) -> l
 
 
 def _delete_stray_rejects(output: Output, folder: str, staying: Set[str]) -> None:
-    """Remove reject files without a data file: a crash came between the two.
+    """Remove reject files without a data file, which a crash between the two left behind.
 
-    The run that goes on may cut the shard into other units, and so never write them again.
+    The run after the crash may cut the shard into other units, and then it does not overwrite them.
 
     Args:
-        staying: Units that are committed, also while a late second attempt rewrites one.
+        output: The output.
+        folder: One of its folders.
+        staying: Units that are committed. The data file of such a unit may be missing for a moment,
+            while a late second attempt of the same task writes it again.
     """
-    there = staying | set(data_files(output, folder))
+    committed = staying | set(data_files(output, folder))
     rejected = f"{REJECTED_FOLDER}/{folder}".rstrip("/")
     for path in data_files(output, rejected):
-        if path.removeprefix(f"{REJECTED_FOLDER}/") not in there:
+        if path.removeprefix(f"{REJECTED_FOLDER}/") not in committed:
             output.delete(path)
 
 

@@ -1,9 +1,9 @@
-"""An output folder on any filesystem: files are written whole, deleted and listed.
+"""Writes, deletes and lists the files of an output, on any filesystem.
 
-Readers see a file entirely or not at all. On local disks it is written under a temporary name and
-then renamed. On object stores it is one request, or an upload in parts that the last request
-publishes. A pyarrow stream that is left halfway publishes what it holds, so an upload is never
-interrupted.
+Readers see a file with all of its content or not at all. On local disks a file is written under a
+temporary name and then renamed. On object stores it is one request, or an upload in parts that
+becomes visible with the last request. pyarrow closes an upload that is interrupted, and so would
+publish the part that was sent: therefore uploads cannot be interrupted (see `_upload`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from sentiment.storage import (
     open_filesystem,
 )
 
-# pyarrow uploads in parts from 10 MiB on; below, one request is cheaper and leaves nothing behind.
+# pyarrow uploads in parts from 10 MiB on. A smaller file is one request, which is cheaper and
+# leaves no parts behind if it fails.
 _ONE_REQUEST_BYTES = 8 * 2**20
 
 _REMEDIES = {
@@ -44,10 +45,10 @@ class Output:
     """An output folder on any filesystem.
 
     Attributes:
-        location: Absolute path or URI; opens the same folder in a process with another working
-            directory.
-        filesystem: Where it is.
-        root: Its path there, without a trailing slash.
+        location: The folder as an absolute path or URI. `open` opens the same folder from it in any
+            process, whatever its working directory.
+        filesystem: The filesystem of the folder.
+        root: Path of the folder on that filesystem, without a trailing slash.
     """
 
     location: str
@@ -56,10 +57,10 @@ class Output:
 
     @classmethod
     def open(cls, location: str) -> Self:
-        """The output at a local path or URI; creates nothing.
+        """Open the output at a local path or URI; the folder need not exist and is not created.
 
         Raises:
-            OutputError: The location is a file, in no bucket, or no known filesystem.
+            OutputError: The location is a file, or its bucket or filesystem does not exist.
         """
         try:
             filesystem, root = open_filesystem(location)
@@ -77,17 +78,17 @@ class Output:
         return cls(descendant_uri(location, ""), filesystem, root.rstrip("/"))
 
     def path(self, relative: str) -> str:
-        """Path of a file below the output."""
+        """Return the path of a file below the output on its filesystem."""
         return f"{self.root}/{relative}"
 
     def write(self, relative: str, data: bytes | memoryview) -> None:
-        """Write a whole file so that readers see all of it or none.
+        """Write a whole file; readers see all of it or nothing.
 
         Raises:
             OutputError: The file cannot be written.
         """
         target = self.path(relative)
-        with _told(target, "cannot be written"):
+        with _storage_errors_as_ours(target, "cannot be written"):
             if isinstance(self.filesystem, fs.LocalFileSystem):
                 self._write_local(target, data)
             else:
@@ -95,7 +96,7 @@ class Output:
 
     def _write_local(self, target: str, data: bytes | memoryview) -> None:
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        # The leading dot hides it from every reader; the random part keeps two writers apart.
+        # The leading dot hides the file from readers, and each writer has a random name of its own.
         temporary = os.path.join(
             os.path.dirname(target), f".{os.path.basename(target)[-64:]}.{uuid4().hex[:8]}"
         )
@@ -109,16 +110,16 @@ class Output:
             if os.path.exists(temporary):
                 os.unlink(temporary)
             raise
-        _make_lasting(os.path.dirname(target))
+        _sync_folder(os.path.dirname(target))
 
     def delete(self, relative: str) -> None:
-        """Delete a file; one that is not there is as good as deleted.
+        """Delete a file, if it exists.
 
         Raises:
             OutputError: The file cannot be deleted.
         """
         target = self.path(relative)
-        with _told(target, "cannot be deleted"):
+        with _storage_errors_as_ours(target, "cannot be deleted"):
             if self.filesystem.get_file_info(target).type == fs.FileType.File:
                 self.filesystem.delete_file(target)
 
@@ -129,38 +130,38 @@ class Output:
             OutputError: The storage does not answer.
         """
         target = self.path(relative)
-        with _told(target, "cannot be looked up"):
+        with _storage_errors_as_ours(target, "cannot be looked up"):
             return bool(self.filesystem.get_file_info(target).type == fs.FileType.File)
 
     def list_files(self, folder: str) -> list[str]:
-        """Names of the files directly inside a folder; none when there is no folder.
+        """List the names of the files directly inside a folder; none if there is no folder.
 
         Raises:
             OutputError: The folder cannot be listed.
         """
         target = self.path(folder) if folder else self.root or "/"
-        with _told(target, "cannot be listed"):
+        with _storage_errors_as_ours(target, "cannot be listed"):
             infos = self.filesystem.get_file_info(fs.FileSelector(target, allow_not_found=True))
         return sorted(info.base_name for info in infos if info.type == fs.FileType.File)
 
     def list_tree(self, folder: str) -> list[str]:
-        """Paths, relative to the output, of all files below a folder; none when there is none.
+        """List all files below a folder, relative to the output; none if there is no folder.
 
         Raises:
             OutputError: The folder cannot be listed.
         """
         target = self.path(folder) if folder else self.root or "/"
         selector = fs.FileSelector(target, allow_not_found=True, recursive=True)
-        with _told(target, "cannot be listed"):
+        with _storage_errors_as_ours(target, "cannot be listed"):
             infos = self.filesystem.get_file_info(selector)
         start = len(self.root.rstrip("/")) + 1
         return sorted(info.path[start:] for info in infos if info.type == fs.FileType.File)
 
 
-def _make_lasting(folder: str) -> None:
-    """Bring a rename to the disk, so that a power cut does not undo it.
+def _sync_folder(folder: str) -> None:
+    """Write the entries of a folder to the disk, so that a power cut does not undo a rename.
 
-    Some network filesystems refuse that, and the file is whole without it.
+    Some network filesystems refuse that. The file itself is complete without it.
     """
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
@@ -173,8 +174,8 @@ def _make_lasting(folder: str) -> None:
 def _upload(filesystem: fs.FileSystem, target: str, data: bytes | memoryview) -> None:
     """Write a whole object, in a thread of its own.
 
-    Signals are raised in the main thread. An interrupt there between opening and closing would let
-    go of the stream and so publish a torn or empty object; here the upload runs to its end.
+    Python raises KeyboardInterrupt in the main thread only. There it would close the stream before
+    all is written, and so publish a torn or empty object. In another thread the upload always ends.
     """
     if isinstance(filesystem, fs.S3FileSystem) and len(data) < _ONE_REQUEST_BYTES:
         filesystem = for_small_objects(filesystem)
@@ -188,14 +189,14 @@ def _upload(filesystem: fs.FileSystem, target: str, data: bytes | memoryview) ->
 
 
 def _check_bucket(filesystem: fs.FileSystem, bucket: str, location: str) -> None:
-    with suppress(OSError):  # rights on a part of the bucket need not cover this question
+    with suppress(OSError):  # a user with rights to a part of the bucket may not ask that
         if filesystem.get_file_info(bucket).type == fs.FileType.NotFound:
             raise OutputError(f"--output {location}: there is no bucket {bucket!r}; create it")
 
 
 @contextmanager
-def _told(path: str, what: str) -> Iterator[None]:
-    """Storage errors as ours, naming the path."""
+def _storage_errors_as_ours(path: str, what: str) -> Iterator[None]:
+    """Raise OutputError for errors of the storage, with the path and a remedy."""
     try:
         yield
     except STORAGE_ERRORS as error:

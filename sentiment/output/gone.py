@@ -1,7 +1,6 @@
-"""Output of sources that are gone: found, and retired where that is asked for.
+"""Finds the data files of shards that no longer exist, and removes them on request.
 
-Takes sources and an output; gives the footers of committed files whose shard those sources would
-hold but do not. Files of other sources are never looked at. Knows no models and no cluster.
+Only files of the sources of this run count: an output may hold files of other sources as well.
 """
 
 from __future__ import annotations
@@ -19,11 +18,15 @@ from sentiment.source.shards import Shard
 
 
 def find_gone(output: Output, sources: Sequence[str], shards: Sequence[Shard]) -> list[Footer]:
-    """Footers of committed files whose shard is not among those that the sources hold now.
+    """Find the data files whose shard would belong to the sources, but does not exist any more.
 
     Args:
-        sources: What the user named.
-        shards: What they hold.
+        output: The output.
+        sources: Sources, as the user named them.
+        shards: The shards that they hold now.
+
+    Returns:
+        The footers of these files, in the order of their paths.
 
     Raises:
         OutputError: The output cannot be listed.
@@ -33,18 +36,22 @@ def find_gone(output: Output, sources: Sequence[str], shards: Sequence[Shard]) -
     paths: set[str] = set()
     for folder in {cover.folder for cover in covers}:
         paths.update(path for path in output.list_tree(folder) if is_data_file(path))
-    found = []
+    gone = []
     for path in sorted(paths):
         footer = None if key_of(path) in known else _footer(output, path)
         if footer is None or footer.source_file in uris:
             continue
         if any(cover.holds(footer.source_file) for cover in covers):
-            found.append(footer)
-    return found
+            gone.append(footer)
+    return gone
 
 
 def retire(output: Output, gone: Sequence[Footer]) -> None:
-    """Remove these files and their rejects; a folder left without data is no longer complete.
+    """Remove data files and their reject files, and `_SUCCESS` from folders that hold no others.
+
+    Args:
+        output: The output.
+        gone: Footers of the files to remove.
 
     Raises:
         OutputError: A file cannot be removed.
@@ -57,14 +64,15 @@ def retire(output: Output, gone: Sequence[Footer]) -> None:
         if not staying:
             output.delete(f"{folder}/{SUCCESS_FILE}" if folder else SUCCESS_FILE)
         for footer in footers:
-            # The data file first: without its rejects it would pass for whole if the source came
-            # back. Rejects that a crash leaves behind go when the folder is completed again.
+            # The data file first: if only the reject file were gone and the source came back, the
+            # data file would count as a complete unit. A reject file that a crash leaves behind is
+            # removed when the folder is completed.
             output.delete(footer.unit_id)
             output.delete(f"{REJECTED_FOLDER}/{footer.unit_id}")
 
 
 def gone_facts(gone: Sequence[Footer], on_deleted: str) -> dict[str, Any]:
-    """What `run.json` tells of them."""
+    """Return the facts about these files that `run.json` holds."""
     return {
         "sources": len({footer.source_file for footer in gone}),
         "files": len(gone),
@@ -74,7 +82,7 @@ def gone_facts(gone: Sequence[Footer], on_deleted: str) -> dict[str, Any]:
 
 
 def _footer(output: Output, path: str) -> Footer | None:
-    """The footer of a file; None where it is not ours, or says nothing that can be read."""
+    """Read the footer of a file; return None if it has none or cannot be read."""
     try:
         return read_footer(output, path)
     except UNREADABLE:

@@ -1,4 +1,4 @@
-"""The layout of an output: names of its folders and files, added columns, the schema of rejects."""
+"""Names of the folders, files and columns of an output."""
 
 from __future__ import annotations
 
@@ -9,34 +9,22 @@ import pyarrow as pa
 from sentiment.output.folder import Output
 from sentiment.storage import is_hidden
 
-# Everything that is not labelled data lives below this folder of the output. The leading underscore
-# makes Spark, Hive, DuckDB and pyarrow datasets skip it.
+# Everything that is not labelled data is below this folder of the output. Spark, Hive, DuckDB and
+# pyarrow datasets skip it because of the leading underscore.
 PRIVATE_FOLDER: Final = "_sentiment"
 
-
 REJECTED_FOLDER: Final = f"{PRIVATE_FOLDER}/rejected"
-
-
+ATTEMPTS_FOLDER: Final = f"{PRIVATE_FOLDER}/attempts"
+LEASE_FILE: Final = f"{PRIVATE_FOLDER}/lease.json"
 RUNS_FOLDER: Final = f"{PRIVATE_FOLDER}/runs"
 
-
-RUN_FILE: Final = "run.json"  # these three are in a folder below it, named by the run's id
-
-
+# Files of a run, in a folder of RUNS_FOLDER that is named for the id of the run.
+RUN_FILE: Final = "run.json"
 METRICS_FILE: Final = "metrics.parquet"
-
-
 REPORT_FILE: Final = "report.html"
 
-
-LEASE_FILE: Final = f"{PRIVATE_FOLDER}/lease.json"
-
-
-ATTEMPTS_FOLDER: Final = f"{PRIVATE_FOLDER}/attempts"
-
-
+# Stands in every folder with labelled data that is complete.
 SUCCESS_FILE: Final = "_SUCCESS"
-
 
 REJECT_SCHEMA: Final = pa.schema(
     [
@@ -53,12 +41,12 @@ REJECT_SCHEMA: Final = pa.schema(
 
 
 def file_of_run(run_id: str, name: str) -> str:
-    """Path of RUN_FILE, METRICS_FILE or REPORT_FILE of a run, relative to OUTPUT."""
+    """Return the path of RUN_FILE, METRICS_FILE or REPORT_FILE of a run, relative to the output."""
     return f"{RUNS_FOLDER}/{run_id}/{name}"
 
 
 def added_columns(prefix: str) -> pa.Schema:
-    """The columns the labelled output gains, in order.
+    """Return the columns that are added to those of the source, in order.
 
     Args:
         prefix: First word of every added name, `sentiment` unless `--prefix` says otherwise.
@@ -86,7 +74,7 @@ def is_data_file(path: str) -> bool:
 
 
 def data_files(output: Output, folder: str) -> list[str]:
-    """Data files directly inside one output folder, relative to the output."""
+    """List the data files directly inside a folder, as paths relative to the output."""
     return [
         f"{folder}/{name}" if folder else name
         for name in output.list_files(folder)
@@ -95,5 +83,5 @@ def data_files(output: Output, folder: str) -> list[str]:
 
 
 def key_of(path: str) -> str:
-    """Shard key of a data file: its name without the row range."""
+    """Return the shard key of a data file: its name without the row range."""
     return path.rsplit("/", 1)[-1].rsplit("-", 2)[0]

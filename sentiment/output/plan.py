@@ -1,7 +1,7 @@
-"""What an output already holds and what a run still has to do.
+"""Plans a run: which units to score, which committed files to keep, and which to remove.
 
-Takes shard indexes and the footers of committed files; gives the units to score, the rows to reuse
-and the files to remove. Knows no models and no cluster. The committed files are the only state.
+The plan follows from the indexes of the shards and the footers of the committed files. There is no
+other state, so that a run can be stopped at any time and started again.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ from sentiment.source.shards import ShardIndex, Unit
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """What is left to do for one shard.
+    """The plan for one shard.
 
     Attributes:
-        units: Row ranges to read and score.
-        reused: Footers of committed files that stay.
-        superseded: Committed files of an earlier fingerprint or configuration, removed at the end.
-        rowless: The shard (or its damaged rest) still needs its file without rows.
+        index: The shard, as indexed.
+        units: Units to read and score.
+        reused: Footers of committed files that are kept.
+        superseded: Footers of committed files of an earlier fingerprint or configuration. They are
+            removed when the folder is completed.
+        rowless: Whether a file without rows is still to be committed, because the shard is empty or
+            damaged.
     """
 
     index: ShardIndex
@@ -35,7 +38,7 @@ class ShardPlan:
 
     @property
     def expected(self) -> int:
-        """Rows the ledger must account for; damage counts as one."""
+        """Rows that the ledger must account for; damage counts as one."""
         return self.index.rows + (1 if self.index.damage else 0)
 
     @property
@@ -46,18 +49,22 @@ class ShardPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """The work of a run."""
+    """The plan of a run.
+
+    Attributes:
+        shards: The plans of all shards, in the order of the indexes.
+    """
 
     shards: tuple[ShardPlan, ...]
 
     @property
     def units(self) -> list[Unit]:
-        """All units to score."""
+        """All units to score, shard by shard."""
         return [unit for shard in self.shards for unit in shard.units]
 
     @property
     def folders(self) -> dict[str, list[ShardPlan]]:
-        """Shards by output folder."""
+        """Plans of shards by output folder."""
         grouped: dict[str, list[ShardPlan]] = defaultdict(list)
         for shard in self.shards:
             grouped[shard.index.shard.folder].append(shard)
@@ -73,70 +80,95 @@ def plan_run(
     on_change: str,
     replay: bool = False,
 ) -> Plan:
-    """Subtract what is committed from what the shards hold.
+    """Plan a run: all rows of the shards that no committed file holds are to be scored.
 
-    A committed file counts when its fingerprint and configuration are this run's. Files of another
-    fingerprint are superseded: their rows are scored again and the files go when that is done.
+    A committed file counts if it has the fingerprint of the shard and the configuration of this
+    run. All other files of the shard are superseded: their rows are scored again.
 
     Args:
+        indexes: The shards, as indexed.
         committed: Footers of committed files by shard key, from `read_committed`.
-        replay: Files of units with rejected rows do not count either.
+        config_digest: Digest of the settings of this run.
+        unit_rows: Most rows of a unit.
+        on_change: What to do with files of another configuration: `refuse` or `rescore`.
+        replay: Score units with rejected rows again, too.
 
     Raises:
-        OutputError: Files were made by another configuration and `on_change` is `refuse`.
+        OutputError: A file has another configuration and `on_change` is `refuse`.
     """
     plans = []
     for index in indexes:
-        # Among many thousands of shards of one name, two share the eight digits of their keys.
+        # The hash in a key has 8 digits: among many thousands of shards of one name, two may share
+        # a key.
         footers = [
             footer
             for footer in committed.get(index.shard.key, ())
             if footer.source_file == index.shard.uri
         ]
-        for footer in footers:
-            if footer.config_digest != config_digest and on_change == "refuse":
-                raise OutputError(
-                    f"{footer.unit_id}: was scored with another model or other settings "
-                    f"(config digest {footer.config_digest[:12]}, now {config_digest[:12]}); "
-                    "use another --output, or --on-change rescore to replace it"
-                )
+        if on_change == "refuse":
+            _refuse_other_configuration(footers, config_digest)
         starts = {row for row, offset in index.cuts if offset is not None}
         current = [
             footer
             for footer in footers
-            if footer.config_digest == config_digest and _still_true(footer, index, starts)
+            if footer.config_digest == config_digest and _is_current(footer, index, starts)
         ]
         if replay:
             current = [footer for footer in current if footer.rowless or not footer.rejected]
-        kept = _without_overlaps(current)
-        ranged = [footer for footer in kept if not footer.rowless]
-        units = tuple(cut_into_units(index, unit_rows, _gaps(ranged, index.rows)))
-        # What is scored again under its old name is overwritten, not removed.
-        staying = {footer.unit_id for footer in kept} | {unit.unit_id for unit in units}
-        plans.append(
-            ShardPlan(
-                index,
-                units,
-                reused=tuple(kept),
-                superseded=tuple(one for one in footers if one.unit_id not in staying),
-                rowless=_needs_rowless(index) and len(ranged) == len(kept),
-            )
-        )
+        plans.append(_plan_shard(index, footers, _without_overlaps(current), unit_rows))
     return Plan(tuple(plans))
 
 
+def _refuse_other_configuration(footers: Sequence[Footer], config_digest: str) -> None:
+    for footer in footers:
+        if footer.config_digest != config_digest:
+            raise OutputError(
+                f"{footer.unit_id}: was scored with another model or other settings "
+                f"(config digest {footer.config_digest[:12]}, now {config_digest[:12]}); "
+                "use another --output, or --on-change rescore to replace it"
+            )
+
+
+def _plan_shard(
+    index: ShardIndex, footers: Sequence[Footer], kept: Sequence[Footer], unit_rows: int
+) -> ShardPlan:
+    """Plan one shard.
+
+    Args:
+        index: The shard, as indexed.
+        footers: Footers of all of its committed files.
+        kept: Those that are kept; no two of them share a row.
+        unit_rows: Most rows of a unit.
+    """
+    ranged = [footer for footer in kept if not footer.rowless]
+    units = tuple(cut_into_units(index, unit_rows, _gaps(ranged, index.rows)))
+    # A file whose unit is scored again is overwritten, so it must not be removed at the end.
+    staying = {footer.unit_id for footer in kept} | {unit.unit_id for unit in units}
+    return ShardPlan(
+        index,
+        units,
+        reused=tuple(kept),
+        superseded=tuple(footer for footer in footers if footer.unit_id not in staying),
+        rowless=_needs_rowless(index) and len(ranged) == len(kept),
+    )
+
+
 def _needs_rowless(index: ShardIndex) -> bool:
+    """Whether a shard needs a file without rows."""
     return index.damage is not None or index.rows == 0
 
 
-def _still_true(footer: Footer, index: ShardIndex, starts: Set[int]) -> bool:
-    """Whether a file says of the shard what its index says now.
+def _is_current(footer: Footer, index: ShardIndex, starts: Set[int]) -> bool:
+    """Whether a data file agrees with the index of its shard.
 
-    The fingerprint tells nearly always; not when permissions were at fault, or when another release
-    found other records in the same bytes.
+    An equal fingerprint is not always enough: a file that could not be opened for lack of a
+    permission has the same one when it can, and another release may find other records in the same
+    bytes.
 
     Args:
-        starts: Rows of delimited text where reading can start; empty for Parquet.
+        footer: The footer of the file.
+        index: The shard, as indexed now.
+        starts: Rows of a text shard at which reading can start; empty for Parquet.
     """
     if footer.fingerprint != index.shard.fingerprint:
         return False
@@ -154,7 +186,7 @@ def _still_true(footer: Footer, index: ShardIndex, starts: Set[int]) -> bool:
 
 
 def _gaps(footers: Sequence[Footer], rows: int) -> Iterator[tuple[int, int]]:
-    """Inclusive row ranges of [0, rows) that no footer covers."""
+    """Yield the first and last rows of all ranges that no footer covers."""
     start = 0
     for footer in sorted(footers, key=lambda one: one.first_row):
         if footer.first_row > start:
@@ -165,7 +197,7 @@ def _gaps(footers: Sequence[Footer], rows: int) -> Iterator[tuple[int, int]]:
 
 
 def _without_overlaps(footers: Sequence[Footer]) -> list[Footer]:
-    """Keep files that share no row with a kept one; of two, the one that starts first, longest."""
+    """Choose files that share no row: of two that do, the one that starts first or is longer."""
     kept: list[Footer] = []
     end = -1
     for footer in sorted(footers, key=lambda one: (one.first_row, -one.last_row)):

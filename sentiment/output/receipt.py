@@ -1,4 +1,7 @@
-"""The footer of a data file, and the receipt that a worker sends to the driver for each commit."""
+"""Footers of data files, and the receipts that workers send to the driver for committed units.
+
+Workers import this module: it must import no heavy library.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,20 @@ FOOTER_KEY: Final = b"sentiment"
 
 @dataclass(frozen=True)
 class Footer:
-    """What a committed data file says about itself (one JSON object under FOOTER_KEY).
+    """The metadata of a data file: one JSON object under FOOTER_KEY in the Parquet footer.
 
     Attributes:
-        rows: Source rows this file accounts for; `labelled + rejected`.
-        metrics: Mergeable counts of the unit, see `metrics.py`.
+        unit_id: Path of the file, relative to the output.
+        source_file: URI of the shard.
+        fingerprint: Fingerprint of the shard when it was read.
+        first_row: First row of the unit.
+        last_row: Last row of the unit; one less than `first_row` if the file stands for no rows.
+        labelled: Rows of the file.
+        rejected: Rows that are in the reject file instead.
+        model_digest: Digest of the model.
+        config_digest: Digest of all settings that decide the labels.
+        code_version: Version of the scoring code.
+        metrics: Counts of the unit that can be added up, see `metrics/counts.py`.
     """
 
     unit_id: str
@@ -35,25 +47,25 @@ class Footer:
 
     @property
     def rows(self) -> int:
-        """Source rows this file accounts for."""
+        """Source rows that the file accounts for, labelled or rejected."""
         return self.labelled + self.rejected
 
     @property
     def rowless(self) -> bool:
-        """Whether the file stands for an empty shard or for damage, as a unit of no rows does."""
+        """Whether the file stands for an empty shard or for damage, and not for a range of rows."""
         return self.last_row < self.first_row
 
     @property
     def folder(self) -> str:
-        """Output folder of the file, relative to OUTPUT; "" is the top."""
+        """Folder of the file, relative to the output; "" is the output itself."""
         return self.unit_id.rpartition("/")[0]
 
     def to_metadata(self) -> dict[bytes, bytes]:
-        """Parquet key-value metadata."""
+        """Return the footer as key-value metadata of Parquet."""
         return {FOOTER_KEY: self.to_json().encode()}
 
     def to_json(self) -> str:
-        """The footer as one line of JSON."""
+        """Return the footer as one line of JSON."""
         return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
 
     @classmethod
@@ -63,21 +75,21 @@ class Footer:
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[bytes, bytes] | None) -> Footer | None:
-        """Inverse of `to_metadata`; None when the file was not written by this project."""
+        """Inverse of `to_metadata`; None if another program wrote the file."""
         raw = (metadata or {}).get(FOOTER_KEY)
         return None if raw is None else cls.from_json(raw)
 
 
 @dataclass(frozen=True)
 class ActorNote:
-    """What a scoring actor says of itself with every unit.
+    """Figures of a scoring actor, sent with every unit it has scored.
 
     Attributes:
-        actor: Tells actors apart; new for every process.
-        load_sec: Seconds from the start of loading the model until it could score.
+        actor: Random name of the process.
+        load_sec: Seconds that it took to load the model.
         batches: Batches of this unit.
-        batch_tokens: Tokens in them: truncated, and each distinct text once.
-        room_tokens: Tokens they had room for.
+        batch_tokens: Tokens in these batches, after truncation, with each distinct text once.
+        room_tokens: Tokens that would have fitted into these batches.
     """
 
     actor: str
@@ -87,7 +99,7 @@ class ActorNote:
     room_tokens: int
 
     def to_json(self) -> str:
-        """The note as one line of JSON, as it travels in the SCORER carrier."""
+        """Return the note as one line of JSON, for the SCORER carrier."""
         return json.dumps(asdict(self))
 
     @classmethod
@@ -98,12 +110,13 @@ class ActorNote:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What the commit of a unit sends to the driver.
+    """What a worker sends to the driver when it has committed a unit.
 
     Attributes:
-        footer: As the committed file has it.
-        write_sec: Seconds of the whole commit. The footer cannot know: it is inside of the file.
-        note: From the actor that scored it; None where none did.
+        footer: The footer of the data file.
+        write_sec: Seconds of the whole commit. The footer cannot hold them, as it is written before
+            the commit ends.
+        note: Figures of the actor that scored the unit; None if no actor did.
     """
 
     footer: Footer
@@ -112,11 +125,11 @@ class Receipt:
 
     @property
     def stage_sec(self) -> dict[str, float]:
-        """Worker seconds by stage; those of the write are the whole commit's."""
+        """Seconds of workers by stage; those of the last stage are of the whole commit."""
         return {**self.footer.metrics.get("stage_sec", {}), STAGE_WRITE: self.write_sec}
 
 
 def tokens_of(footer: Footer) -> int:
-    """Tokens of a unit's labelled rows, before truncation."""
+    """Return the number of tokens of the labelled rows of a unit, before truncation."""
     labels = footer.metrics.get("labels", {})
     return sum(int(values["tokens"]) for values in labels.values())

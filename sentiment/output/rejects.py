@@ -1,4 +1,4 @@
-"""Rejected rows as a table, with the row itself as JSON."""
+"""Builds the table of rejected rows, which is the same for all sources: the row itself is JSON."""
 
 from __future__ import annotations
 
@@ -15,9 +15,17 @@ from sentiment.source.shards import Shard
 
 
 def reject_table(shard: Shard, bad: pa.Table) -> pa.Table:
-    """Rejected rows in the one schema all sources share; the source row becomes JSON."""
+    """Build the content of a reject file.
+
+    Args:
+        shard: The shard of the rows.
+        bad: Rejected rows: source columns and carriers.
+
+    Returns:
+        A table of `REJECT_SCHEMA`.
+    """
     names = [name for name in bad.column_names if not name.startswith(CARRIER_PREFIX)]
-    columns = [_values(bad.column(name)) for name in names]
+    columns = [python_values(bad.column(name)) for name in names]
     rows = [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
     raw = bad.column(RAW).to_pylist()
     first = bad.column(ROW)
@@ -45,13 +53,18 @@ def _attempts(bad: pa.Table) -> pa.Array:
     return pc.fill_null(bad.column(ATTEMPTS), 1)
 
 
-def _rows_per_reject(rejects: pa.Table) -> list[int]:
+def rows_per_reject(rejects: pa.Table) -> list[int]:
+    """Return how many source rows each reject of a reject table stands for."""
     spans = pc.subtract(rejects.column("source_row_end"), rejects.column("source_row"))
     return [int(span) + 1 for span in spans.to_pylist()]
 
 
-def _values(column: pa.ChunkedArray) -> list[Any]:
-    """A column as Python values, whatever it holds: Arrow knows dates that Python does not."""
+def python_values(column: pa.ChunkedArray) -> list[Any]:
+    """Convert a column to Python values.
+
+    Arrow holds values that Python cannot represent, such as dates after the year 9999. In their
+    place stands a text that says so.
+    """
     try:
         return list(column.to_pylist())
     except (ValueError, OverflowError, pa.ArrowException):
@@ -72,7 +85,7 @@ def _row_json(row: dict[str, Any], raw: str | None) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """The nearest value that every JSON reader takes."""
+    """Convert a value to the nearest one that every JSON reader understands."""
     if isinstance(value, dict):
         return {str(name): _plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):

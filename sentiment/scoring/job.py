@@ -176,7 +176,7 @@ def _conclude(
 
 
 def _index(shards: Sequence[Shard], config: ScoreConfig, cluster: LazyCluster) -> list[ShardIndex]:
-    """Index Parquet shards in this process, and much delimited text on the cluster; keep the order."""
+    """Index Parquet shards in this process, much delimited text on the cluster; keep the order."""
     text = [shard for shard in shards if shard.format != "parquet"]
     found: dict[Shard, ShardIndex] = {}
     if sum(shard.size_bytes for shard in text) > _LOCAL_INDEX_BYTES:
@@ -291,7 +291,7 @@ def _columns(index: ShardIndex) -> pa.Schema:
 
 
 def _settle_gone(output: Output, gone: Sequence[Footer], config: ScoreConfig) -> None:
-    """Report the output of source files that no longer exist, or delete it if the settings say so."""
+    """Report the output of source files that no longer exist, or delete it on request."""
     if not gone:
         return
     retired = config.on_deleted == "retire"

@@ -37,7 +37,8 @@ class ArchitectureConfig(BaseModel):
     feed_forward: Literal["relu", "gated-gelu"] = Field("relu", description="Feed-forward kind.")
     local_heads: bool = Field(
         True,
-        description="Start three encoder heads on the previous token, the next, and the one two back.",
+        description="Start three encoder heads on the previous token, the next and the one two "
+        "back.",
     )
     embedding_std: float = Field(0.05, gt=0, description="Spread of the initial embeddings.")
     pooling_epochs: float = Field(

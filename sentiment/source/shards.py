@@ -45,8 +45,8 @@ class Shard:
         uri: Absolute location, for example `/lake/dt=2026-11-20/part-0.parquet` or `s3://…`.
         folder: Where its output goes, relative to OUTPUT, `/`-separated, "" for the top.
         name: Full file name, extensions included.
-        format: How to read it; `.gz` is read off the name.
-        fingerprint: Changes when the content may have changed (size, mtime, Parquet footer hash).
+        format: How to read it. Whether it is compressed follows from the name (`.gz`).
+        fingerprint: Changes whenever the content may have changed (see `state.py`).
         size_bytes: Size on disk.
     """
 
@@ -59,9 +59,10 @@ class Shard:
 
     @property
     def key(self) -> str:
-        """First part of every output file name of this shard: name and 8 hex digits of its URI.
+        """The first part of every output file name of this shard: its name and a hash of its URI.
 
-        Names may be as long as a filesystem allows, and ours are longer: the hash tells them apart.
+        Output names are longer than source names and must not exceed the limit of filesystems, so
+        the name is shortened. The hash, 8 hex digits, tells shards of the same name apart.
         """
         name = self.name.encode()[:_NAME_BYTES].decode(errors="ignore")
         return f"{name}-{hashlib.sha256(self.uri.encode()).hexdigest()[:8]}"
@@ -71,8 +72,9 @@ class Shard:
 class Unit:
     """Rows `first_row` to `last_row` (inclusive, from 0) of a shard: read and committed as one.
 
-    A unit of no rows (`last_row` one less than `first_row`) stands for an empty shard or for damage
-    from `first_row` on: it commits a file without rows, so that the next run knows.
+    A unit without rows (`last_row` is `first_row` - 1) stands for an empty shard, or for damage
+    from `first_row` on. It is committed as a file without rows, so that the next run need not
+    repeat it.
 
     Attributes:
         offset_bytes: Delimited text and JSON Lines: where the first record of the unit starts in
@@ -91,7 +93,7 @@ class Unit:
 
     @property
     def file_name(self) -> str:
-        """Output file name: the same unit always commits under the same name."""
+        """Output file name, always the same for the same unit."""
         last = f"{self.last_row:010d}" if self.rows else "none"
         return f"{self.shard.key}-{self.first_row:010d}-{last}.parquet"
 
@@ -101,7 +103,7 @@ class Unit:
         return f"{self.shard.folder}/{self.file_name}" if self.shard.folder else self.file_name
 
     def to_json(self) -> str:
-        """The unit as one line of JSON, as it travels in the UNIT carrier."""
+        """Return the unit as one line of JSON, for the UNIT carrier."""
         return json.dumps(asdict(self), separators=(",", ":"), ensure_ascii=False)
 
     @classmethod
@@ -113,12 +115,12 @@ class Unit:
 
 @dataclass(frozen=True)
 class Damage:
-    """Part of a shard that cannot be read at all and is rejected as one row.
+    """The part of a shard that cannot be read, from some row to the end; one reject stands for it.
 
     Attributes:
-        first_row: First row that is lost; -1 when it is the whole file.
-        reason: One of REASONS.
-        detail: What the reader said, without review text.
+        first_row: First row that is lost; -1 if it is the whole file.
+        reason: One of `block.REASONS`.
+        detail: The error of the reader, without review text.
     """
 
     first_row: int
@@ -128,12 +130,13 @@ class Damage:
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """What planning needs to know of a shard.
+    """What a run must know of a shard before it reads rows.
 
     Attributes:
-        rows: Records in the shard, malformed ones included, damage excluded.
-        columns: Source columns and types exactly as `read_unit` will deliver them; None when the
-            file cannot be opened.
+        shard: The shard.
+        rows: Records in the shard, with malformed ones, up to the damage.
+        columns: Source columns and types, exactly as `read_unit` returns them; None if the file
+            cannot be opened.
         cuts: Ascending row numbers at which a unit may start, with the byte offset of that row
             (None for Parquet). The first cut is row 0.
         damage: The part that cannot be read, if any.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 
 def to_device(values: NDArray[np.integer], device: torch.device) -> torch.Tensor:
-    """Copy an array to a device without waiting for the GPU, which may be several batches behind."""
+    """Copy an array to a device without waiting for a GPU, which may be batches behind."""
     tensor = torch.from_numpy(values)
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
