@@ -25,7 +25,7 @@ from pyarrow import fs
 
 from sentiment import storage
 from sentiment.errors import OutputError, SourceError
-from sentiment.output import folder as output_module
+from sentiment.output import folder
 from sentiment.output.commit import Stamp, commit_rowless
 from sentiment.output.committed import read_committed
 from sentiment.output.finish import finish, mark_incomplete
@@ -180,8 +180,8 @@ def test_globs_and_single_objects_are_sources(
 
 def test_folder_markers_are_no_shards(proxy: Proxy, direct: fs.S3FileSystem, bucket: str) -> None:
     # What consoles, Hadoop and pyarrow leave behind to make a prefix look like a folder.
-    for folder in ("lake", "lake/dt=1", "lake/dt=9", "lake/x.parquet"):
-        direct.create_dir(f"{bucket}/{folder}")
+    for path in ("lake", "lake/dt=1", "lake/dt=9", "lake/x.parquet"):
+        direct.create_dir(f"{bucket}/{path}")
     put(direct, f"{bucket}/lake/dt=1/part-1.csv", b"text\ngood\n")
     put(direct, f"{bucket}/lake/dt=9_$folder$", b"")
     listing = list_shards([uri(proxy, f"{bucket}/lake")])
@@ -239,7 +239,7 @@ def test_write_list_delete(proxy: Proxy, direct: fs.S3FileSystem, bucket: str) -
 
 def test_an_object_is_one_request(proxy: Proxy, direct: fs.S3FileSystem, bucket: str) -> None:
     output = Output.open(uri(proxy, f"{bucket}/out"))
-    data = os.urandom(output_module._ONE_REQUEST_BYTES - 1)
+    data = os.urandom(folder._ONE_REQUEST_BYTES - 1)
     proxy.calm()
     output.write("a", data)
     assert [(one.method, one.query) for one in proxy.seen] == [("PUT", "")]
@@ -293,7 +293,7 @@ def test_a_fault_at_any_request_of_an_upload_publishes_all_or_nothing(
 ) -> None:
     monkeypatch.setattr(storage, "S3_ATTEMPTS", 1)
     if parts:
-        monkeypatch.setattr(output_module, "_ONE_REQUEST_BYTES", 0)
+        monkeypatch.setattr(folder, "_ONE_REQUEST_BYTES", 0)
     output = Output.open(uri(proxy, f"{bucket}/out"))
     proxy.calm()
     output.write("a", b"whole")
@@ -348,7 +348,7 @@ def test_an_interrupt_at_any_request_of_an_upload_publishes_no_torn_object(
     parts: bool,
 ) -> None:
     if parts:
-        monkeypatch.setattr(output_module, "_ONE_REQUEST_BYTES", 0)
+        monkeypatch.setattr(folder, "_ONE_REQUEST_BYTES", 0)
     output = Output.open(uri(proxy, f"{bucket}/out"))
     for at in range(3 if parts else 1):
         proxy.calm()

@@ -243,7 +243,7 @@ def _check_complete(unit: Unit, good: pa.Table, rejects: pa.Table, lost: list[in
         covered.extend(range(first, first + count))
     if sorted(covered) != list(range(unit.first_row, unit.last_row + 1)):
         raise LedgerError(
-            f"{unit.shard.uri}: rows {unit.first_row} to {unit.last_row} reached the sink as "
+            f"{unit.shard.uri}: rows {unit.first_row} to {unit.last_row} reached the commit as "
             f"{good.num_rows} labelled and {sum(lost)} rejected rows; nothing of them is written"
         )
 

@@ -1,4 +1,4 @@
-"""The files below an output, sorted by what they are, from a single listing."""
+"""Lists an output once and sorts its files: data, rejects, `_SUCCESS` and records of runs."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from sentiment.output.folder import Output
 from sentiment.output.layout import METRICS_FILE, REJECTED_FOLDER, RUNS_FOLDER, SUCCESS_FILE
 from sentiment.storage import STORAGE_ERRORS, is_hidden
 
-# What `Output.write` leaves on a local disk when its process is killed: a dot, the end of the
-# name, eight hex digits. Other hidden files belong to somebody else.
+# Names of the temporary files that `Output.write` leaves on a local disk if its process is killed:
+# a dot, the end of the name, eight hex digits. Other hidden files are of other programs.
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}", re.DOTALL)
 
-# What pyarrow raises over damaged files; names that are not UTF-8 show in Python.
+# What pyarrow raises for damaged files, and Python for names that are not UTF-8.
 DAMAGE_ERRORS = (*STORAGE_ERRORS, ValueError)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is not as it should be.
+    """One thing that is wrong with an output.
 
     Attributes:
-        path: File or folder relative to the output (`.` is its top), or location of a source.
+        path: File or folder relative to the output (`.` is the output itself), or the location of a
+            source.
         what: What is wrong with it, without review text.
     """
 
@@ -36,12 +37,12 @@ class Contents:
     """Paths below an output, relative to it.
 
     Attributes:
-        data: What a reader takes for labelled data: no part of the path starts with `_` or `.`.
-            Sorted.
-        rejects: Reject files, by the path of the data file they belong to.
-        complete: Folders with `_SUCCESS`; "" is the top.
+        data: Files that a reader takes for labelled data, sorted: all without a hidden name, also
+            those of other programs.
+        rejects: The reject files, as the paths of the data files that they belong to.
+        complete: Folders with `_SUCCESS`; "" is the output itself.
         records: `metrics.parquet` of every run, newest first.
-        temporary: Number of files that a killed writer left behind.
+        temporary: Number of temporary files that a killed process left behind.
     """
 
     data: tuple[str, ...]
@@ -52,7 +53,7 @@ class Contents:
 
 
 def list_contents(output: Output) -> Contents:
-    """List an output once, from top to bottom.
+    """List all files of an output.
 
     Raises:
         OutputError: It cannot be listed, holds no data files or does not exist.
@@ -76,20 +77,20 @@ def list_contents(output: Output) -> Contents:
         raise OutputError(
             f"{output.location}: holds no data files; name the --output of a `sentiment score`"
         )
-    # A run's folder is named for the time it ended.
+    # The folder of a run is named for the time of the run, so that sorted paths are oldest first.
     records.reverse()
     return Contents(tuple(data), frozenset(rejects), frozenset(complete), tuple(records), temporary)
 
 
 def folder_of(path: str) -> str:
-    """Folder of a data file; "" is the top."""
+    """Return the folder of a data file; "" is the output itself."""
     return path.rpartition("/")[0]
 
 
 def _files(output: Output) -> list[str]:
-    """Every file below the output, relative to it, sorted."""
+    """List every file below the output, sorted."""
     try:
-        # One flat listing: an object store answers it with a request per thousand files.
+        # One listing of all: an object store needs one request per thousand files for it.
         return output.list_tree("")
     except UnicodeError as error:
         raise OutputError(

@@ -1,4 +1,4 @@
-"""Checking one data file: whether its footer is complete and agrees with the file."""
+"""Checks one data file by itself: whether its name, columns and rows agree with its footer."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ class DataFile:
 
     Attributes:
         path: Relative to the output.
-        footer: Without its metrics, which are checked file by file and are most of its size.
-        columns: Names and types of the source columns, as text; one string for all files alike.
+        footer: Its footer without the metrics. They are checked here and not needed later, and they
+            are the largest part of it.
+        columns: Names and types of the source columns, as text. Files with equal columns share one
+            string.
     """
 
     path: str
@@ -37,13 +39,18 @@ class DataFile:
 
     @property
     def rowless(self) -> bool:
-        """Whether it stands for an empty shard or for damage."""
+        """Whether the file stands for an empty shard or for damage."""
         return self.footer.rowless
 
 
 @dataclass(frozen=True)
 class Examined:
-    """A data file and what is wrong with it; no file when it cannot be read or is not ours."""
+    """The result of checking one data file.
+
+    Attributes:
+        file: The file; None if it cannot be read or another program wrote it.
+        problems: What is wrong with it.
+    """
 
     file: DataFile | None
     problems: tuple[Problem, ...]
@@ -53,9 +60,10 @@ def examine(output: Output, path: str, *, has_rejects: bool, deep: bool) -> Exam
     """Check one data file by itself.
 
     Args:
-        path: Relative to the output.
-        has_rejects: Whether it has a reject file.
-        deep: Read its rows too, and its rejects, if its footer is in order.
+        output: The output.
+        path: The file, relative to the output.
+        has_rejects: Whether there is a reject file for it.
+        deep: Read its rows and its rejects, too, if its footer is in order.
     """
     try:
         footer, rows, columns = _open(output, path)
@@ -69,14 +77,14 @@ def examine(output: Output, path: str, *, has_rejects: bool, deep: bool) -> Exam
     problems = [
         Problem(path, what)
         for what in (
-            *_naming(path, footer),
-            *_counting(footer, rows),
-            *_adding(columns, prefix),
-            *_rejecting(path, footer, has_rejects),
+            *_name_problems(path, footer),
+            *_count_problems(footer, rows),
+            *_column_problems(columns, prefix),
+            *_reject_problems(path, footer, has_rejects),
         )
     ]
     if deep and not problems:
-        # Imported here: it takes pandas, and a look at the footers does not.
+        # Imported here because it imports pandas, which the other checks do not need.
         from sentiment.verification.rows import check_rows
 
         problems = check_rows(output, path, footer, prefix)
@@ -85,13 +93,13 @@ def examine(output: Output, path: str, *, has_rejects: bool, deep: bool) -> Exam
 
 
 def _open(output: Output, path: str) -> tuple[Footer | None, int, Columns]:
-    """Footer, number of rows and columns of a Parquet file.
+    """Read the footer, the number of rows and the columns of a Parquet file.
 
     Raises:
         OSError: It cannot be read.
         pa.ArrowException: It is no Parquet file, or damaged.
         ValueError: Its footer is not JSON, or a name in it is not UTF-8.
-        TypeError: Its footer has other fields.
+        TypeError: Its footer has unknown fields, or lacks some.
     """
     with output.filesystem.open_input_file(output.path(path)) as stream:
         file = pq.ParquetFile(stream)
@@ -101,7 +109,7 @@ def _open(output: Output, path: str) -> tuple[Footer | None, int, Columns]:
 
 
 def _prefix(columns: Columns) -> str:
-    """First word of the added columns, read off the last one; "" when that is another column."""
+    """Return the first word of the added columns; "" if the last column is not one of them."""
     last = columns[-1][0] if columns else ""
     return last.removesuffix(_LAST_ADDED) if last.endswith(_LAST_ADDED) else ""
 
@@ -111,7 +119,7 @@ def _unusable(path: str, what: str) -> Examined:
 
 
 def _is_sound(footer: Footer) -> bool:
-    """Whether the values have the right types and ranges; JSON holds what it was given."""
+    """Whether the values have the right types and possible ranges; JSON itself checks neither."""
     values = vars(footer)
     texts = ("unit_id", "source_file", "fingerprint", "model_digest", "config_digest")
     numbers = ("first_row", "last_row", "labelled", "rejected")
@@ -124,19 +132,19 @@ def _is_sound(footer: Footer) -> bool:
     )
 
 
-def _naming(path: str, footer: Footer) -> Iterator[str]:
-    """The path is the unit's, and the unit's name follows from source and rows."""
+def _name_problems(path: str, footer: Footer) -> Iterator[str]:
+    """Check that the path is that of the unit, and that its name agrees with source and rows."""
     if path != footer.unit_id:
         yield f"is {footer.unit_id} by its footer: it was copied, moved or renamed"
         return
-    # The source's own name starts the file's name; it is not in the footer and left out here.
+    # The name of the file starts with that of the source, which is not in the footer.
     shard = Shard(footer.source_file, "", "", "parquet", footer.fingerprint, 0)
     if not path.endswith(Unit(shard, footer.first_row, footer.last_row).file_name):
         yield "its footer gives another source or other rows than its name"
 
 
-def _counting(footer: Footer, rows: int) -> Iterator[str]:
-    """Rows, footer and metrics give the same numbers."""
+def _count_problems(footer: Footer, rows: int) -> Iterator[str]:
+    """Check that the rows, the footer and the metrics in it give the same numbers."""
     if rows != footer.labelled:
         yield f"holds {rows:,} rows, its footer says {footer.labelled:,} labelled"
     span = footer.last_row - footer.first_row + 1
@@ -160,8 +168,8 @@ def _counting(footer: Footer, rows: int) -> Iterator[str]:
         )
 
 
-def _adding(columns: Columns, prefix: str) -> Iterator[str]:
-    """The added columns come last and have their types."""
+def _column_problems(columns: Columns, prefix: str) -> Iterator[str]:
+    """Check that the added columns come last and have their types."""
     if not prefix:
         yield "the added columns are not there"
         return
@@ -171,8 +179,11 @@ def _adding(columns: Columns, prefix: str) -> Iterator[str]:
         yield f"these added columns are missing or of another type: {', '.join(wrong)}"
 
 
-def _rejecting(path: str, footer: Footer, has_rejects: bool) -> Iterator[str]:
-    """A reject file where rows were rejected; a file out of its place has left its own behind."""
+def _reject_problems(path: str, footer: Footer, has_rejects: bool) -> Iterator[str]:
+    """Check that there is a reject file if and only if rows were rejected.
+
+    A data file that was moved is not checked: its reject file is still in the old place.
+    """
     if path != footer.unit_id:
         return
     if footer.rejected and not has_rejects:

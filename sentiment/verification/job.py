@@ -1,7 +1,4 @@
-"""The command `sentiment verify`: rebuilds the ledger of an output from its files alone.
-
-It changes nothing.
-"""
+"""Verifies an output from its files alone, and reports every problem; changes nothing."""
 
 from __future__ import annotations
 
@@ -30,32 +27,31 @@ from sentiment.verification.shards import (
 )
 from sentiment.verification.sources import source_problems
 
-# Waiting for storage; decoding, which --deep does, happens outside of Python's lock.
-
+# Problems in the report; the others are counted.
 _SHOWN = 20
 
-# A log file has no width; paths stay whole in both.
+# Width of the report where it is not printed to a terminal.
 _LOG_WIDTH_CHARS = 120
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found in an output.
+    """The result of verifying an output.
 
     Attributes:
-        output: Its location.
+        location: The output, as an absolute path or URI.
         files: Data files, those with problems included.
-        labelled: Rows labelled, as the footers say; copies of a file count once.
-        rejected: Rows rejected.
-        shards: Source files these rows are from.
+        labelled: Labelled rows by the footers; copies of a file count once.
+        rejected: Rejected rows by the footers.
+        shards: Source files of these rows.
         folders_complete: Folders with data and `_SUCCESS`.
-        folders_incomplete: Folders with data and without.
-        temporary: Files that a killed writer left behind. No reader sees them.
+        folders_incomplete: Folders with data but without `_SUCCESS`.
+        temporary: Temporary files that a killed process left behind. Readers skip them.
         deep: Whether rows were read, or only metadata.
         problems: Everything that is wrong; empty for a good output.
     """
 
-    output: str
+    location: str
     files: int
     labelled: int
     rejected: int
@@ -68,15 +64,15 @@ class Verification:
 
     @property
     def rows(self) -> int:
-        """Source rows the output accounts for."""
+        """Source rows that the output accounts for."""
         return self.labelled + self.rejected
 
 
 def verify(config: VerifyConfig) -> Verification:
-    """Check an output, report it, and fail if it is not what its files say.
+    """Verify an output, print a report, and raise an error if anything is wrong.
 
     Returns:
-        What was found, when nothing is wrong.
+        The result, if nothing is wrong.
 
     Raises:
         OutputError: There is no such output, it cannot be listed, or it holds no data files.
@@ -91,7 +87,7 @@ def verify(config: VerifyConfig) -> Verification:
         first = result.problems[0]
         count = len(result.problems)
         raise VerificationError(
-            f"{result.output}: {count:,} {'problem' if count == 1 else 'problems'}, "
+            f"{result.location}: {count:,} {'problem' if count == 1 else 'problems'}, "
             f"the first: {first.path}: {first.what}; delete files that are damaged or do not "
             "belong there, and run the same `sentiment score` again: it scores what is missing"
         )
@@ -101,11 +97,13 @@ def verify(config: VerifyConfig) -> Verification:
 def check(
     output: Output, *, deep: bool, sources: Sequence[str] | None, text_column: str
 ) -> Verification:
-    """Check an output without telling anybody.
+    """Verify an output without a report.
 
     Args:
-        deep: Read rows, too.
-        sources: Files, folders or globs that the output has to account for.
+        output: The output.
+        deep: Whether to read rows, too.
+        sources: Files, folders or globs whose rows must all be in the output; None to check the
+            output only.
         text_column: Column of the sources that holds the review.
 
     Raises:
@@ -117,6 +115,7 @@ def check(
     def one_file(path: str) -> Examined:
         return examine(output, path, has_rejects=path in contents.rejects, deep=deep)
 
+    # Threads serve --deep as well: Arrow decodes without Python's global lock.
     with ThreadPoolExecutor(STORAGE_THREADS) as threads:
         examined = list(threads.map(one_file, contents.data))
     files = without_copies(one.file for one in examined if one.file is not None)
@@ -142,7 +141,7 @@ def _result(
 ) -> Verification:
     folders = {folder_of(path) for path in contents.data}
     return Verification(
-        output=output.location,
+        location=output.location,
         files=len(contents.data),
         labelled=sum(one.footer.labelled for one in files),
         rejected=sum(one.footer.rejected for one in files),
@@ -151,21 +150,22 @@ def _result(
         folders_incomplete=len(folders - contents.complete),
         temporary=contents.temporary,
         deep=deep,
-        # What two checks found in the same words is one problem.
+        # Two checks may report the same problem in the same words.
         problems=tuple(dict.fromkeys(problems)),
     )
 
 
 def print_verification(result: Verification, console: Console | None = None) -> None:
-    """Print what was found, and at most 20 problems.
+    """Print the result, with at most 20 problems.
 
     Args:
-        console: Where to; by default standard output.
+        result: The result.
+        console: Where to print; standard output by default.
     """
     if console is None:
         console = Console(width=None if sys.stdout.isatty() else _LOG_WIDTH_CHARS)
     for line in _lines(result):
-        # Paths stay whole, however narrow the terminal: they are there to be copied.
+        # No line breaks within paths, even on a narrow terminal, so that they can be copied.
         console.print(line, soft_wrap=True)
 
 
@@ -180,13 +180,10 @@ def _lines(result: Verification) -> list[Text]:
         folders.append(f", {result.folders_incomplete:,} incomplete", style="yellow")
     lines.append(folders)
     if result.temporary:
-        lines.append(
-            Text(
-                f"left over {result.temporary:,} temporary files of a killed writer; no reader sees"
-            )
-        )
+        left_over = f"left over {result.temporary:,} temporary files of killed processes"
+        lines.append(Text(f"{left_over}; readers skip them"))
     depth = "rows and metadata" if result.deep else "metadata; --deep reads the rows, too"
-    lines += [Text(f"checked   {depth}"), Text(f"output    {result.output}"), Text()]
+    lines += [Text(f"checked   {depth}"), Text(f"output    {result.location}"), Text()]
     if not result.problems:
         return [*lines, Text("no problems", style="green")]
     count = len(result.problems)

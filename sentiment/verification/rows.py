@@ -1,7 +1,7 @@
-"""Checking the rows of one data file and its rejects by counting them again.
+"""Counts the rows of one data file and of its reject file again, and compares with the footer.
 
-Every column is decoded, so that a damaged page is noticed in any column. Values of source columns
-are not checked.
+All columns are decoded, so that a damaged page is found in any of them. The values of source
+columns are not checked: they may be anything.
 """
 
 from __future__ import annotations
@@ -26,17 +26,19 @@ from sentiment.verification.contents import DAMAGE_ERRORS, Problem
 _BATCH_ROWS = 4096
 _BUFFER_BYTES = 1024 * 1024
 
-# Probabilities are float32: the last bit may be beyond 1.
+# Probabilities are float32, and rounding may take one a little beyond 0 or 1.
 _ROUNDING = 1e-6
 
 Rows = NDArray[np.int64]
 
 
 def check_rows(output: Output, path: str, footer: Footer, prefix: str) -> list[Problem]:
-    """Read a data file and its rejects, and hold them against the footer.
+    """Read a data file and its rejects, and compare them with the footer.
 
     Args:
-        path: Data file, relative to the output; its footer and schema are in order.
+        output: The output.
+        path: Data file, relative to the output. Its schema must be in order.
+        footer: Its footer, which must be in order.
         prefix: First word of its added columns.
     """
     try:
@@ -57,7 +59,7 @@ def check_rows(output: Output, path: str, footer: Footer, prefix: str) -> list[P
 
 
 def _read(output: Output, path: str, last_columns: int | None = None) -> pa.Table:
-    """All rows of a file, and of its columns the last ones.
+    """Read all rows of a file, and return all columns or the last ones.
 
     Raises:
         OSError: It cannot be read.
@@ -65,32 +67,32 @@ def _read(output: Output, path: str, last_columns: int | None = None) -> pa.Tabl
         ValueError: A name in it is not UTF-8.
     """
     with output.filesystem.open_input_file(output.path(path)) as stream:
-        # Streamed: whole row groups of many files at once would not fit in memory.
+        # Streamed, because whole row groups of many files at once may not fit in memory.
         file = pq.ParquetFile(
             stream, buffer_size=_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
         )
         width = len(file.schema_arrow)
         keep = list(range(width - (last_columns or width), width))
-        # One thread: many files are read at a time.
+        # One thread per file: many files are read at the same time.
         parts = [
             pa.Table.from_batches([batch]).select(keep)
             for batch in file.iter_batches(_BATCH_ROWS, use_threads=False)
         ]
         table = pa.concat_tables([file.schema_arrow.empty_table().select(keep), *parts])
-    # Parquet readers do not look at UTF-8, and Python would stumble over it.
+    # Parquet readers do not check that text is UTF-8, and Python fails on text that is not.
     table.validate(full=True)
     return table
 
 
 def _check_rejects(rejects: pa.Table, footer: Footer) -> str | None:
-    """What is wrong with a reject file by itself."""
+    """Check a reject file by itself; return what is wrong, or None."""
     if not rejects.schema.equals(REJECT_SCHEMA):
         return "has not the columns of a reject file"
     if not _all_equal(rejects.column("source_file"), footer.source_file):
         return "holds rows of another source"
     first, last = rejects.column("source_row"), rejects.column("source_row_end")
     if footer.rowless:
-        # Damage: one reject from here on, or for the whole file, with an open end.
+        # Damage: one reject with an open end, for the whole file or from the first row on.
         starts = {footer.first_row, -1 if footer.first_row == 0 else footer.first_row}
         if rejects.num_rows != 1 or last.null_count != 1 or first[0].as_py() not in starts:
             return f"is not the one reject of everything from row {footer.first_row} on"
@@ -100,7 +102,7 @@ def _check_rejects(rejects: pa.Table, footer: Footer) -> str | None:
 
 
 def _check(data: pa.Table, rejects: pa.Table, footer: Footer, prefix: str) -> Iterator[str]:
-    """What rows and rejects do not bear out."""
+    """Check rows and rejects; yield what is wrong."""
     empty = [name for name in data.column_names if data.column(name).null_count]
     if empty:
         yield f"is null somewhere in {', '.join(empty)}"
@@ -122,14 +124,14 @@ def _check(data: pa.Table, rejects: pa.Table, footer: Footer, prefix: str) -> It
 
 
 def _uncovered(rows: pa.ChunkedArray, rejects: pa.Table, footer: Footer) -> str | None:
-    """The first row of the unit that is not there exactly once; None when all are."""
+    """Check that every row of the unit is there once; return what is wrong, or None."""
     if footer.rowless:
         return None
     single: Rows = rows.to_numpy()
     starts = np.concatenate([single, rejects.column("source_row").to_numpy()])
     ends = np.concatenate([single, rejects.column("source_row_end").to_numpy()])
     order = np.argsort(starts, kind="stable")
-    # What each range should start with: the row after the one before it.
+    # Sorted ranges cover the unit once if each starts after the end of the one before it.
     expected = np.concatenate([[footer.first_row], ends[order] + 1])
     found = np.concatenate([starts[order], [footer.last_row + 1]])
     off = np.flatnonzero(expected != found)
@@ -144,10 +146,10 @@ def _uncovered(rows: pa.ChunkedArray, rejects: pa.Table, footer: Footer) -> str 
 
 
 def _recount(data: pa.Table, rejects: pa.Table, footer: Footer, prefix: str) -> Iterator[str]:
-    """Counts of the footer that are not those of the rows."""
+    """Compare the counts in the footer with those of the rows; yield what is wrong."""
     lost: Counter[str] = Counter()
     first, last = rejects.column("source_row"), rejects.column("source_row_end")
-    # An open end counts as one row, since nobody knows how many it stands for.
+    # A reject with an open end counts as one row, as its number of rows is unknown.
     spans = pc.fill_null(pc.add(pc.subtract(last, first), 1), 1)
     for reason, rows in zip(rejects.column("reason").to_pylist(), spans.to_pylist(), strict=True):
         lost[reason] += rows
@@ -160,13 +162,13 @@ def _recount(data: pa.Table, rejects: pa.Table, footer: Footer, prefix: str) -> 
         rejected=lost,
         stage_sec={},
     )
-    told = footer.metrics
-    for label, values in told["labels"].items():
+    claimed = footer.metrics
+    for label, values in claimed["labels"].items():
         rows = counts["labels"].get(label, {}).get("rows", 0)
         if rows != values["rows"]:
             yield f"holds {rows:,} rows of label {label!r}, its footer counts {values['rows']:,}"
             return
-    for reason, rows in told["rejected"].items():
+    for reason, rows in claimed["rejected"].items():
         if counts["rejected"].get(reason, 0) != rows:
             found = counts["rejected"].get(reason, 0)
             yield f"its reject file holds {found:,} rows of {reason}, its footer counts {rows:,}"
@@ -174,7 +176,7 @@ def _recount(data: pa.Table, rejects: pa.Table, footer: Footer, prefix: str) -> 
     different = [
         name
         for name in ("labels", "rejected", "off_label_histogram")
-        if counts[name] != told.get(name)
+        if counts[name] != claimed.get(name)
     ]
     if different:
         yield f"its rows do not give what its footer counts under {', '.join(different)}"
@@ -186,5 +188,5 @@ def _all_equal(column: pa.ChunkedArray, value: str) -> bool:
 
 def _is_probability(column: pa.ChunkedArray) -> bool:
     values: NDArray[Any] = column.to_numpy()
-    # A value that is no number fails both comparisons.
+    # NaN fails both comparisons.
     return bool(((values >= -_ROUNDING) & (values <= 1 + _ROUNDING)).all())

@@ -1,4 +1,8 @@
-"""Checking all data files together: every row in one file, all files of one model and settings."""
+"""Checks all data files together: every row is in exactly one of them.
+
+Also checks that they were made by the same model and settings, and that folders and records of runs
+agree with them.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ _DIGEST_CHARS = 12
 
 
 def without_copies(files: Iterable[DataFile]) -> list[DataFile]:
-    """One file per unit: of a file and its copies the one in its own place."""
+    """Return one file per unit: of a file and its copies the one with the right path."""
     by_unit: dict[str, DataFile] = {}
     for one in sorted(files, key=lambda file: (file.path != file.footer.unit_id, file.path)):
         by_unit.setdefault(one.footer.unit_id, one)
@@ -25,7 +29,7 @@ def without_copies(files: Iterable[DataFile]) -> list[DataFile]:
 
 
 def by_source(files: Iterable[DataFile]) -> dict[str, list[DataFile]]:
-    """Files by the location of their source."""
+    """Group files by the URI of their source."""
     grouped: dict[str, list[DataFile]] = defaultdict(list)
     for one in files:
         grouped[one.footer.source_file].append(one)
@@ -33,15 +37,15 @@ def by_source(files: Iterable[DataFile]) -> dict[str, list[DataFile]]:
 
 
 def end_of(files: Iterable[DataFile]) -> int:
-    """One past the last row that files of a source stand for."""
+    """Return the number of the row after the last one that the files of a source cover."""
     return max((one.footer.last_row + 1 for one in files if not one.rowless), default=0)
 
 
 def shard_problems(shards: Mapping[str, Sequence[DataFile]]) -> Iterator[Problem]:
-    """Rows of a source in no file or in two, and files made of different versions of it."""
+    """Check that the files of a source cover its rows once, and are of the same version of it."""
     for source, files in shards.items():
         yield from _gaps_and_overlaps(source, files)
-        yield from _rowless(files)
+        yield from _rowless_problems(files)
         for name, values in (
             ("version of the source", {one.footer.fingerprint: one.path for one in files}),
             ("set of source columns", {one.columns: one.path for one in files}),
@@ -52,7 +56,7 @@ def shard_problems(shards: Mapping[str, Sequence[DataFile]]) -> Iterator[Problem
 
 
 def _gaps_and_overlaps(source: str, files: Sequence[DataFile]) -> Iterator[Problem]:
-    """Ranges have to follow one another from row 0."""
+    """Check that the row ranges follow one another from row 0."""
     end, before = 0, ""
     ranges = [(one.footer.first_row, one.footer.last_row, one.path) for one in files]
     for first, last, path in sorted(ranges):
@@ -67,8 +71,8 @@ def _gaps_and_overlaps(source: str, files: Sequence[DataFile]) -> Iterator[Probl
             end, before = last + 1, path
 
 
-def _rowless(files: Sequence[DataFile]) -> Iterator[Problem]:
-    """An empty or damaged source has one file without rows, where its rows end."""
+def _rowless_problems(files: Sequence[DataFile]) -> Iterator[Problem]:
+    """Check that there is one file without rows at most, and that it stands where the rows end."""
     rowless = [one for one in files if one.rowless]
     end = end_of(files)
     for one in rowless:
@@ -84,7 +88,7 @@ def _rowless(files: Sequence[DataFile]) -> Iterator[Problem]:
 
 
 def digest_problems(files: Sequence[DataFile]) -> Iterator[Problem]:
-    """One model and one configuration made everything."""
+    """Check that all files have the same model and configuration."""
     for name in ("model_digest", "config_digest"):
         example: dict[str, str] = {}
         count: Counter[str] = Counter()
@@ -102,13 +106,13 @@ def digest_problems(files: Sequence[DataFile]) -> Iterator[Problem]:
 
 
 def reject_problems(contents: Contents) -> Iterator[Problem]:
-    """Reject files that belong to no data file."""
+    """Check that every reject file belongs to a data file."""
     for path in sorted(contents.rejects.difference(contents.data)):
         yield Problem(f"{REJECTED_FOLDER}/{path}", "has no data file of that name")
 
 
 def folder_problems(contents: Contents) -> Iterator[Problem]:
-    """A folder with data has `_SUCCESS`, and one with `_SUCCESS` has data."""
+    """Check that a folder has `_SUCCESS` if and only if it holds data."""
     folders = {folder_of(path) for path in contents.data}
     for folder in sorted(folders - contents.complete):
         yield Problem(folder or ".", "is incomplete: it holds data files but no _SUCCESS")
@@ -119,35 +123,35 @@ def folder_problems(contents: Contents) -> Iterator[Problem]:
 def record_problems(
     output: Output, contents: Contents, files: Iterable[DataFile]
 ) -> Iterator[Problem]:
-    """Complete folders that hold fewer rows than the newest run that dealt with them has counted.
+    """Check that complete folders hold at least as many rows as the last run counted in them.
 
-    The files of a shard do not tell where it ends: if the last one is deleted, only the run's own
-    account remembers it. A run may have dealt with some shards of a folder only, so more rows than
-    it counted are right.
+    The files of a shard do not say where the shard ends. If the last one is deleted, only the
+    record of the run shows that rows are missing. A folder may hold more rows than that, because a
+    run may have scored some shards of a folder only.
     """
     held: Counter[str] = Counter()
     for one in files:
         held[folder_of(one.path)] += one.footer.rows
-    left = set(contents.complete)
+    unchecked = set(contents.complete)
     with ThreadPoolExecutor(STORAGE_THREADS) as threads:
         for start in range(0, len(contents.records), STORAGE_THREADS):
-            if not left:
+            if not unchecked:
                 break
             paths = contents.records[start : start + STORAGE_THREADS]
-            for path, told in zip(
+            for path, counted in zip(
                 paths, threads.map(lambda one: _counted(output, one), paths), strict=True
             ):
-                if isinstance(told, Problem):
-                    yield told
+                if isinstance(counted, Problem):
+                    yield counted
                     continue
-                for folder in sorted(left.intersection(told)):
-                    if held[folder] < told[folder]:
+                for folder in sorted(unchecked.intersection(counted)):
+                    if held[folder] < counted[folder]:
                         yield Problem(
                             folder or ".",
-                            f"holds {held[folder]:,} rows, but {path} counts {told[folder]:,}: "
+                            f"holds {held[folder]:,} rows, but {path} counts {counted[folder]:,}: "
                             "data files are missing",
                         )
-                left.difference_update(told)
+                unchecked.difference_update(counted)
 
 
 def _counted(output: Output, path: str) -> dict[str, int] | Problem:
@@ -161,5 +165,5 @@ def _counted(output: Output, path: str) -> dict[str, int] | Problem:
 
 
 def span(first: int, last: int) -> str:
-    """A row range in words."""
+    """Return a row range in words."""
     return f"row {first}" if first == last else f"rows {first} to {last}"

@@ -1,6 +1,6 @@
-"""Comparing sources with an output: every row that they hold now is accounted for.
+"""Compares sources with an output: every row that they hold now must be in it.
 
-Parquet footers and all of delimited text are read, as a scoring run does before it scores.
+To count the rows it reads the footers of Parquet and all of text shards, as a scoring run does.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def source_problems(
     Args:
         sources: Files, folders or globs, as for a scoring run.
         text_column: Column that holds the review.
-        shards: Data files by the location of their source.
+        shards: Data files by the URI of their source.
 
     Raises:
         SourceError: Nothing to read, no text column, or the storage does not answer.
@@ -42,9 +42,9 @@ def source_problems(
     problems: list[Problem] = []
     for index in index_shards(listing.shards, text_column):
         problems += _compare(index, shards.get(index.shard.uri, ()))
+    listed = {shard.uri for shard in listing.shards}
+    missing = [uri for uri in shards if uri not in listed and _within(uri, sources)]
     with ThreadPoolExecutor(STORAGE_THREADS) as threads:
-        listed = {shard.uri for shard in listing.shards}
-        missing = [uri for uri in shards if uri not in listed and _within(uri, sources)]
         for uri, gone in zip(missing, threads.map(_is_gone, missing), strict=True):
             if gone:
                 what = f"is gone, but the output holds its rows, for example {shards[uri][0].path}"
@@ -53,7 +53,7 @@ def source_problems(
 
 
 def _compare(index: ShardIndex, files: Sequence[DataFile]) -> Iterator[Problem]:
-    """What a shard holds and its data files do not, or the other way round."""
+    """Compare the rows of a shard with those of its data files."""
     uri, end = index.shard.uri, end_of(files)
     if not files:
         yield Problem(uri, "no data file stands for it: it was never scored, or they were deleted")
@@ -64,13 +64,15 @@ def _compare(index: ShardIndex, files: Sequence[DataFile]) -> Iterator[Problem]:
     elif end < index.rows:
         yield Problem(uri, f"no data file holds {span(end, index.rows - 1)}")
     elif end > index.rows:
-        yield Problem(uri, f"the output holds {span(index.rows, end - 1)}, which it has not")
+        yield Problem(
+            uri, f"the output holds {span(index.rows, end - 1)}, which the source has not"
+        )
     else:
         yield from _compare_ends(index, [one for one in files if one.rowless])
 
 
 def _compare_ends(index: ShardIndex, rowless: Sequence[DataFile]) -> Iterator[Problem]:
-    """The file without rows stands where the shard is empty or damaged, and nowhere else."""
+    """Check that there is a file without rows if and only if the shard is empty or damaged."""
     uri = index.shard.uri
     if index.damage is not None:
         if not any(one.footer.rejected for one in rowless):
@@ -83,7 +85,7 @@ def _compare_ends(index: ShardIndex, rowless: Sequence[DataFile]) -> Iterator[Pr
 
 
 def _within(uri: str, sources: Sequence[str]) -> bool:
-    """Whether a source of the output lies below one of these, or matches it as a glob."""
+    """Whether a shard of the output is below one of these sources, or matches one as a glob."""
     for source in sources:
         whole = descendant_uri(source, "")
         base = (whole.partition("?")[0] if is_uri(whole) else whole).rstrip("/")
@@ -95,7 +97,7 @@ def _within(uri: str, sources: Sequence[str]) -> bool:
 
 
 def _is_gone(uri: str) -> bool:
-    """Whether there is no such file; one that cannot be looked at is not gone."""
+    """Whether a file does not exist; False if that cannot be found out."""
     try:
         filesystem, path = open_filesystem(uri)
         return bool(filesystem.get_file_info(path).type == fs.FileType.NotFound)

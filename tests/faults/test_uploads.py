@@ -17,9 +17,9 @@ pytestmark = pytest.mark.faults
 
 _WRITE = (
     "import sys\n"
-    "from sentiment.output import folder as output\n"
-    "output._ONE_REQUEST_BYTES = int(sys.argv[2])\n"
-    "output.Output.open(sys.argv[1]).write('a', bytes(300_000))\n"
+    "from sentiment.output import folder\n"
+    "folder._ONE_REQUEST_BYTES = int(sys.argv[2])\n"
+    "folder.Output.open(sys.argv[1]).write('a', bytes(300_000))\n"
 )
 
 

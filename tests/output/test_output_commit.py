@@ -342,7 +342,7 @@ def test_a_crash_in_a_second_commit_leaves_both_files_of_one_or_no_commit(
 def test_an_incomplete_unit_is_not_written(output: Output, numbers: list[int]) -> None:
     unit = Unit(SHARD, 0, 2)
     block = scored(unit, source(["text"] * len(numbers)), numbers=numbers)
-    with pytest.raises(LedgerError, match=r"/lake/dt=1/a.parquet: rows 0 to 2 reached the sink"):
+    with pytest.raises(LedgerError, match=r"/lake/dt=1/a.parquet: rows 0 to 2 reached the commit"):
         commit_unit(output, STAMP, unit, block)
     assert files(output) == []
 

@@ -658,7 +658,7 @@ def test_more_rows_than_a_source_has_are_found(own: tuple[Path, Path]) -> None:
     shorter = (lake / B).read_text().replace("3,Secret\n4,Secret\n", "3,Secret         \n")
     (lake / B).write_text(shorter)
     os.utime(lake / B, ns=(0, int(shard.fingerprint.split("-")[1])))
-    line = f"{lake / B}: the output holds row 4, which it has not\n"
+    line = f"{lake / B}: the output holds row 4, which the source has not\n"
     assert problems(out, sources=[lake]) == line
 
 
