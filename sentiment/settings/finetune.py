@@ -1,7 +1,4 @@
-"""The settings of training: documented once for CLI, YAML, environment and Python.
-
-Knows no file format, no model and no cluster.
-"""
+"""The settings of `sentiment finetune`."""
 
 from __future__ import annotations
 

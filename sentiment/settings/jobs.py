@@ -1,7 +1,4 @@
-"""The settings of every job but training: documented once for CLI, YAML, environment and Python.
-
-Knows no file format, no model and no cluster: what depends on those is resolved where it is known.
-"""
+"""The settings of every command but `finetune`."""
 
 from __future__ import annotations
 

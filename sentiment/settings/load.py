@@ -1,9 +1,7 @@
-"""How settings are found: command line, environment, YAML file, default; and how mistakes are told.
+"""Reading settings from the command line, the environment and a YAML file; messages about mistakes.
 
-Takes argument lists, `SENTIMENT_*` variables and YAML files; gives frozen, validated settings.
-Knows no setting but `--config`.
-
-Precedence, first wins: command line, environment, YAML file (`--config`), default.
+The first of these that gives a setting wins: the command line, the environment (`SENTIMENT_*`), the
+YAML file (`--config`), the default.
 """
 
 from __future__ import annotations
