@@ -119,7 +119,7 @@ def find_preset(name: str) -> ModelFile | None:
     return presets().get(name) or next(same, None)
 
 
-# What a value must be, and how a mistake in it is told.
+# The check of each value, and the words for what is expected.
 _RULES: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
     "labels": (
         are_labels,

@@ -26,7 +26,7 @@ class Scorer:
             process does so on every attempt.
 
     Raises:
-        ModelError: The model cannot be loaded here, or differs from what the driver saw.
+        ModelError: The model cannot be loaded here, or differs from what the driver read.
         DeviceError: No GPU here, though the plan wants one.
     """
 

@@ -25,7 +25,7 @@ from sentiment.settings.flags import FlagParser, Groups, add_settings, new_parse
 
 
 class JobConfig(BaseSettings):
-    """What all jobs share: how settings are found and how mistakes in them are told."""
+    """The base of all settings: where they are read from, and messages about mistakes."""
 
     model_config = SettingsConfigDict(
         frozen=True,

@@ -35,18 +35,18 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 def follow_history(path: Path) -> Iterator[None]:
     """Print new validations while the block runs. Those of an earlier start are not repeated."""
     finished = threading.Event()
-    told = len(read_history(path))
+    printed = len(read_history(path))
 
     def follow() -> None:
-        nonlocal told
+        nonlocal printed
         ended = False
         while not ended:
-            # The last look comes after the end, so that nothing is missed.
+            # The file is read once more after the end, so that no validation is missed.
             ended = finished.wait(_POLL_SEC)
             history = read_history(path)
-            for metrics in history[told:]:
+            for metrics in history[printed:]:
                 print(line(metrics), file=sys.stderr, flush=True)
-            told = max(told, len(history))
+            printed = max(printed, len(history))
 
     thread = threading.Thread(target=follow, name="history", daemon=True)
     thread.start()

@@ -70,13 +70,13 @@ def finetune(config: FinetuneConfig) -> FinetuneSummary:
     """
     output = Path(config.output).expanduser().resolve()
     work = output / "_training"
-    _claim(work, config)
+    _refuse_other_settings(work, config)
     plan, labels = _prepare(config, work)
     # Training leaves this file last: a job that has it only puts the model folder together again.
     if not (plan["finished"] / "training.json").exists():
         _train(config, plan, work)
     summary = _finish(config, output, plan["finished"], labels)
-    print(_told(summary))
+    print(_summary_lines(summary))
     return summary
 
 
@@ -106,10 +106,10 @@ def _train(config: FinetuneConfig, plan: dict[str, Any], work: Path) -> None:
             with follow_history(plan["history"]):
                 trainer.fit()
         except ray.train.TrainingFailedError as error:
-            raise _explained(error, work) from error
+            raise _training_error(error, work) from error
 
 
-def _told(summary: FinetuneSummary) -> str:
+def _summary_lines(summary: FinetuneSummary) -> str:
     lines = [f"model                {summary.folder}"]
     for name, report in (("validation", summary.validation), ("test", summary.test)):
         if report:
@@ -131,7 +131,7 @@ def _cpus_each(nodes: Sequence[float], workers: int) -> float:
     return float(max(fitting, default=1))
 
 
-def _explained(error: ray.train.TrainingFailedError, work: Path) -> SentimentError:
+def _training_error(error: ray.train.TrainingFailedError, work: Path) -> SentimentError:
     """Return the error that the failed worker raised itself, if there is one."""
     failures = getattr(error, "worker_failures", {})
     for failure in failures.values():
@@ -145,7 +145,7 @@ def _explained(error: ray.train.TrainingFailedError, work: Path) -> SentimentErr
     )
 
 
-def _claim(work: Path, config: FinetuneConfig) -> None:
+def _refuse_other_settings(work: Path, config: FinetuneConfig) -> None:
     """Refuse to continue an interrupted run with other settings.
 
     Until its data is prepared a run has nothing to continue: a mistyped path may be corrected.
@@ -179,7 +179,7 @@ def _claim(work: Path, config: FinetuneConfig) -> None:
 def _prepare(config: FinetuneConfig, work: Path) -> tuple[dict[str, Any], list[str]]:
     """Read, split and tokenise the data once; a resumed run finds it done."""
     labels = target_texts(config.label_texts)
-    model = _base(config, labels)
+    model = _start_model(config, labels)
     finished = work / "finished"
     finished.mkdir(exist_ok=True)
     tokenizer = model.folder if model else work / "vocabulary"
@@ -216,7 +216,7 @@ def _prepare(config: FinetuneConfig, work: Path) -> tuple[dict[str, Any], list[s
     return plan, labels
 
 
-def _base(config: FinetuneConfig, labels: list[str]) -> Model | None:
+def _start_model(config: FinetuneConfig, labels: list[str]) -> Model | None:
     """Return the model to start from, if there is one."""
     if config.model is None:
         return None
@@ -264,7 +264,7 @@ def _finish(
 ) -> FinetuneSummary:
     """Assemble the model folder from the files of the first worker and the tokenizer."""
     record = json.loads((finished / "training.json").read_text())
-    model = _base(config, labels)
+    model = _start_model(config, labels)
     tokenizer = model.folder if model else output / "_training" / "vocabulary"
     for pattern in TOKENIZER_FILES:
         for path in tokenizer.glob(pattern):

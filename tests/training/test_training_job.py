@@ -289,7 +289,7 @@ def test_a_workers_own_error_is_told_in_its_words(tmp_path: Path) -> None:
             rank: UserExceptionWithTraceback(cause, "Traceback …")
             for rank, cause in enumerate(causes)
         }
-        return job._explained(ray.train.WorkerGroupError("boom", failures), tmp_path)
+        return job._training_error(ray.train.WorkerGroupError("boom", failures), tmp_path)
 
     known = failed(KeyError("x"), ModelError("weights are torn"))
     assert isinstance(known, ModelError)
