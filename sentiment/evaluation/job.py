@@ -81,7 +81,7 @@ def evaluate(config: EvaluateConfig) -> Evaluation:
         ConfigError: `update_card` for a model that is no folder.
         RejectedRowsError: More rows were rejected than `max_rejected` allows; the others are
             evaluated.
-        SentimentError: As `run.score` does.
+        SentimentError: As `scoring.job.score` does.
     """
     if config.update_card and not Path(config.model).expanduser().is_dir():
         raise ConfigError(f"--update-card: needs a model in a folder; {config.model!r} is none")

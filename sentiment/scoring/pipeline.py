@@ -94,7 +94,7 @@ def run_pipeline(work: Work, callback: StatusCallback | None = None) -> Iterator
     """Score and commit all units. Yield receipts in the order in which units finish.
 
     Args:
-        watch: Gets to see the pipeline while it runs.
+        callback: Is told the status of the pipeline while it runs.
 
     Raises:
         SentimentError: A stage failed; what was committed stays and is reused by the next run.

@@ -28,7 +28,7 @@ def replay(config: ReplayConfig) -> RunSummary:
     Raises:
         OutputError: No run has written to this output, or it cannot be read.
         SourceError: None of its sources is there any more.
-        SentimentError: As `run.score` does.
+        SentimentError: As `scoring.job.score` does.
     """
     output = Output.open(config.output)
     runs = _settings(output)

@@ -45,7 +45,7 @@ def configured_model(config: ScoringSettings) -> Model:
     """Find the model that the settings ask for.
 
     Raises:
-        ModelError: As `weights.find_model` does.
+        ModelError: As `find_model` does.
     """
     return find_model(
         config.model,

@@ -16,7 +16,7 @@ import harness
 import pytest
 from harness import TALLIES, Cluster, Contents, Job, Killer, Kind, Tally
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.faults]
 
 DAYS = {"dt=2026-11-19", "dt=2026-11-20"}
 
@@ -99,7 +99,6 @@ def test_a_killed_driver_and_a_killed_actor_cost_no_row(job: Job, undisturbed: C
     compare(job.output, undisturbed, tally, killer.done)
 
 
-@pytest.mark.faults
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("kind", "kills", "each"), [("driver", 6, 3), ("actor", 28, 14), ("worker", 20, 10)]
@@ -110,7 +109,6 @@ def test_no_row_is_lost_or_doubled_by_kills(
     disturb(job, undisturbed, kind, kills, each, tmp_path)
 
 
-@pytest.mark.faults
 @pytest.mark.timeout(1800)
 def test_no_row_is_lost_or_doubled_when_nodes_die(
     job: Job, cluster: Cluster, undisturbed: Contents, tmp_path: Path

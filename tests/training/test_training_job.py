@@ -97,6 +97,7 @@ def without_training(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_small_t5_is_trained_from_nothing_and_scores(
     labelled: Path, tmp_path: Path, local_ray: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
