@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
@@ -58,7 +59,7 @@ def test_engine_benchmark_prints_a_table_and_ends_with_json() -> None:
     assert engine["label_agreement"] == 1.0
     assert engine["logits_rel_error"] <= 1e-4
     assert report["machine"]["threads"] == 1
-    assert report["machine"]["versions"]["torch"] == torch.__version__
+    assert report["machine"]["versions"]["torch"] == version("torch")
 
 
 def test_unknown_variant_is_refused(

@@ -193,7 +193,7 @@ def write_run(output: Output, summary: RunSummary, footers: Iterable[Footer]) ->
     rows = pa.Table.from_pandas(table, schema=_METRICS_SCHEMA, preserve_index=False)
     # Without the metadata of pandas, which only pandas understands.
     pq.write_table(rows.replace_schema_metadata(None), buffer, compression="zstd")
-    output.write(file_of_run(summary.run_id, METRICS_FILE), buffer.getbuffer())
+    output.write(file_of_run(summary.run_id, METRICS_FILE), buffer.getvalue())
     output.write(file_of_run(summary.run_id, RUN_FILE), summary.to_json().encode())
 
 

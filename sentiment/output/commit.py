@@ -7,7 +7,6 @@ manifest. A file is serialised in memory and written in one piece.
 
 from __future__ import annotations
 
-import io
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -191,15 +190,15 @@ def labelled_table(prefix: str, shard: Shard, good: pa.Table) -> pa.Table:
 
 def serialise(table: pa.Table, footer: Footer | None = None) -> memoryview:
     """A whole Parquet file (zstd) in memory, with the footer in its key-value metadata."""
-    buffer = io.BytesIO()
+    sink = pa.BufferOutputStream()
     # Without checksums two of three flipped bits in a text page would go unnoticed.
     with pq.ParquetWriter(
-        buffer, table.schema, compression="zstd", write_page_checksum=True
+        sink, table.schema, compression="zstd", write_page_checksum=True
     ) as writer:
         writer.write_table(table)
         if footer is not None:
             writer.add_key_value_metadata(footer.to_metadata())
-    return buffer.getbuffer()
+    return memoryview(sink.getvalue())
 
 
 def _footer(
