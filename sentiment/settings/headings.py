@@ -37,15 +37,18 @@ _CLUSTER: Final = {
 }
 _LOGGING: Final = {"log_format": None, "quiet": None}
 
+# Of every command that scores sources.
+_MOST_USED: Final = {
+    "sources": "SOURCE",
+    "output": "PATH",
+    "model": "NAME",
+    "text_column": "COLUMN",
+    "label_column": "COLUMN",
+    "config": "PATH",
+}
+
 SCORE: Final[Groups] = {
-    "most used": {
-        "sources": "SOURCE",
-        "output": "PATH",
-        "model": "NAME",
-        "text_column": "COLUMN",
-        "label_column": "COLUMN",
-        "config": "PATH",
-    },
+    "most used": _MOST_USED,
     "input": {"label_map": "VALUE=LABEL"},
     "output": {"prefix": "WORD", "group_by": "COLUMN", "on_change": None, "on_deleted": None},
     "model": _MODEL,
@@ -62,14 +65,7 @@ SCORE: Final[Groups] = {
 }
 
 EVALUATE: Final[Groups] = {
-    "most used": {
-        "sources": "SOURCE",
-        "output": "PATH",
-        "model": "NAME",
-        "text_column": "COLUMN",
-        "label_column": "COLUMN",
-        "config": "PATH",
-    },
+    "most used": _MOST_USED,
     "input": {
         "label_map": "VALUE=LABEL",
         "prediction_column": "COLUMN",
