@@ -23,6 +23,7 @@ from sentiment.source.lines import (
     LongLineError,
 )
 from sentiment.source.shards import Damage, Shard, ShardIndex, Unit
+from sentiment.source.surrogates import is_utf8, shown
 
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 
@@ -163,7 +164,7 @@ def _header(records: Iterator[_Record]) -> list[str]:
         raise DamageError(f"the header row does not parse: {header.problem}")
     if any("\0" in name for name in header.fields):
         raise DamageError("the header row holds zero bytes: the file is no UTF-8 text")
-    return [_shown(name) for name in header.fields]
+    return [shown(name) for name in header.fields]
 
 
 def read_delimited(unit: Unit, columns: pa.Schema, text_column: str) -> Rows:
@@ -193,7 +194,7 @@ def read_delimited(unit: Unit, columns: pa.Schema, text_column: str) -> Rows:
                     assert record.fields is not None
                     numbers.append(row)
                     for column, value in zip(values, record.fields, strict=True):
-                        column.append(value if record.valid else _shown(value))
+                        column.append(value if record.valid else shown(value))
                 else:
                     rejects.append(reject)
                 row += 1
@@ -214,22 +215,9 @@ def _judge(record: _Record, row: int, text_index: int, columns: pa.Schema) -> Re
     elif len(record.fields) != len(columns):
         reason = "malformed_record"
         detail = f"{len(record.fields)} fields where the header has {len(columns)}"
-    elif not record.valid and not _encodes(record.fields[text_index]):
+    elif not record.valid and not is_utf8(record.fields[text_index]):
         reason = "undecodable_text"
         detail = f"column {columns.names[text_index]!r} holds bytes that are not UTF-8"
     else:
         return None
     return Reject(row, row, reason, detail, raw_text(b"".join(record.raw)))
-
-
-def _encodes(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _shown(value: str) -> str:
-    """Return a value with bytes that are not UTF-8 written as `\\xNN`."""
-    return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

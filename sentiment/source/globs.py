@@ -11,6 +11,7 @@ from pyarrow import fs
 
 from sentiment.errors import SourceError
 from sentiment.source.shards import format_of
+from sentiment.source.surrogates import is_utf8, shown
 from sentiment.storage import is_hidden, is_uri
 
 
@@ -125,22 +126,13 @@ def _walk_local(filesystem: fs.FileSystem, root: str) -> Iterator[tuple[str, fs.
             entries = sorted((e for e in scan if not is_hidden(e.name)), key=lambda e: e.name)
         files = []
         for entry in entries:
-            if not _is_utf8(entry.name):
-                shown = os.fsencode(entry.path).decode("utf-8", "backslashreplace")
+            if not is_utf8(entry.name):
                 if os.path.isdir(entry.path) or format_of(entry.name) is not None:
-                    raise SourceError(f"{shown}: the name is not UTF-8; rename it")
-                yield os.path.relpath(shown, root), fs.FileInfo(shown)
+                    raise SourceError(f"{shown(entry.path)}: the name is not UTF-8; rename it")
+                yield os.path.relpath(shown(entry.path), root), fs.FileInfo(shown(entry.path))
             elif os.path.isdir(entry.path):
                 (links if entry.is_symlink() else folders).append(entry.path)
             else:
                 files.append(entry.path)
         for name, info in zip(files, filesystem.get_file_info(files), strict=True):
             yield os.path.relpath(name, root), info
-
-
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
