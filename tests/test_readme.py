@@ -83,6 +83,7 @@ def test_make_test_runs_pytest() -> None:
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_score_twice_then_from_python(folder_with_reviews: Path, local_ray: None) -> None:
     import ray
 
