@@ -26,6 +26,7 @@ DETAIL: Final = "_sentiment_detail"  # string: what exactly was wrong, without r
 RAW: Final = "_sentiment_raw"  # string: the record as found, when it does not fit the columns
 IDS: Final = "_sentiment_ids"  # list<int32>: token ids, `</s>` included; null once rejected
 TOKENS: Final = "_sentiment_tokens_seen"  # int32: token count before truncation, `</s>` included
+UNKNOWN: Final = "_sentiment_unknown"  # int32: of these, tokens that stand for unknown characters
 TRUNCATED: Final = "_sentiment_truncated"  # bool: the text was longer than the source limit
 LABEL: Final = "_sentiment_label"  # string
 SCORE: Final = "_sentiment_score"  # float32
@@ -59,19 +60,34 @@ STAGE_SCORE: Final = "score"
 STAGE_WRITE: Final = "write"
 STAGES: Final = (STAGE_READ, STAGE_TOKENISE, STAGE_SCORE, STAGE_WRITE)
 
+UNUSABLE_COLUMNS: Final = "unusable_columns"
+
 # Why a row could not be labelled, and what the user can do about it.
 REASONS: Final[Mapping[str, str]] = {
     "null_text": "the text is null",
-    "empty_text": "the text is empty or only white space",
+    "empty_text": "the text is empty, or nothing in it can be seen",
+    "unknown_text": "the model knows no character of the text",
     "text_not_string": "the text column holds something other than text",
     "undecodable_text": "the text is not valid UTF-8",
     "malformed_record": "the record does not parse or has the wrong number of fields",
+    UNUSABLE_COLUMNS: "the file has no text column, or columns that cannot be told apart",
     "unreadable_file": "the file cannot be opened or its footer cannot be read",
     "unreadable_rows": "these rows of the file cannot be read",
     "off_label_text": "free generation answered with a text that is no label",
     "tokenising_error": "the tokenizer failed on this row alone",
     "scoring_error": "the model failed on this row alone",
 }
+
+
+# Reasons that say that bytes could not be read. Such a fault may pass: another process has to see
+# the same before rows are rejected for it.
+UNREADABLE_REASONS: Final = frozenset({"unreadable_file", "unreadable_rows"})
+
+# Reasons that another run may not find: the rows are worth a second try.
+TRANSIENT_REASONS: Final = UNREADABLE_REASONS | {"tokenising_error", "scoring_error"}
+
+# Stands for a reason in a block whose unit cannot be read for now. It is never committed.
+DEFERRED: Final = "deferred"
 
 
 def reject_rows(

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from typing import Any, Final, Generic, TypeVar
 
 from sentiment.errors import SentimentError
-from sentiment.logs import LogFormat, configure_logging, json_is_requested
+from sentiment.logs import LogFormat, configure_logging, json_is_requested, printable
 from sentiment.settings.finetune import FinetuneConfig
 from sentiment.settings.flags import completion_script, suggestion
 from sentiment.settings.jobs import (
@@ -172,7 +172,7 @@ def _report_failure(command: str, message: str, exit_code: int, log_format: LogF
         configure_logging("json", quiet=True)  # where the settings were not even understood
         _log.error("%s", line, extra={"fields": {"exit_code": exit_code}})
     else:
-        print(line, file=sys.stderr)
+        print(printable(line), file=sys.stderr)
     return exit_code
 
 

@@ -82,6 +82,11 @@ class LazyCluster:
                 self._connected = self._stack.enter_context(connect(self._address))
         return self._connected
 
+    @property
+    def is_up(self) -> bool:
+        """Whether the cluster is joined or started already."""
+        return self._connected is not None
+
     def resources(self, local_gpus: int) -> Cluster:
         """Return the resources of the cluster, without starting a local one only to ask it.
 

@@ -7,7 +7,7 @@ import json
 from typing import Any, Final
 
 # Raised whenever labels, scores or files of the same inputs could change between versions.
-SCORING_VERSION: Final = 4
+SCORING_VERSION: Final = 5
 
 
 def digest(value: Any) -> str:

@@ -3,10 +3,12 @@
     SentimentError                 exit 1   root: catch this one in library code
     ├── ConfigError                exit 2   an option is missing, malformed or contradicts another
     ├── SourceError                exit 2   no shards, no text column, shards cannot be listed
+    │   └── SourceChangedError     exit 2   a file is gone or changed since it was listed
     ├── ModelError                 exit 2   the model cannot be loaded or cannot score these labels
     ├── OutputError                exit 2   the output cannot be written, or holds other results
     ├── DeviceError                exit 1   a GPU failed while it scored, or cannot be used
     ├── LedgerError                exit 3   rows of the sources are missing from the output
+    ├── LeaseLostError             exit 3   another run took the output over while this one hung
     ├── VerificationError          exit 3   the files of an output contradict each other
     ├── RejectedRowsError          exit 4   all is written, but too many rows were rejected
     └── DriftError                 exit 5   all is written, but labels differ from earlier runs
@@ -35,6 +37,17 @@ class SourceError(SentimentError):
     exit_code = 2
 
 
+class SourceChangedError(SourceError):
+    """A source file is gone, changed, or not to be seen from here: nothing can be said of its rows.
+
+    It may pass, so no row is rejected for it.
+    """
+
+
+class UnusableShardError(SourceError):
+    """The columns of one shard cannot be used. It costs this file, unless all are like it."""
+
+
 class ModelError(SentimentError):
     """The model cannot be loaded, or its vocabulary cannot express the labels."""
 
@@ -53,6 +66,12 @@ class DeviceError(SentimentError):
 
 class LedgerError(SentimentError):
     """Rows read do not equal rows labelled, rejected and reused."""
+
+    exit_code = 3
+
+
+class LeaseLostError(SentimentError):
+    """Another run took the output over, because this one gave no sign of life for a while."""
 
     exit_code = 3
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -15,6 +16,25 @@ from itertools import pairwise
 from typing import Literal
 
 LogFormat = Literal["text", "json"]
+
+
+# Control characters, and marks that change the direction of what follows. In a file name they could
+# clear the screen of whoever reads the log, or make it show another name.
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    r"""Return a text for a terminal: control characters in it are written as `\xNN` or `\uNNNN`."""
+    return _UNPRINTABLE.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+class TextFormatter(logging.Formatter):
+    """Formats a record as one line of text that is safe on any terminal."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the line, without a traceback that may follow it."""
+        record.message = printable(record.message)
+        return super().formatMessage(record)
 
 
 class JsonFormatter(logging.Formatter):
@@ -55,7 +75,10 @@ def configure_logging(log_format: LogFormat, *, quiet: bool) -> None:
     on_terminal = log_format == "text" and sys.stderr.isatty()
     level = logging.WARNING if quiet or on_terminal else logging.INFO
     logging.getLogger("sentiment").setLevel(level)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S")
+    logging.basicConfig()
+    for handler in logging.getLogger().handlers:
+        if not isinstance(handler.formatter, JsonFormatter):
+            handler.setFormatter(TextFormatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     if log_format == "json":
         logging.captureWarnings(True)
         _use_json_format()

@@ -8,9 +8,10 @@ three minutes.
 from __future__ import annotations
 
 import os
+import re
 from functools import lru_cache
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
@@ -33,6 +34,17 @@ _DETAIL_CHARS = 300
 # Errors of an object store that concern one object, as pyarrow spells them. All others are outages.
 _OBJECT_ERRORS = ("ACCESS_DENIED", "NO_SUCH_KEY", "RESOURCE_NOT_FOUND", "INVALID_OBJECT_STATE")
 
+# Names of query parameters that hold a secret, such as `sig` of Azure and `X-Amz-Signature`.
+_SECRET_NAME = re.compile(r"sig(nature)?$|secret|key|token|password|security", re.IGNORECASE)
+
+_AZURE_REMEDY = "log in with a managed identity or the Azure CLI, or set AZURE_CLIENT_SECRET"
+_KEY_REMEDIES = {
+    "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use ~/.aws/credentials or a role",
+    "gs": "set GOOGLE_APPLICATION_CREDENTIALS, or use a service account of the machine",
+    "abfs": _AZURE_REMEDY,
+    "abfss": _AZURE_REMEDY,
+}
+
 # Timeouts and retries of an S3 client. By default the AWS SDK waits 3 seconds for an answer, which
 # is too short for a busy store. The pause before a retry is drawn at random up to a limit that
 # grows from 1 to 20 seconds. A store that never answers fails after at most 7 * 10 + 51 seconds. An
@@ -46,6 +58,28 @@ S3_ATTEMPTS = 7
 def is_uri(location: str) -> bool:
     """Whether a location is a URI, such as `s3://…`, and not a local path."""
     return "://" in location
+
+
+def identity_of(location: str) -> str:
+    """Return the one name by which a file or a folder is known, however a user spells it.
+
+    Returns:
+        A local path without links, also for `file://…`. A URI without its query, with the path
+        percent-encoded in one way: the query says how to reach the store, not what lies in it, and
+        it may hold a token that changes every day.
+    """
+    if not is_uri(location):
+        return os.path.realpath(location)
+    scheme, _, rest = location.partition("://")
+    if scheme.lower() == "file":
+        return os.path.realpath(open_filesystem(location)[1])
+    host, slash, path = rest.partition("?")[0].partition("/")
+    return f"{scheme.lower()}://{host}{slash}{quote(unquote(path), safe=_PATH_SAFE)}".rstrip("/")
+
+
+def is_below(location: str, folder: str) -> bool:
+    """Whether a file or a folder is the given folder or lies in it; both are identities."""
+    return f"{location}/".startswith(f"{folder.rstrip('/')}/")
 
 
 def is_hidden(path: str) -> bool:
@@ -75,12 +109,7 @@ def open_filesystem(location: str) -> tuple[fs.FileSystem, str]:
     """
     if not is_uri(location):
         return fs.LocalFileSystem(), os.path.abspath(location)
-    if "@" in urlsplit(location).netloc and urlsplit(location).scheme == "s3":
-        # The URI of its source stands in every labelled row, where everybody can read it.
-        raise SourceError(
-            "an s3:// URI may not hold keys, they would end up in the output; set "
-            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or use ~/.aws/credentials or a role"
-        )
+    _refuse_secrets(location)
     try:
         filesystem, path = fs.FileSystem.from_uri(quote(location, safe=_URI_SAFE))
     except (*STORAGE_ERRORS, ValueError) as error:
@@ -91,6 +120,27 @@ def open_filesystem(location: str) -> tuple[fs.FileSystem, str]:
     if isinstance(filesystem, fs.S3FileSystem):
         filesystem = _with_retries(filesystem)
     return filesystem, path.rstrip("/") or "/"
+
+
+def _refuse_secrets(location: str) -> None:
+    """Refuse a URI that holds a key or a token.
+
+    The location of a source stands in logs and in `run.json`, where everybody can read it.
+
+    Raises:
+        SourceError: It holds one. The message does not show it.
+    """
+    parts = urlsplit(location)
+    in_query = [name for name, _ in parse_qsl(parts.query) if _SECRET_NAME.search(name)]
+    # In `abfss://container@account/…` and `hdfs://user@host/…` a name stands before the `@`.
+    in_host = "@" in parts.netloc and (parts.scheme == "s3" or parts.password is not None)
+    if not (in_query or in_host):
+        return
+    where = f"in its query ({in_query[0]}=)" if in_query else "before its host"
+    raise SourceError(
+        f"a {parts.scheme}:// URI holds keys {where}, and they would end up in the output; "
+        f"{_KEY_REMEDIES.get(parts.scheme, 'give them in the environment')}"
+    )
 
 
 def for_small_objects(filesystem: fs.S3FileSystem) -> fs.S3FileSystem:

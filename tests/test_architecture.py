@@ -41,7 +41,7 @@ MUST_NOT_IMPORT: Mapping[str, frozenset[str]] = {
     "ledger": frozenset({"engine", "model", "t5", "cluster"}),
     "monitor": frozenset({"engine", "model", "t5", "source"}),
     "report": frozenset({"engine", "model", "t5", "cluster", "source"}),
-    "training": frozenset({"output"}),
+    "training": frozenset({"ledger", "monitor"}),
     "verification": frozenset({"engine", "model", "t5", "cluster"}),
 }
 

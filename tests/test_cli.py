@@ -18,6 +18,7 @@ from sentiment.cli import main, run_job
 from sentiment.output.commit import Stamp, commit_rowless
 from sentiment.output.folder import Output
 from sentiment.source.listing import list_shards
+from sentiment.source.shards import ShardIndex
 
 
 @pytest.fixture(autouse=True)
@@ -134,7 +135,7 @@ def test_an_output_made_with_other_settings(
     out = tmp_path / "out"
     [shard] = list_shards([str(reviews)]).shards
     stamp = Stamp("other", "other", "0.1.0", "sentiment")
-    commit_rowless(Output.open(str(out)), stamp, shard, None, None)
+    commit_rowless(Output.open(str(out)), stamp, ShardIndex(shard, 0, None))
     line = failing(capsys, reviews, "--output", out, "--model", tiny_model)
     assert f"{shard.key}-0000000000-none.parquet: was scored with another model" in line
     assert "--on-change rescore" in line

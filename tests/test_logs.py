@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from sentiment.logs import json_is_requested
+from sentiment.cli import main
+from sentiment.logs import TextFormatter, json_is_requested, printable
 
 PROGRAM = """
 import logging, warnings
@@ -115,3 +117,27 @@ def test_the_last_line_of_a_failed_command_is_json_too(mistake: list[str], tmp_p
     assert (last["level"], last["exit_code"]) == ("ERROR", 2)
     assert last["message"].startswith("sentiment score: ")
     assert (last["run_id"] is None) == (mistake == ["--nonsense"])
+
+
+HOSTILE = "a\x1b[2Jb\r\x07\x9b1m\u202egnp.exe\nc\u2028d"
+
+
+def test_no_control_character_reaches_a_terminal() -> None:
+    shown = printable(HOSTILE)
+    assert shown == r"a\x1b[2Jb\r\x07\x9b1m\u202egnp.exe\nc\u2028d"
+    assert printable("caf\u00e9 \u6620\u753b 100%") == "caf\u00e9 \u6620\u753b 100%"
+
+
+def test_a_log_line_shows_a_hostile_name_as_text(capfd: pytest.CaptureFixture[str]) -> None:
+    formatter = TextFormatter("%(levelname)s %(message)s")
+    record = logging.LogRecord("x", logging.WARNING, "", 0, "%s: skipped", (HOSTILE,), None)
+    line = formatter.format(record)
+    assert not set(line) & set("\x1b\r\x07\x9b\n\u202e")
+    assert line.startswith(r"WARNING a\x1b[2J")
+
+
+def test_an_error_names_a_hostile_file_as_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["score", f"{tmp_path}/no\x1b[31mthing.csv", "--output", str(tmp_path / "o")]) == 2
+    assert "\x1b" not in capsys.readouterr().err

@@ -267,7 +267,7 @@ def test_commit_resume_and_success(proxy: Proxy, direct: fs.S3FileSystem, bucket
     output = Output.open(uri(proxy, f"{bucket}/out"))
 
     def plan() -> Any:
-        committed = read_committed(output, ["dt=1"], {shard.key})
+        committed = read_committed(output, [shard]).footers
         return plan_run(
             [index], committed, config_digest="config", unit_rows=10, on_change="refuse"
         )
@@ -275,8 +275,8 @@ def test_commit_resume_and_success(proxy: Proxy, direct: fs.S3FileSystem, bucket
     first = plan()
     assert not first.shards[0].done
     mark_incomplete(output, first)
-    footer = commit_rowless(output, STAMP, shard, index.columns, None)
-    assert finish(output, first, {footer.unit_id: footer}) == []
+    footer = commit_rowless(output, STAMP, index)
+    assert finish(output, "dt=1", first.shards, {footer.unit_id: footer}) is None
     assert keys_of(direct, f"{bucket}/out") == ["dt=1/_SUCCESS", footer.unit_id]
     again = plan()
     assert again.shards[0].done

@@ -24,7 +24,7 @@ from sentiment.evaluation.figures import figures, mistakes, report_text
 from sentiment.evaluation.parity import compare_decoding
 from sentiment.evaluation.rows import given_rows, scored_rows
 from sentiment.ledger.summary import RunSummary
-from sentiment.metrics.calibration import Calibration, fit_calibration
+from sentiment.metrics.calibration import SCORE_SETTINGS, Calibration, fit_calibration
 from sentiment.metrics.truth import truth_map
 from sentiment.model.readme import with_evaluation
 from sentiment.output.folder import Output
@@ -237,6 +237,7 @@ def _fitted(
         (known["truth"] == known["label"]).to_numpy(),
         model_digest=model["digest"],
         seed=config.seed,
+        fitted_for={name: model[name] for name in SCORE_SETTINGS},
     )
     try:
         Path(config.fit_calibration).write_text(fitted.to_json(), encoding="utf-8")

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from sentiment.block import REASON, ROW
 from sentiment.errors import SourceError
-from sentiment.metrics.truth import TruthMap, as_text
+from sentiment.metrics.truth import TruthMap, classes_of, label_text
 from sentiment.output.committed import read_committed
 from sentiment.output.folder import Output
 from sentiment.output.layout import added_columns
@@ -41,19 +41,15 @@ def scored_rows(output: Output, config: EvaluateConfig, truth: TruthMap) -> pd.D
     Returns:
         COLUMNS of every labelled row; `truth` is None where a row has no true label.
     """
-    shards = list_shards(config.sources).shards
-    committed = read_committed(
-        output, {shard.folder for shard in shards}, {shard.key for shard in shards}
-    )
-    footers = [footer for found in committed.values() for footer in found]
+    committed = read_committed(output, list_shards(config.sources).shards)
+    footers = [footer for found in committed.footers.values() for footer in found]
     parts = [
         _of_output(output, footer, config)
         for footer in sorted(footers, key=lambda one: (one.source_file, one.first_row))
         if footer.labelled
     ]
     rows = pd.concat([pd.DataFrame(columns=["truth", "label"]), *parts], ignore_index=True)
-    rows["truth"] = rows["truth"].map(truth)
-    return _checked(rows, config)
+    return _checked(_with_truth(rows, truth), config)
 
 
 def given_rows(config: EvaluateConfig) -> pd.DataFrame:
@@ -73,10 +69,19 @@ def given_rows(config: EvaluateConfig) -> pd.DataFrame:
             assert index.columns is not None, "a shard that cannot be opened has no units"
             parts.append(_of_source(unit, index.columns, config))
     rows = pd.concat([pd.DataFrame(columns=["truth", "label"]), *parts], ignore_index=True)
-    rows["label"] = [config.label_map.get(text, text) for text in map(as_text, rows["label"])]
+    given = {label_text(value): label for value, label in config.label_map.items()}
+    rows["label"] = [given.get(text, text) for text in map(label_text, rows["label"])]
+    rows = rows[rows["label"] != ""].reset_index(drop=True)
     labels = config.labels or sorted(set(rows["label"]))
-    rows["truth"] = rows["truth"].map(TruthMap(tuple(labels), config.label_map))
-    return _checked(rows, config)
+    return _checked(_with_truth(rows, TruthMap(tuple(labels), config.label_map)), config)
+
+
+def _with_truth(rows: pd.DataFrame, truth: TruthMap) -> pd.DataFrame:
+    """Put labels in the place of the values of the label column; None where there is none."""
+    translate = truth.among(rows["truth"].tolist())
+    labels = pd.Series([translate(value) for value in rows["truth"]], rows.index, dtype=object)
+    classes = classes_of(set(labels.dropna()), truth.labels)
+    return rows.assign(truth=labels.map(classes, na_action="ignore"))
 
 
 def _of_output(output: Output, footer: Footer, config: EvaluateConfig) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 
 from sentiment.ledger.record import CountsPart, Run
@@ -14,15 +15,15 @@ from sentiment.settings.jobs import ScoreConfig
 
 
 def compare_with_earlier(
-    output: Output, scored: Counts, config_digest: str, config: ScoreConfig
+    output: Output, tonight: Counts, config_digest: str, config: ScoreConfig
 ) -> Drift:
-    """Compare a run with the last successful runs that scored any rows.
+    """Compare a night with the last successful runs that scored any rows.
 
-    A run that drifted never becomes part of a baseline. If the change is permanent, one run with
-    `--drift-runs 0` starts a new baseline.
+    A run that drifted never becomes part of a baseline, unless the user accepts the drift: then it
+    is the first of a new baseline.
 
     Args:
-        scored: Counts of the rows that this run scored.
+        tonight: Counts of the rows that nobody has judged yet.
         config_digest: Digest of this run's configuration. Scores are compared only with those of
             runs of the same digest.
     """
@@ -34,28 +35,31 @@ def compare_with_earlier(
     # Scores of another model or precision say nothing; its labels should be the same.
     same_config = [one for one in earlier if one[0].config_digest == config_digest]
     baseline = same_config or earlier
-    return compare(
-        scored,
+    drift = compare(
+        tonight,
         merge(counts for _, counts in baseline),
         same_scores=bool(same_config),
         psi_limit=config.drift_psi,
         share_limit=config.drift_share,
         against=[run.run_id for run, _ in baseline],
     )
+    return replace(drift, accepted=drift.verdict == "drift" and config.accept_drift)
 
 
 def _baseline_runs(output: Output) -> Iterator[tuple[Run, Counts]]:
-    """Yield the runs that can be part of a baseline and what they scored, the newest first."""
+    """Yield the runs that can be part of a baseline and their nights, the newest first."""
     for run in newest_first(output):
         if run.outcome != "success":
             continue
         try:
-            counts = _addable_counts(run.scored)
+            counts = _addable_counts(run.tonight or run.scored)
         except ValueError as error:
             warn_left_out(output, run.run_id, f"{error}; labels are not compared with this run's")
             continue
         if counts["labels"]:
             yield run, counts
+        if run.drift is not None and run.drift.accepted:
+            return
 
 
 def _addable_counts(scored: CountsPart | None) -> Counts:

@@ -144,6 +144,7 @@ class DriftPart(_Part):
     rows: _Rows = 0
     baseline_rows: _Rows = 0
     checks: list[CheckPart] = []
+    accepted: bool = False
 
 
 class MomentPart(_Part):
@@ -179,6 +180,8 @@ class Run(_Part):
         run_id: Name of the run's folder.
         counts: Counts of all rows, reused ones included.
         scored: Counts of the rows that this run scored itself.
+        tonight: Counts of the rows that were compared with earlier runs: those that this run scored
+            and those of runs before it that nobody had judged.
         unknown: Names of keys that are there, but in a form that this version does not know.
     """
 
@@ -189,6 +192,7 @@ class Run(_Part):
     started_at: Annotated[_Time | None, _Optional] = None
     outcome: Annotated[str | None, _Optional] = None
     scored: Annotated[CountsPart | None, _Optional] = None
+    tonight: Annotated[CountsPart | None, _Optional] = None
     quality: Annotated[QualityPart | None, _Optional] = None
     calibration: Annotated[CalibrationPart | None, _Optional] = None
     drift: Annotated[DriftPart | None, _Optional] = None

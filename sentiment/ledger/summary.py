@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
@@ -13,9 +13,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sentiment.metrics.accuracy import judged, truth_among
 from sentiment.metrics.counts import Counts, merge
 from sentiment.metrics.drift import Drift
 from sentiment.metrics.quality import classification_report
+from sentiment.metrics.truth import TruthMap
 from sentiment.output.folder import Output
 from sentiment.output.layout import METRICS_FILE, REPORT_FILE, RUN_FILE, file_of_run
 from sentiment.output.receipt import Footer
@@ -78,6 +80,7 @@ class RunSummary:
         ledger: Where every row went.
         counts: Merged counts of all rows, reused ones included.
         scored: Merged counts of the rows this run scored itself.
+        tonight: Merged counts of the rows that nobody has judged before this run.
         outcome: `success`, or what is wrong with the output.
         drift: Comparison with earlier runs.
         quality: Classification report; None without true labels.
@@ -91,6 +94,7 @@ class RunSummary:
     ledger: Ledger
     counts: Counts
     scored: Counts
+    tonight: Counts
     outcome: Outcome
     drift: Drift
     quality: dict[str, Any] | None
@@ -125,6 +129,7 @@ class RunSummary:
         return json.dumps({**values.pop("run"), **values}, indent=1, ensure_ascii=False) + "\n"
 
 
+# More than seven parameters: each is a fact that only the caller knows, and all are keywords.
 def summarise(
     *,
     run_id: str,
@@ -134,6 +139,8 @@ def summarise(
     reused: Sequence[Footer],
     wall_sec: float,
     run: dict[str, Any],
+    truth: TruthMap | None = None,
+    unjudged: Collection[int] = (),
 ) -> RunSummary:
     """Merge the footers of a run into its summary.
 
@@ -148,9 +155,15 @@ def summarise(
         reused: Footers of the files that earlier runs committed and this run kept.
         wall_sec: Seconds from start to commit of the last unit.
         run: Everything else for `run.json`: configuration, versions, digests, devices.
+        truth: What values of the label column stand for; None if there is no such column.
+        unjudged: Epochs of earlier runs whose rows nobody has judged.
     """
     scored = merge([COUNTS_OF_NO_ROWS, *(footer.metrics for footer in committed)])
     counts = merge([scored, *(footer.metrics for footer in reused)])
+    before = [footer.metrics for footer in reused if footer.epoch in unjudged]
+    tonight = merge([scored, *before]) if before else scored
+    truth = truth_among([counts], truth)
+    scored, counts, tonight = (judged(one, truth) for one in (scored, counts, tonight))
     labelled = sum(footer.labelled for footer in committed)
     rejected = sum(footer.rejected for footer in committed)
     confusion = counts.get("confusion")
@@ -160,6 +173,7 @@ def summarise(
         ledger=Ledger(expected, labelled, rejected, sum(footer.rows for footer in reused)),
         counts=counts,
         scored=scored,
+        tonight=tonight,
         outcome="success",
         drift=Drift("not compared", "not asked for"),
         quality=classification_report(confusion) if confusion else None,
@@ -169,13 +183,19 @@ def summarise(
     )
 
 
-def write_run(output: Output, summary: RunSummary, footers: Iterable[Footer]) -> None:
+def write_run(
+    output: Output,
+    summary: RunSummary,
+    footers: Iterable[Footer],
+    truth: TruthMap | None = None,
+) -> None:
     """Write `metrics.parquet` and then `run.json` of a run.
 
     The order matters: readers take a folder with a `run.json` for a finished run.
 
     Args:
         footers: Footers of all files of the output that belong to this run, reused ones included.
+        truth: As for `summarise`.
 
     Raises:
         OutputError: A file cannot be written.
@@ -183,9 +203,9 @@ def write_run(output: Output, summary: RunSummary, footers: Iterable[Footer]) ->
     by_folder: dict[str, list[Counts]] = defaultdict(list)
     for footer in footers:
         by_folder[footer.folder].append(footer.metrics)
-    table = partition_table(
-        {folder: merge([COUNTS_OF_NO_ROWS, *parts]) for folder, parts in by_folder.items()}
-    )
+    merged = {folder: merge([COUNTS_OF_NO_ROWS, *parts]) for folder, parts in by_folder.items()}
+    truth = truth_among(merged.values(), truth)
+    table = partition_table({folder: judged(counts, truth) for folder, counts in merged.items()})
     table.insert(0, "run_id", summary.run_id)
     table.insert(1, "finished_at", pd.Timestamp(summary.run["finished_at"]))
     table.insert(2, "model_digest", summary.run["model"]["digest"])

@@ -33,6 +33,9 @@ _CLIP = 2.0**-25
 # Temperatures from 1/20 to 20 are tried; those of real models are far from both ends.
 _LOG_T_LIMIT = math.log(20.0)
 
+# What decides the scores that a calibration is fitted on, beside the model; as `run.json` names it.
+SCORE_SETTINGS: Final = ("labels", "template", "max_source_tokens", "long_text", "decode")
+
 RELIABILITY_BINS: Final = 15  # number of bins of the expected calibration error, as in the paper
 
 
@@ -47,6 +50,8 @@ class Calibration:
         held_out_rows: Number of other rows, on which the two errors were measured.
         ece_before: Expected calibration error without it, 15 equal bins.
         ece_after: Expected calibration error with it.
+        fitted_for: What else decided the scores it was fitted on: values of SCORE_SETTINGS. None in
+            files of earlier versions.
     """
 
     temperature: float
@@ -55,6 +60,7 @@ class Calibration:
     held_out_rows: int
     ece_before: float
     ece_after: float
+    fitted_for: dict[str, Any] | None = None
 
     @property
     def digest(self) -> str:
@@ -103,6 +109,7 @@ def fit_calibration(
     *,
     model_digest: str,
     seed: int,
+    fitted_for: dict[str, Any] | None = None,
 ) -> Calibration:
     """Fit the temperature under which the right and wrong labels are most likely.
 
@@ -114,6 +121,7 @@ def fit_calibration(
         right_N: Whether that label is the true one.
         model_digest: Digest of the model whose scores these are.
         seed: Seed of the random split.
+        fitted_for: What else decided the scores.
 
     Raises:
         ModelError: Too few rows, or rows that are all right or all wrong.
@@ -126,7 +134,7 @@ def fit_calibration(
             "tell how sure to be; give more labelled rows"
         )
     temperature = _best_temperature(_logit(score_N[fit]), right_N[fit])
-    fitted = Calibration(temperature, model_digest, len(fit), len(held_out), 0.0, 0.0)
+    fitted = Calibration(temperature, model_digest, len(fit), len(held_out), 0.0, 0.0, fitted_for)
     raw, right = np.asarray(score_N)[held_out], right_N[held_out]
     return replace(
         fitted,

@@ -8,22 +8,26 @@ order does not matter, and a run that was interrupted reports the same totals as
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sentiment.metrics.quality import confusion
+from sentiment.metrics.truth import COMMON_SPELLINGS, OTHER
 
 HISTOGRAM_BINS: Final = 20  # equal bins of [0, 1], the last one closed
 LENGTH_BINS: Final = 16  # bin i: 2^i up to 2^(i+1) tokens, the last one open
 
-# Groups of a unit that are counted one by one. With more, for example a column of user ids, the
-# counts would be larger than the data.
+# Groups of a unit, of a folder and of a run that are counted one by one. With more, for example a
+# column of user ids, the counts would be larger than the data.
 MAX_GROUPS: Final = 1000
-OTHER_GROUPS: Final = "(other)"
+OTHER_GROUPS: Final = OTHER
+
+# Values of the label column of a folder and of a run. Units have fewer, see `TruthMap.bounded`.
+_MAX_VALUES: Final = 10_000
 
 # Counts are nested dicts of integers (and seconds), and plain JSON: they are in the footer of every
 # data file and in `run.json`. An example, of three labelled rows and two rejected ones:
@@ -46,11 +50,19 @@ OTHER_GROUPS: Final = "(other)"
 #
 # Keys that are there only where they are known (here, two of the rows have a true label):
 #
+#       "truth": {"0": {"negative": [0, …, 1], "positive": [0, …, 1]}},
+#                                                # {VALUE: {PREDICTED: rows by score}}, VALUE as it
+#                                                # stands in the label column
+#       "split_rows": 1,                         # rows whose windows of text disagree
+#       "unknown_tokens": 3,                     # of all tokens, those for unknown characters
+#       "groups": {"language=en": {"labels": …, "rejected": …, "truth": {"0": {"negative": 1}}}},
+#                                                # by --group-by; here `truth` has numbers of rows
+#
+# In `run.json`, where it is known what the values stand for, these are in the place of `truth`:
+#
 #       "confusion": {"negative": {"negative": 1, "positive": 1}},  # {TRUE: {PREDICTED: rows}}
 #       "truth_histogram": [0, …, 0, 2],         # rows with a true label, by score
 #       "right_histogram": [0, …, 0, 1],         # of those, rows whose label is right
-#       "split_rows": 1,                         # rows whose windows of text disagree
-#       "groups": {"language=en": {"labels": …, "rejected": …, "confusion": …}},  # by --group-by
 Counts = dict[str, Any]
 
 
@@ -68,6 +80,7 @@ def count_unit(
     groups: Sequence[str] | None = None,
     rejected_groups: Sequence[tuple[str, str, int]] = (),
     split_rows: int | None = None,
+    unknown_tokens: int | None = None,
 ) -> Counts:
     """Count the rows of one unit.
 
@@ -79,22 +92,19 @@ def count_unit(
         truncated: Whether the text was cut, of each row.
         rejected: Rejected rows by reason.
         stage_sec: Seconds by stage.
-        truth: True label of each labelled row, None where a row has none; None as a whole if the
-            source has no column of true labels.
+        truth: Value of the label column of each labelled row, None where it says that there is no
+            label; None as a whole if the source has no such column.
         groups: Group of each labelled row; None if rows are not grouped.
         rejected_groups: Group, reason and number of rows of each reject.
         split_rows: Number of rows whose windows disagree; None if texts are not read in windows.
+        unknown_tokens: Tokens of all rows that stand for unknown characters; None if not counted.
 
     Returns:
         Counts in the form that `Counts` describes.
     """
+    label = pd.Series(labels, dtype=object)
     rows = pd.DataFrame(
-        {
-            "label": pd.Series(labels, dtype=object),
-            "bin": bins_of(scores),
-            "tokens": tokens,
-            "truncated": truncated,
-        }
+        {"label": label, "bin": bins_of(scores), "tokens": tokens, "truncated": truncated}
     )
     counts: Counts = {
         "labels": _by_label(rows),
@@ -105,13 +115,13 @@ def count_unit(
     }
     if truth is not None:
         rows["truth"] = pd.Series(list(truth), dtype=object)
-        counts["confusion"] = confusion(truth, labels)
-        known = rows[rows["truth"].notna()]
-        right = known[known["truth"] == known["label"]]
-        counts["truth_histogram"] = _score_histogram(known)
-        counts["right_histogram"] = _score_histogram(right)
-    if split_rows is not None:
-        counts["split_rows"] = split_rows
+        counts["truth"] = {
+            value: {label: _score_histogram(some) for label, some in parts}
+            for value, parts in _by_truth(rows)
+        }
+    for name, total in (("split_rows", split_rows), ("unknown_tokens", unknown_tokens)):
+        if total is not None:
+            counts[name] = total
     if groups is not None:
         counts["groups"] = _by_group(rows, groups, rejected_groups)
     return counts
@@ -130,8 +140,11 @@ def merge(parts: Iterable[Counts]) -> Counts:
     """
     total: Counts = {}
     for part in parts:
-        total = _add(total, part)
-    return total
+        _merge_into(total, part)
+        _bound(total, slack=2)
+    _bound(total, slack=1)
+    ordered: Counts = _in_order(total)
+    return ordered
 
 
 def _by_label(rows: pd.DataFrame) -> dict[str, Any]:
@@ -144,6 +157,12 @@ def _by_label(rows: pd.DataFrame) -> dict[str, Any]:
         }
         for label, some in rows.groupby("label", sort=True)
     }
+
+
+def _by_truth(rows: pd.DataFrame) -> Iterator[tuple[str, list[tuple[str, pd.DataFrame]]]]:
+    """Yield every value of the label column with its rows by predicted label."""
+    for value, some in rows.groupby("truth", sort=True):  # rows without a value are left out
+        yield str(value), [(str(label), one) for label, one in some.groupby("label", sort=True)]
 
 
 def _score_histogram(rows: pd.DataFrame) -> list[int]:
@@ -166,8 +185,10 @@ def _by_group(
     for group, some in keyed.groupby("group", sort=True):
         by_group[str(group)] = {"labels": _by_label(some), "rejected": {}}
         if "truth" in some:
-            cells = confusion(some["truth"].tolist(), some["label"].tolist())
-            by_group[str(group)]["confusion"] = cells
+            by_group[str(group)]["truth"] = {
+                value: {label: len(rows) for label, rows in labelled}
+                for value, labelled in _by_truth(some)
+            }
     for group, reason, lost in rejects:
         counts = by_group[group if group in known else OTHER_GROUPS]["rejected"]
         counts[reason] = counts.get(reason, 0) + lost
@@ -196,7 +217,43 @@ def bins_of(
     return np.clip((probabilities * bins).astype(np.intp), 0, bins - 1)
 
 
-def _add(left: Any, right: Any) -> Any:
+def _bound(total: Counts, *, slack: int) -> None:
+    """Add up the groups, and the values of the label column, that are too many.
+
+    The first names in order stay, not the largest: whatever the order of the parts, the same stay.
+    So names may go already while parts are added; those that come again go at the end.
+
+    Args:
+        slack: How many times as many as in the end may stay.
+    """
+    for key, most in (("groups", MAX_GROUPS), ("truth", _MAX_VALUES)):
+        names = set(total.get(key, ())) - COMMON_SPELLINGS - {OTHER}
+        if len(names) <= slack * most:
+            continue
+        rest: Counts = total[key].setdefault(OTHER, {})
+        for name in sorted(names)[most:]:
+            _merge_into(rest, total[key].pop(name))
+
+
+def _merge_into(total: Counts, part: Counts) -> None:
+    """Add counts to a total in place: with many groups, a copy for each part would be too much."""
+    for key, value in part.items():
+        if key not in total:
+            total[key] = deepcopy(value)
+        elif isinstance(value, dict):
+            _merge_into(total[key], value)
+        else:
+            total[key] = add(total[key], value)
+
+
+def _in_order(counts: Any) -> Any:
+    """Return counts with sorted keys: the same rows give the same `run.json`."""
+    if not isinstance(counts, dict):
+        return counts
+    return {key: _in_order(counts[key]) for key in sorted(counts)}
+
+
+def add(left: Any, right: Any) -> Any:
     """Add two numbers, two lists position by position, or two dicts key by key."""
     if isinstance(left, dict):
         total = {}
@@ -206,8 +263,8 @@ def _add(left: Any, right: Any) -> Any:
             elif key not in left:
                 total[key] = right[key]
             else:
-                total[key] = _add(left[key], right[key])
+                total[key] = add(left[key], right[key])
         return total
     if isinstance(left, list):
-        return [_add(one, other) for one, other in zip(left, right, strict=True)]
+        return [add(one, other) for one, other in zip(left, right, strict=True)]
     return left + right

@@ -72,6 +72,7 @@ class Drift:
         rows: Rows of this run that were compared.
         baseline_rows: Rows of the baseline.
         checks: The figures that were compared.
+        accepted: Whether the user has accepted the drift (`--accept-drift`).
     """
 
     verdict: Literal["steady", "drift", "not compared"]
@@ -80,6 +81,7 @@ class Drift:
     rows: int = 0
     baseline_rows: int = 0
     checks: tuple[Check, ...] = ()
+    accepted: bool = False
 
     def facts(self) -> dict[str, Any]:
         """Return what `run.json` has about it."""

@@ -26,6 +26,10 @@ TOKENIZER_FILES: Final = (
     "special_tokens_map.json",
     "added_tokens.json",
     "spiece.model",
+    "tokenizer.model",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
 )
 
 # What decides labels and scores. README, training logs and the like do not count.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -30,7 +31,7 @@ class LiveRun:
     """
 
     def __init__(self, run_id: str, config: ScoreConfig) -> None:
-        self._started = datetime.now(UTC)
+        self._started, self._since = datetime.now(UTC), time.perf_counter()
         self.account = Account()
         self.callback = StatusCallback(self.update_status)
         self._metrics = RunMetrics(run_id)
@@ -64,6 +65,10 @@ class LiveRun:
         """Record what the pipeline is doing; called in the thread of Ray Data's executor."""
         self.account.update_status(status)
         self._metrics.set_status(status)
+
+    def wall_sec(self) -> float:
+        """Return the seconds since the run started."""
+        return time.perf_counter() - self._since
 
     def facts(self) -> dict[str, Any]:
         """Return what `run.json` has about the time of the run."""

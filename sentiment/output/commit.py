@@ -1,15 +1,16 @@
 """The commit: one scored block becomes one reject file and then one data file.
 
 The data file alone is the commit. Its name and its rows follow from the unit, so a repeated task
-overwrites its own file. Its footer carries the counts of the unit, so the committed files are the
-manifest. A file is serialised in memory and written in one piece.
+overwrites its own file. Its footer names the reject file and carries the counts of the unit, so the
+committed files are the manifest. A file is serialised in memory and written in one piece.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -35,15 +36,25 @@ from sentiment.block import (
     TOKENS,
     TRUNCATED,
     UNIT,
+    UNKNOWN,
 )
-from sentiment.errors import LedgerError
+from sentiment.errors import LeaseLostError, LedgerError, OutputError
 from sentiment.metrics.counts import count_unit, group_name
 from sentiment.metrics.truth import TruthMap
+from sentiment.output.committed import UNREADABLE, read_footer
+from sentiment.output.contents import rows_digest
 from sentiment.output.folder import Output
-from sentiment.output.layout import REJECT_SCHEMA, REJECTED_FOLDER, added_columns
-from sentiment.output.receipt import Footer
+from sentiment.output.layout import (
+    REJECT_SCHEMA,
+    added_columns,
+    data_files,
+    reject_file_of,
+    source_hash_in,
+)
+from sentiment.output.plan import rowless_unit
+from sentiment.output.receipt import Footer, rejects_of
 from sentiment.output.rejects import python_values, reject_table, rows_per_reject
-from sentiment.source.shards import Damage, Shard, Unit
+from sentiment.source.shards import Shard, ShardIndex, Unit
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,8 @@ class Stamp:
         label_column: Column of true labels, if any.
         truth: What its values stand for.
         group_by: Columns whose combinations are counted apart.
+        epoch: Epoch of the lease of the run.
+        text_column: The column that is scored.
     """
 
     model_digest: str
@@ -64,6 +77,8 @@ class Stamp:
     label_column: str | None = None
     truth: TruthMap = field(default_factory=TruthMap)
     group_by: tuple[str, ...] = ()
+    epoch: int = 0
+    text_column: str = "text"
 
 
 def commit_block(output: Output, stamp: Stamp, block: pa.Table) -> list[Footer]:
@@ -124,26 +139,26 @@ def commit_unit(output: Output, stamp: Stamp, unit: Unit, rows: pa.Table) -> Foo
         split_rows=int(pc.sum(good.column(SPLIT)).as_py() or 0)
         if SPLIT in good.column_names
         else None,
+        unknown_tokens=int(pc.sum(good.column(UNKNOWN)).as_py() or 0)
+        if UNKNOWN in good.column_names
+        else None,
         rejected_groups=list(zip(_groups(bad, stamp.group_by) or (), reasons, lost, strict=False)),
     )
     footer = _footer(stamp, unit, metrics, labelled=good.num_rows, rejected=sum(lost))
-    _write(output, footer, data, rejects)
-    return footer
+    digest = rows_digest(data, stamp.text_column, stamp.prefix)
+    return _write(output, replace(footer, rows_sha256=digest), data, rejects)
 
 
-def commit_rowless(
-    output: Output, stamp: Stamp, shard: Shard, columns: pa.Schema | None, damage: Damage | None
-) -> Footer:
+def commit_rowless(output: Output, stamp: Stamp, index: ShardIndex) -> Footer:
     """Commit an empty shard, or the part of a shard that cannot be read, as a file without rows.
 
     Damage counts as one rejected row: nobody can know how many it holds.
     """
-    first = max(0, damage.first_row) if damage else 0
-    unit = Unit(shard, first_row=first, last_row=first - 1)
+    unit, damage = rowless_unit(index), index.damage
     rejects = REJECT_SCHEMA.empty_table()
     if damage:
         record = {
-            "source_file": shard.uri,
+            "source_file": index.shard.identity,
             "source_row": damage.first_row,
             "source_row_end": None,
             "stage": STAGE_READ,
@@ -163,10 +178,9 @@ def commit_rowless(
         rejected=rejected,
         stage_sec={},
     )
-    data = pa.schema([*(columns or []), *added_columns(stamp.prefix)]).empty_table()
+    data = pa.schema([*(index.columns or []), *added_columns(stamp.prefix)]).empty_table()
     footer = _footer(stamp, unit, metrics, labelled=0, rejected=len(rejected))
-    _write(output, footer, data, rejects)
-    return footer
+    return _write(output, footer, data, rejects)
 
 
 def labelled_table(prefix: str, shard: Shard, good: pa.Table) -> pa.Table:
@@ -180,7 +194,7 @@ def labelled_table(prefix: str, shard: Shard, good: pa.Table) -> pa.Table:
         good.column(OFF_LABEL),
         good.column(TOKENS),
         good.column(TRUNCATED),
-        pa.array([shard.uri] * good.num_rows, pa.string()),
+        pa.array([shard.identity] * good.num_rows, pa.string()),
         good.column(ROW),
     ]
     for column, values in zip(added_columns(prefix), added, strict=True):
@@ -206,7 +220,7 @@ def _footer(
 ) -> Footer:
     return Footer(
         unit_id=unit.unit_id,
-        source_file=unit.shard.uri,
+        source_file=unit.shard.identity,
         fingerprint=unit.shard.fingerprint,
         first_row=unit.first_row,
         last_row=unit.last_row,
@@ -216,23 +230,79 @@ def _footer(
         config_digest=stamp.config_digest,
         code_version=stamp.code_version,
         metrics=metrics,
+        epoch=stamp.epoch,
+        shard_rows=unit.shard_rows,
+        text_column=stamp.text_column,
     )
 
 
-def _write(output: Output, footer: Footer, data: pa.Table, rejects: pa.Table) -> None:
-    """Write the rejects of a unit, then its data file, which alone is the commit."""
-    reject_file = f"{REJECTED_FOLDER}/{footer.unit_id}"
-    committed = serialise(data, footer)
-    rejected_rows = serialise(rejects) if rejects.num_rows else None
-    if rejected_rows is not None or output.exists(reject_file):
-        # The data file of an earlier commit goes first. After a crash between the two writes it
-        # would stand beside rejects that are not its own, and rows could be in neither file.
-        output.delete(footer.unit_id)
-        if rejected_rows is not None:
-            output.write(reject_file, rejected_rows)
-        else:
-            output.delete(reject_file)
-    output.write(footer.unit_id, committed)
+def _write(output: Output, footer: Footer, data: pa.Table, rejects: pa.Table) -> Footer:
+    """Write the rejects of a unit, then its data file, which alone is the commit.
+
+    Nothing that is committed goes before its successor is in place: the rejects of an earlier
+    commit have another name and are deleted last. A crash leaves a reject file too many at most,
+    which no data file names.
+
+    Returns:
+        The footer as it was written.
+    """
+    earlier = _committed_before(output, footer)
+    if rejects.num_rows:
+        rejected_rows = serialise(rejects)
+        footer = replace(footer, reject_file=reject_file_of(footer.unit_id, rejected_rows))
+        assert footer.reject_file is not None
+        output.write(footer.reject_file, rejected_rows)
+    output.write(footer.unit_id, serialise(data, footer))
+    try:
+        if output.fence is not None:
+            output.fence(output)
+    except LeaseLostError:
+        _take_back(output, footer)
+        raise
+    superseded = rejects_of(earlier) if earlier is not None else None
+    if superseded is not None and superseded != footer.reject_file:
+        output.delete(superseded)
+    return footer
+
+
+def _committed_before(output: Output, footer: Footer) -> Footer | None:
+    """Return the footer of the file that a commit replaces; None if there is none or it is damaged.
+
+    Raises:
+        OutputError: The file belongs to another source.
+    """
+    if not output.exists(footer.unit_id):
+        return None
+    try:
+        earlier = read_footer(output, footer.unit_id)
+    except UNREADABLE:
+        return None
+    if earlier is not None and earlier.source_file != footer.source_file:
+        raise OutputError(
+            f"{output.path(footer.unit_id)}: holds rows of another source, {earlier.source_file}; "
+            "it is not replaced. Move it, or use another --output"
+        )
+    return earlier
+
+
+def _take_back(output: Output, footer: Footer) -> None:
+    """Delete a file that was written while another run took the output over.
+
+    It was suspended between its last look at the lease and its write. The other run may have
+    committed the same rows in files of other names; then these rows are in the output twice. If it
+    committed the same unit, the file is in its place and has the same rows.
+    """
+    own_hash, lease_holders = source_hash_in(footer.unit_id), replace(output, fence=None)
+    for path in data_files(output, footer.folder):
+        if path == footer.unit_id or source_hash_in(path) != own_hash:
+            continue
+        with suppress(*UNREADABLE):
+            other = read_footer(output, path)
+            if other is not None and other.epoch > footer.epoch and other.overlaps(footer):
+                lease_holders.delete(footer.unit_id)
+                if footer.reject_file is not None:
+                    lease_holders.delete(footer.reject_file)
+                return
 
 
 def _check_complete(unit: Unit, good: pa.Table, rejects: pa.Table, lost: list[int]) -> None:
@@ -252,9 +322,11 @@ def _total(rows: pa.Table, name: str) -> float:
 
 
 def _truth(good: pa.Table, stamp: Stamp) -> list[str | None] | None:
+    """Value of the label column of every row, as text."""
     if stamp.label_column is None or stamp.label_column not in good.column_names:
         return None
-    return [stamp.truth(value) for value in python_values(good.column(stamp.label_column))]
+    values = python_values(good.column(stamp.label_column))
+    return stamp.truth.bounded([stamp.truth.text_of(value) for value in values])
 
 
 def _groups(rows: pa.Table, columns: tuple[str, ...]) -> list[str] | None:

@@ -1,51 +1,99 @@
-"""Reads the footers of the data files that an output holds."""
+"""Finds the data files that an output holds of some sources, wherever in the output they lie."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sentiment.errors import OutputError
 from sentiment.output.folder import Output
-from sentiment.output.layout import data_files, key_of
+from sentiment.output.layout import SUCCESS_FILE, is_data_file, source_hash_in
 from sentiment.output.receipt import Footer
-from sentiment.storage import STORAGE_THREADS, is_outage, one_line
+from sentiment.source.shards import EARLIER_HASH_DIGITS, Shard, hash_of
+from sentiment.storage import STORAGE_THREADS, identity_of, is_outage, one_line
 
 # What `read_footer` raises if a file is damaged or cannot be read.
 UNREADABLE = (OSError, pa.ArrowException, ValueError, TypeError)
 
 
-def read_committed(
-    output: Output, folders: Iterable[str], keys: set[str]
-) -> dict[str, list[Footer]]:
-    """Read the footers of all committed files that belong to these shards.
+@dataclass(frozen=True)
+class Committed:
+    """What an output holds, as listed once.
 
-    Args:
-        output: The output.
-        folders: Output folders to list.
-        keys: Shard keys; files of other shards are not opened.
+    Attributes:
+        footers: Footers of the data files of each source of this run, by its identity. `unit_id` is
+            where the file lies now, also if somebody moved it.
+        data_files: Paths of all data files, also of other sources.
+        complete: Folders with `_SUCCESS`.
+    """
 
-    Returns:
-        Footers by shard key.
+    footers: Mapping[str, Sequence[Footer]] = field(default_factory=dict)
+    data_files: Sequence[str] = ()
+    complete: frozenset[str] = frozenset()
+
+    def placed(self, shard: Shard) -> Shard:
+        """Return a shard with the folder in which most of its rows are committed, if any are.
+
+        A source has one place in an output, however the user names it: `lake` and `lake/en` lead to
+        different folders.
+        """
+        rows: Counter[str] = Counter()
+        for footer in self.footers.get(shard.identity, ()):
+            rows[footer.folder] += 1 + footer.rows
+        if not rows or (shard.folder in rows and rows[shard.folder] == max(rows.values())):
+            return shard
+        return replace(shard, folder=max(sorted(rows), key=lambda folder: rows[folder]))
+
+
+def read_committed(output: Output, shards: Iterable[Shard]) -> Committed:
+    """List an output, and read the footers of all data files that belong to these shards.
 
     Raises:
-        OutputError: The footer of a file whose name is that of a data file cannot be read.
+        OutputError: The output cannot be listed, or the footer of a file whose name is that of one
+            of these shards cannot be read.
     """
-    paths = [
+    identities = {shard.identity for shard in shards}
+    hashes = {hash_of(identity) for identity in identities}
+    hashes |= {one[:EARLIER_HASH_DIGITS] for one in hashes}
+    files, complete = [], set()
+    for path in output.list_tree(""):
+        folder, _, name = path.rpartition("/")
+        if is_data_file(path):
+            files.append(path)
+        elif name == SUCCESS_FILE and is_data_file(f"{folder}/x.parquet"):
+            complete.add(folder)
+    # In files of earlier versions the hash is that of the location as it was typed. Nobody can tell
+    # it from that of another source, so all of their footers are read.
+    ours = [
         path
-        for folder in sorted(set(folders))
-        for path in data_files(output, folder)
-        if key_of(path) in keys
+        for path in files
+        if (found := source_hash_in(path)) in hashes or len(found or "") == EARLIER_HASH_DIGITS
     ]
-    by_key: dict[str, list[Footer]] = defaultdict(list)
+
+    def read(path: str) -> Footer | None:
+        return _footer(output, path, must_read=source_hash_in(path) in hashes)
+
+    footers: dict[str, list[Footer]] = defaultdict(list)
     with ThreadPoolExecutor(STORAGE_THREADS) as pool:
-        for path, footer in zip(paths, pool.map(lambda p: _footer(output, p), paths), strict=True):
-            by_key[key_of(path)].append(footer)
-    return dict(by_key)
+        for path, footer in zip(ours, pool.map(read, ours), strict=True):
+            if footer is not None and (identity := source_of(footer)) in identities:
+                footers[identity].append(replace(footer, unit_id=path))
+    return Committed(dict(footers), files, frozenset(complete))
+
+
+def source_of(footer: Footer) -> str:
+    """Return the identity of the source of a file.
+
+    Earlier versions wrote the location as it was typed, with links and a query.
+    """
+    if len(source_hash_in(footer.unit_id) or "") == EARLIER_HASH_DIGITS:
+        return identity_of(footer.source_file)
+    return footer.source_file
 
 
 def read_footer(output: Output, path: str) -> Footer | None:
@@ -59,7 +107,16 @@ def read_footer(output: Output, path: str) -> Footer | None:
         return Footer.from_metadata(pq.ParquetFile(file).metadata.metadata)
 
 
-def _footer(output: Output, path: str) -> Footer:
+def _footer(output: Output, path: str, *, must_read: bool) -> Footer | None:
+    """Read a footer.
+
+    Args:
+        must_read: Whether the name of the file says that it holds rows of this run's sources. If
+            not, a file that is damaged is passed over.
+
+    Raises:
+        OutputError: It cannot be read and must be, or the storage does not answer.
+    """
     try:
         footer = read_footer(output, path)
     except UNREADABLE as error:
@@ -68,11 +125,13 @@ def _footer(output: Output, path: str) -> Footer:
                 f"{output.path(path)}: the store failed while it was read "
                 f"({one_line(error)}); run the same command again"
             ) from error
+        if not must_read:
+            return None
         raise OutputError(
             f"{output.path(path)}: its footer cannot be read ({type(error).__name__}); "
             "delete the file and run again, its rows will be scored anew"
         ) from error
-    if footer is None:
+    if footer is None and must_read:
         raise OutputError(
             f"{output.path(path)}: was not written by sentiment; use another --output"
         )

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 from uuid import uuid4
 
@@ -49,11 +49,14 @@ class Output:
             process, whatever its working directory.
         filesystem: The filesystem of the folder.
         root: Path of the folder on that filesystem, without a trailing slash.
+        fence: Called before every write and delete. It raises if this process may not change the
+            output any more (see `fence.py`).
     """
 
     location: str
     filesystem: fs.FileSystem
     root: str
+    fence: Callable[[Output], None] | None = None
 
     @classmethod
     def open(cls, location: str) -> Self:
@@ -77,6 +80,10 @@ class Output:
             raise OutputError(f"--output {location}: is a file, expected a folder")
         return cls(descendant_uri(location, ""), filesystem, root.rstrip("/"))
 
+    def fenced(self, fence: Callable[[Output], None]) -> Output:
+        """Return the same output, with a check before every write and delete."""
+        return replace(self, fence=fence)
+
     def path(self, relative: str) -> str:
         """Return the path of a file below the output on its filesystem."""
         return f"{self.root}/{relative}"
@@ -86,13 +93,19 @@ class Output:
 
         Raises:
             OutputError: The file cannot be written.
+            LeaseLostError: Another run has taken the output over; nothing is written.
         """
+        self._check_fence()
         target = self.path(relative)
         with _storage_errors_as_ours(target, "cannot be written"):
             if isinstance(self.filesystem, fs.LocalFileSystem):
                 self._write_local(target, data)
             else:
                 _upload(self.filesystem, target, data)
+
+    def _check_fence(self) -> None:
+        if self.fence is not None:
+            self.fence(self)
 
     def _write_local(self, target: str, data: bytes | memoryview) -> None:
         os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -117,11 +130,40 @@ class Output:
 
         Raises:
             OutputError: The file cannot be deleted.
+            LeaseLostError: Another run has taken the output over; nothing is deleted.
         """
+        self._check_fence()
         target = self.path(relative)
         with _storage_errors_as_ours(target, "cannot be deleted"):
             if self.filesystem.get_file_info(target).type == fs.FileType.File:
                 self.filesystem.delete_file(target)
+
+    def delete_folder(self, folder: str) -> None:
+        """Delete a folder with all that is in it, if it exists.
+
+        Raises:
+            OutputError: It cannot be deleted.
+            LeaseLostError: Another run has taken the output over; nothing is deleted.
+        """
+        self._check_fence()
+        target = self.path(folder)
+        with _storage_errors_as_ours(target, "cannot be deleted"):
+            if self.filesystem.get_file_info(target).type == fs.FileType.Directory:
+                self.filesystem.delete_dir(target)
+
+    def read(self, relative: str) -> bytes | None:
+        """Read a whole file; None if there is none.
+
+        Raises:
+            OutputError: The storage does not answer.
+        """
+        target = self.path(relative)
+        with _storage_errors_as_ours(target, "cannot be read"):
+            try:
+                with self.filesystem.open_input_stream(target, compression=None) as stream:
+                    return bytes(stream.read())
+            except FileNotFoundError:
+                return None
 
     def exists(self, relative: str) -> bool:
         """Whether there is a file of that name.

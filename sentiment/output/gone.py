@@ -7,42 +7,50 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
-from sentiment.output.committed import UNREADABLE, read_footer
+from sentiment.output.committed import UNREADABLE, Committed, read_footer, source_of
 from sentiment.output.folder import Output
-from sentiment.output.layout import REJECTED_FOLDER, SUCCESS_FILE, data_files, is_data_file, key_of
-from sentiment.output.receipt import Footer
+from sentiment.output.layout import SUCCESS_FILE, data_files, source_hash_in
+from sentiment.output.receipt import Footer, rejects_of
 from sentiment.source.coverage import Coverage
-from sentiment.source.shards import Shard
+from sentiment.source.shards import Shard, hash_of
+from sentiment.storage import STORAGE_THREADS, is_below
 
 
-def find_gone(output: Output, sources: Sequence[str], shards: Sequence[Shard]) -> list[Footer]:
+def find_gone(
+    output: Output, committed: Committed, sources: Sequence[str], shards: Sequence[Shard]
+) -> list[Footer]:
     """Find the data files whose shard would belong to the sources, but does not exist any more.
 
     Args:
         output: The output.
+        committed: What it held when this run began.
         sources: Sources, as the user named them.
         shards: The shards that they hold now.
 
     Returns:
         The footers of these files, in the order of their paths.
-
-    Raises:
-        OutputError: The output cannot be listed.
     """
-    known, uris = {shard.key for shard in shards}, {shard.uri for shard in shards}
+    known = {shard.identity for shard in shards}
+    hashes = {hash_of(identity) for identity in known}
     covers = [Coverage.of(source) for source in sources]
-    paths: set[str] = set()
-    for folder in {cover.folder for cover in covers}:
-        paths.update(path for path in output.list_tree(folder) if is_data_file(path))
+    paths = [
+        path
+        for path in committed.data_files
+        if source_hash_in(path) not in hashes
+        and any(is_below(f"/{path}", f"/{cover.folder}") for cover in covers)
+    ]
+    with ThreadPoolExecutor(STORAGE_THREADS) as threads:
+        footers = list(threads.map(lambda path: _footer(output, path), paths))
     gone = []
-    for path in sorted(paths):
-        footer = None if key_of(path) in known else _footer(output, path)
-        if footer is None or footer.source_file in uris:
+    for path, footer in zip(paths, footers, strict=True):
+        if footer is None or source_of(footer) in known:
             continue
         if any(cover.holds(footer.source_file) for cover in covers):
-            gone.append(footer)
+            gone.append(replace(footer, unit_id=path))
     return gone
 
 
@@ -68,7 +76,8 @@ def retire(output: Output, gone: Sequence[Footer]) -> None:
             # data file would count as a complete unit. A reject file that a crash leaves behind is
             # removed when the folder is completed.
             output.delete(footer.unit_id)
-            output.delete(f"{REJECTED_FOLDER}/{footer.unit_id}")
+            if (rejects := rejects_of(footer)) is not None:
+                output.delete(rejects)
 
 
 def gone_facts(gone: Sequence[Footer], on_deleted: str) -> dict[str, Any]:

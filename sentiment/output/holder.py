@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import socket
-from dataclasses import asdict, dataclass, fields
+import time
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
@@ -34,6 +35,9 @@ class Holder:
         started_at: When the lease was taken, in UTC by the clock of the holder.
         renewed_at: When it was last renewed, by the same clock.
         renewals: Number of renewals: two contents of the file are never the same.
+        epoch: Grows with every run that takes the lease. The files of a run carry it, so that they
+            tell which of two runs came later.
+        released: Whether the run has ended and left the lease to the next one.
     """
 
     run_id: str
@@ -45,10 +49,12 @@ class Holder:
     started_at: str
     renewed_at: str
     renewals: int = 0
+    epoch: int = 0
+    released: bool = False
 
     @classmethod
     def this_process(cls, run_id: str) -> Holder:
-        """Describe the running process."""
+        """Describe the running process, which holds nothing yet."""
         pid, now = os.getpid(), timestamp()
         state = process_state(pid)
         start = state[1] if state else None
@@ -60,15 +66,26 @@ class Holder:
         """Parse a lease file; return None if there is no file or it is damaged."""
         try:
             values = json.loads(data or b"")
-            holder = cls(**{field.name: values[field.name] for field in fields(cls)})
+            # Earlier versions wrote neither an epoch nor whether the lease is released.
+            known = {"epoch": 0, "released": False, **values}
+            holder = cls(**{field.name: known[field.name] for field in fields(cls)})
             holder.idle_sec()  # raises if the time does not parse
-            return holder if type(holder.pid) is int and 0 < holder.pid < 2**31 else None
+            is_sound = type(holder.pid) is int and 0 < holder.pid < 2**31
+            return holder if is_sound and type(holder.epoch) is int else None
         except (ValueError, KeyError, TypeError):
             return None
 
     def to_bytes(self) -> bytes:
         """Inverse of `from_bytes`."""
         return json.dumps(asdict(self), indent=1).encode() + b"\n"
+
+    def succeeds(self, earlier: Holder | None) -> Holder:
+        """Return this holder with an epoch above that of an earlier one.
+
+        It is the time in seconds where that is higher. So epochs grow also over a lease file that
+        was damaged or deleted.
+        """
+        return replace(self, epoch=max(int(time.time()), earlier.epoch + 1 if earlier else 0))
 
     def is_here(self) -> bool:
         """Whether it runs on this machine, so that its process id and its clock can be used."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from typing import Final
 
 import pyarrow as pa
@@ -16,12 +18,20 @@ PRIVATE_FOLDER: Final = "_sentiment"
 REJECTED_FOLDER: Final = f"{PRIVATE_FOLDER}/rejected"
 ATTEMPTS_FOLDER: Final = f"{PRIVATE_FOLDER}/attempts"
 LEASE_FILE: Final = f"{PRIVATE_FOLDER}/lease.json"
+SETTINGS_FILE: Final = f"{PRIVATE_FOLDER}/settings.json"
+UNJUDGED_FILE: Final = f"{PRIVATE_FOLDER}/unjudged.json"
+PROBE_FOLDER: Final = f"{PRIVATE_FOLDER}/probe"
 RUNS_FOLDER: Final = f"{PRIVATE_FOLDER}/runs"
 
 # Files of a run, in a folder of RUNS_FOLDER that is named for the id of the run.
 RUN_FILE: Final = "run.json"
 METRICS_FILE: Final = "metrics.parquet"
 REPORT_FILE: Final = "report.html"
+
+# The end of the name of a data file: hash of the source, first row, last row.
+_DATA_NAME = re.compile(r"-([0-9a-f]{16}|[0-9a-f]{8})-\d{10,}-(?:\d{10,}|none)\.parquet$")
+
+_HASH_DIGITS: Final = 16
 
 # Stands in every folder with labelled data that is complete.
 SUCCESS_FILE: Final = "_SUCCESS"
@@ -64,6 +74,30 @@ def added_columns(prefix: str) -> pa.Schema:
     )
 
 
+def reject_file_of(unit_id: str, content: bytes | memoryview) -> str:
+    """Return the path of the reject file of a unit, relative to the output.
+
+    Its content is part of the name. So a second commit of the unit never replaces the rejects of
+    the first one, and the data file, which names them, decides which of the two counts.
+    """
+    digest = hashlib.sha256(content).hexdigest()[:_HASH_DIGITS]
+    return f"{REJECTED_FOLDER}/{unit_id.removesuffix('.parquet')}-{digest}.parquet"
+
+
+def earlier_reject_file_of(unit_id: str) -> str:
+    """Return the path that the reject file of a unit had in earlier versions."""
+    return f"{REJECTED_FOLDER}/{unit_id}"
+
+
+def unit_of_reject_file(path: str) -> str:
+    """Return the id of the unit that a reject file belongs to, by its path alone."""
+    name = path.removeprefix(f"{REJECTED_FOLDER}/")
+    if _DATA_NAME.search(name):
+        return name  # of an earlier version
+    stem, _, digest = name.removesuffix(".parquet").rpartition("-")
+    return f"{stem}.parquet" if len(digest) == _HASH_DIGITS else name
+
+
 def is_data_file(path: str) -> bool:
     """Whether a file below an output holds labelled rows, judged by its path alone.
 
@@ -82,6 +116,11 @@ def data_files(output: Output, folder: str) -> list[str]:
     ]
 
 
-def key_of(path: str) -> str:
-    """Return the shard key of a data file: its name without the row range."""
-    return path.rsplit("/", 1)[-1].rsplit("-", 2)[0]
+def source_hash_in(path: str) -> str | None:
+    """Return the hash of the source in the name of a data file.
+
+    Returns:
+        16 hex digits, or 8 in files of earlier versions; None if it is no name of ours.
+    """
+    found = _DATA_NAME.search(path)
+    return found[1] if found else None

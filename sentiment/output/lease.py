@@ -1,8 +1,10 @@
 """Keeps two runs from writing to one output at the same time, by a lease file in it.
 
-A run writes the file before it writes anything else, renews it every few seconds, and deletes it at
-the end. A second run that finds a lease decides:
+A run writes the file before it does anything else, renews it every few seconds, and marks it as
+released at the end. The file stays: its epoch grows with every run. A second run that finds a lease
+decides:
 
+- If it is released, the second run takes it at once.
 - If the holder is a process of this machine that no longer exists, it is dead (see `holder.py`).
   The second run takes the lease over at once.
 - If it is a process of this machine that exists and has renewed its lease lately, it is alive. The
@@ -15,7 +17,7 @@ On local disks every change of the file happens under a lock on its folder. A ne
 hard link: the link fails if the file exists, even on network filesystems where locks do not reach
 other hosts (NFS). Object stores have neither locks nor links. There a run writes the file, waits
 for `settle_sec` and reads it again; if it finds another run in it, it stops. That is not quite
-safe, but no rows are lost if two runs do write at the same time: they write the same files.
+safe, but a run notices before its next write that the lease is another's (see `fence.py`).
 """
 
 from __future__ import annotations
@@ -26,13 +28,14 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from uuid import uuid4
 
 from pyarrow import fs
 
 from sentiment.errors import OutputError
+from sentiment.output.fence import Fence
 from sentiment.output.folder import Output
 from sentiment.output.holder import Holder, timestamp
 from sentiment.output.layout import LEASE_FILE, PRIVATE_FOLDER
@@ -62,10 +65,12 @@ class Lease:
 
     Attributes:
         lost: Whether another run took the lease over, because this one did not renew it in time.
+        fence: Refuses every change of the output from then on.
     """
 
     def __init__(self, output: Output, holder: Holder, times: LeaseTimes) -> None:
         self.lost = False
+        self.fence = Fence(holder.run_id, holder.token, holder.epoch)
         self._output = output
         self._holder = holder
         self._times = times
@@ -82,7 +87,7 @@ class Lease:
 
     def _renew(self) -> None:
         with _exclusively(self._output):
-            current = Holder.from_bytes(_read(self._output))
+            current = Holder.from_bytes(self._output.read(LEASE_FILE))
             # If the file is gone or damaged, no other run holds the lease: write it again.
             if current is None or current.token == self._holder.token:
                 renewals = self._holder.renewals + 1
@@ -91,24 +96,46 @@ class Lease:
                 return
         self.lost = True
         _log.warning(
-            "%s: %s took over while run %s gave no sign of life; both go on, and as the same rows "
-            "become the same files nothing is lost, but work is done twice",
+            "%s: %s took over while run %s gave no sign of life; this run stops before it writes "
+            "again",
             self._output.location,
             current,
             self._holder.run_id,
         )
 
     def release(self) -> None:
-        """End the renewals, and delete the file if it is still that of this run."""
+        """End the renewals, and leave the file to the next run if it is still that of this run."""
         self._ended.set()
         self._thread.join()
         try:
             with _exclusively(self._output):
-                current = Holder.from_bytes(_read(self._output))
+                current = Holder.from_bytes(self._output.read(LEASE_FILE))
                 if current is not None and current.token == self._holder.token:
-                    self._output.delete(LEASE_FILE)
+                    released = replace(current, released=True, renewals=current.renewals + 1)
+                    self._output.write(LEASE_FILE, released.to_bytes())
         except (OutputError, OSError) as error:  # the work is done, and the lease becomes stale
+            _log.warning("the lease could not be released: %s", error)
+
+    def withdraw(self) -> None:
+        """Take an output away again that holds nothing but this lease.
+
+        For a run that stops before it has written anything, such as one of a source that does not
+        exist: no mistake of the user should leave a trace. Nobody needs the epoch of such an
+        output.
+        """
+        try:
+            with _exclusively(self._output):
+                if self._output.list_tree("") == [LEASE_FILE]:
+                    self._output.delete(LEASE_FILE)
+                    self._remove_empty_folders()
+        except (OutputError, OSError) as error:  # the next run takes the lease over
             _log.warning("the lease could not be removed: %s", error)
+
+    def _remove_empty_folders(self) -> None:
+        if isinstance(self._output.filesystem, fs.LocalFileSystem):
+            with suppress(OSError):  # another process is about to use them
+                os.rmdir(self._output.path(PRIVATE_FOLDER))
+                os.rmdir(self._output.root)
 
 
 @contextmanager
@@ -124,30 +151,42 @@ def hold(output: Output, run_id: str, times: LeaseTimes | None = None) -> Iterat
         OutputError: Another run holds the output, or the lease cannot be written.
     """
     times = times or LeaseTimes()
-    holder = Holder.this_process(run_id)
-    _acquire(output, holder, times)
+    holder, earlier = _acquire(output, Holder.this_process(run_id), times)
     lease = Lease(output, holder, times)
     try:
         yield lease
-    finally:
+    except BaseException:
         lease.release()
+        if earlier is None:
+            lease.withdraw()
+        raise
+    lease.release()
 
 
-def _acquire(output: Output, holder: Holder, times: LeaseTimes) -> None:
+def _acquire(output: Output, holder: Holder, times: LeaseTimes) -> tuple[Holder, bytes | None]:
+    """Write the lease file for a holder.
+
+    Returns:
+        The holder with its epoch, and the content that the file had before.
+    """
     while True:
-        current = _read(output)
+        current = output.read(LEASE_FILE)
         if current is not None:
             current = _await_end(output, current, times)
+        earlier = Holder.from_bytes(current)
+        holder = holder.succeeds(earlier)
         # Another run may have replaced the file in the meantime: then start again with its lease.
         if _replace_lease(output, current, holder.to_bytes(), times):
             break
-    dead = Holder.from_bytes(current)
-    if dead is not None:
-        _log.warning("%s: takes over from %s, which gives no sign of life", output.location, dead)
+    if earlier is not None and not earlier.released:
+        _log.warning(
+            "%s: takes over from %s, which gives no sign of life", output.location, earlier
+        )
+    return holder, current
 
 
 def _await_end(output: Output, current: bytes, times: LeaseTimes) -> bytes | None:
-    """Wait until a lease may be replaced: its holder is dead, or it is gone or stale.
+    """Wait until a lease may be replaced: it is released, gone or stale, or its holder is dead.
 
     Returns:
         The content that may be replaced; None when the file is gone.
@@ -156,7 +195,7 @@ def _await_end(output: Output, current: bytes, times: LeaseTimes) -> bytes | Non
         OutputError: Its holder is alive.
     """
     holder = Holder.from_bytes(current)
-    if holder is not None and holder.is_gone():
+    if holder is not None and (holder.released or holder.is_gone()):
         return current
     if holder is not None and holder.is_here() and 0 <= holder.idle_sec() < times.stale_sec:
         raise _held(output, holder, times)
@@ -169,11 +208,14 @@ def _await_end(output: Output, current: bytes, times: LeaseTimes) -> bytes | Non
     deadline = time.monotonic() + times.stale_sec
     while time.monotonic() < deadline:
         time.sleep(times.poll_sec)
-        latest = _read(output)
+        latest = output.read(LEASE_FILE)
         if latest is None:
             return None
         if latest != current:
-            raise _held(output, Holder.from_bytes(latest), times)
+            other = Holder.from_bytes(latest)
+            if other is not None and other.released:
+                return latest
+            raise _held(output, other, times)
     return current
 
 
@@ -192,7 +234,7 @@ def _replace_lease(output: Output, expected: bytes | None, data: bytes, times: L
         False if another run replaced it first.
     """
     with _exclusively(output) as locked:
-        if _read(output) != expected:
+        if output.read(LEASE_FILE) != expected:
             return False
         if expected is None and isinstance(output.filesystem, fs.LocalFileSystem):
             if not _create(output, data):
@@ -202,7 +244,7 @@ def _replace_lease(output: Output, expected: bytes | None, data: bytes, times: L
     if locked:
         return True
     time.sleep(times.settle_sec)
-    return _read(output) == data
+    return output.read(LEASE_FILE) == data
 
 
 def _create(output: Output, data: bytes) -> bool:
@@ -217,23 +259,12 @@ def _create(output: Output, data: bytes) -> bool:
     except FileExistsError:
         # A file server may make the link, lose its answer, and make it again on a retry: then the
         # link that exists is ours.
-        return _read(output) == data
+        return output.read(LEASE_FILE) == data
     except OSError:  # this filesystem has no hard links
         output.write(LEASE_FILE, data)
     finally:
         output.delete(draft)
     return True
-
-
-def _read(output: Output) -> bytes | None:
-    path = output.path(LEASE_FILE)
-    try:
-        with output.filesystem.open_input_stream(path) as stream:
-            return bytes(stream.read())
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 @contextmanager

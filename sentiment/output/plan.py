@@ -7,13 +7,13 @@ other state, so that a run can be stopped at any time and started again.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from sentiment.errors import OutputError
 from sentiment.output.receipt import Footer
 from sentiment.source.cut import cut_into_units
-from sentiment.source.shards import ShardIndex, Unit
+from sentiment.source.shards import Shard, ShardIndex, Unit
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,19 @@ class ShardPlan:
     rowless: bool
 
     @property
+    def to_commit(self) -> list[str]:
+        """Ids of the units that this run has to commit."""
+        ids = [unit.unit_id for unit in self.units]
+        return [*ids, rowless_unit(self.index).unit_id] if self.rowless else ids
+
+    @property
     def expected(self) -> int:
-        """Rows that the ledger must account for; damage counts as one."""
+        """Rows that the ledger must account for; damage counts as one.
+
+        Of a shard that is unavailable, nobody knows how many rows it has now.
+        """
+        if self.index.unavailable is not None:
+            return sum(footer.rows for footer in self.reused)
         return self.index.rows + (1 if self.index.damage else 0)
 
     @property
@@ -78,7 +89,7 @@ def plan_run(
     config_digest: str,
     unit_rows: int,
     on_change: str,
-    replay: bool = False,
+    again: Collection[str] = (),
 ) -> Plan:
     """Plan a run: all rows of the shards that no committed file holds are to be scored.
 
@@ -87,24 +98,22 @@ def plan_run(
 
     Args:
         indexes: The shards, as indexed.
-        committed: Footers of committed files by shard key, from `read_committed`.
+        committed: Footers of the committed files of each shard by its identity, from
+            `read_committed`.
         config_digest: Digest of the settings of this run.
         unit_rows: Most rows of a unit.
         on_change: What to do with files of another configuration: `refuse` or `rescore`.
-        replay: Score units with rejected rows again, too.
+        again: Reasons of rejects whose units are scored again.
 
     Raises:
         OutputError: A file has another configuration and `on_change` is `refuse`.
     """
     plans = []
     for index in indexes:
-        # The hash in a key has 8 digits: among many thousands of shards of one name, two may share
-        # a key.
-        footers = [
-            footer
-            for footer in committed.get(index.shard.key, ())
-            if footer.source_file == index.shard.uri
-        ]
+        footers = committed.get(index.shard.identity, ())
+        if index.unavailable is not None:
+            plans.append(ShardPlan(index, (), tuple(footers), (), rowless=False))
+            continue
         if on_change == "refuse":
             _refuse_other_configuration(footers, config_digest)
         starts = {row for row, offset in index.cuts if offset is not None}
@@ -113,10 +122,36 @@ def plan_run(
             for footer in footers
             if footer.config_digest == config_digest and _is_current(footer, index, starts)
         ]
-        if replay:
-            current = [footer for footer in current if footer.rowless or not footer.rejected]
+        if again:
+            current = [one for one in current if one.rowless or not rejected_for(one, again)]
         plans.append(_plan_shard(index, footers, _without_overlaps(current), unit_rows))
     return Plan(tuple(plans))
+
+
+def rejected_for(footer: Footer, reasons: Collection[str]) -> bool:
+    """Whether a unit has rows that were rejected for one of these reasons."""
+    return any(reason in reasons for reason in footer.metrics.get("rejected", ()))
+
+
+def index_from_files(shard: Shard, footers: Sequence[Footer]) -> ShardIndex | None:
+    """Index a shard from the footers of its files, if these cover all of its rows.
+
+    Damage is looked at again in every run: a file that could not be opened for lack of a permission
+    keeps its fingerprint when it can.
+
+    Returns:
+        None if rows are missing, the shard has changed or is damaged, or the files are of an
+        earlier version, which did not write how many rows a shard has.
+    """
+    current = [footer for footer in footers if footer.fingerprint == shard.fingerprint]
+    totals = {footer.shard_rows for footer in current}
+    if len(totals) != 1 or any(footer.rowless and footer.rejected for footer in current):
+        return None
+    rows = totals.pop()
+    ranged = [footer for footer in current if not footer.rowless]
+    if rows is None or any(True for _ in _gaps(ranged, rows)) or not (rows or current):
+        return None
+    return ShardIndex(shard, rows, columns=None, is_known=True)
 
 
 def _refuse_other_configuration(footers: Sequence[Footer], config_digest: str) -> None:
@@ -151,6 +186,12 @@ def _plan_shard(
         superseded=tuple(footer for footer in footers if footer.unit_id not in staying),
         rowless=_needs_rowless(index) and len(ranged) == len(kept),
     )
+
+
+def rowless_unit(index: ShardIndex) -> Unit:
+    """Return the unit without rows that stands for an empty shard, or for its damage."""
+    first = max(0, index.damage.first_row) if index.damage else 0
+    return Unit(index.shard, first, first - 1, None, index.rows)
 
 
 def _needs_rowless(index: ShardIndex) -> bool:

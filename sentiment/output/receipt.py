@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from sentiment.block import STAGE_WRITE
+from sentiment.output.layout import earlier_reject_file_of
 
 FOOTER_KEY: Final = b"sentiment"
 
@@ -31,6 +32,14 @@ class Footer:
         config_digest: Digest of all settings that decide the labels.
         code_version: Version of the scoring code.
         metrics: Counts of the unit that can be added up, see `metrics/counts.py`.
+        epoch: Epoch of the lease under which the file was written.
+        shard_rows: Rows of the whole shard, so that an unfinished shard shows from its files alone.
+            None in files of earlier versions.
+        reject_file: Path of its reject file, relative to the output. None if no row was rejected;
+            files of earlier versions lack it, too (see `rejects_of`).
+        text_column: The column that was scored; None in files of earlier versions.
+        rows_sha256: Digest of its texts and of the added columns (see `contents.rows_digest`). None
+            in files without rows and of earlier versions.
     """
 
     unit_id: str
@@ -44,6 +53,11 @@ class Footer:
     config_digest: str
     code_version: str
     metrics: dict[str, Any] = field(default_factory=dict)
+    epoch: int = 0
+    shard_rows: int | None = None
+    reject_file: str | None = None
+    text_column: str | None = None
+    rows_sha256: str | None = None
 
     @property
     def rows(self) -> int:
@@ -54,6 +68,10 @@ class Footer:
     def rowless(self) -> bool:
         """Whether the file stands for an empty shard or for damage, and not for a range of rows."""
         return self.last_row < self.first_row
+
+    def overlaps(self, other: Footer) -> bool:
+        """Whether two files of one source share a row."""
+        return self.first_row <= other.last_row and other.first_row <= self.last_row
 
     @property
     def folder(self) -> str:
@@ -127,6 +145,13 @@ class Receipt:
     def stage_sec(self) -> dict[str, float]:
         """Seconds of workers by stage; those of the last stage are of the whole commit."""
         return {**self.footer.metrics.get("stage_sec", {}), STAGE_WRITE: self.write_sec}
+
+
+def rejects_of(footer: Footer) -> str | None:
+    """Return the path of the reject file of a data file; None if no row was rejected."""
+    if footer.reject_file is None and footer.rejected:
+        return earlier_reject_file_of(footer.unit_id)
+    return footer.reject_file
 
 
 def tokens_of(footer: Footer) -> int:

@@ -31,7 +31,7 @@ def reject_table(shard: Shard, bad: pa.Table) -> pa.Table:
     first = bad.column(ROW)
     return pa.Table.from_arrays(
         [
-            pa.array([shard.uri] * bad.num_rows, pa.string()),
+            pa.array([shard.identity] * bad.num_rows, pa.string()),
             first,
             pc.coalesce(bad.column(ROW_END), first),
             bad.column(STAGE),

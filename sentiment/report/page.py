@@ -30,6 +30,8 @@ _MAX_DAMAGED_SHOWN = 5
 REMEDIES = {
     "null_text": "fill the text in at its source, or leave such rows out there",
     "empty_text": "fill the text in at its source, or leave such rows out there",
+    "unusable_columns": "rename columns at the source, or name the text with --text-column",
+    "unknown_text": "use a model that knows the language, or leave such rows out",
     "text_not_string": "name another --text-column, or store text in it",
     "undecodable_text": "store the file as UTF-8",
     "malformed_record": "correct the record: quotes, delimiters, number of fields",

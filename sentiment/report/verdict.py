@@ -128,6 +128,8 @@ def _drift(run: Run) -> Finding:
         text = "the labels drifted" if level == "look" else "not compared with earlier runs"
         return Finding(level, "drift", text)
     drifted = [check.name for check in drift.checks if check.drifted]
+    if drift.accepted:
+        return Finding("good", "drift", "unlike earlier nights, which was accepted", drift.why)
     if drift.verdict == "drift" or run.outcome == "drift" or drifted:
         what = ", ".join(drifted[:3]) + (f" and {len(drifted) - 3} more" if drifted[3:] else "")
         text = "the labels are unlike those of earlier nights" + (f" ({what})" if what else "")

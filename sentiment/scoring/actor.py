@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from uuid import uuid4
 
 import numpy as np
@@ -12,9 +13,15 @@ import pyarrow as pa
 
 from sentiment.block import SCORER, STAGE_SCORE
 from sentiment.engine.scorer import BlockScorer, ScorerPlan
+from sentiment.output.apart import call_apart
 from sentiment.output.attempts import Attempts
 from sentiment.output.folder import Output
 from sentiment.output.receipt import ActorNote
+
+
+def score_once(plan: ScorerPlan, block: pa.Table) -> pa.Table:
+    """Load the model and score one block: the last try of rows over which an actor died."""
+    return BlockScorer(plan).score(block)
 
 
 class Scorer:
@@ -24,13 +31,14 @@ class Scorer:
         plan: What to score with.
         location: The output, where markers of crashes are kept. If None, a row that crashes the
             process does so on every attempt.
+        run_token: Token of the run, which the markers carry.
 
     Raises:
         ModelError: The model cannot be loaded here, or differs from what the driver read.
         DeviceError: No GPU here, though the plan wants one.
     """
 
-    def __init__(self, plan: ScorerPlan, location: str | None = None) -> None:
+    def __init__(self, plan: ScorerPlan, location: str | None = None, run_token: str = "") -> None:
         # OpenMP keeps a team of threads for every thread that computes. Ray makes an actor in one
         # thread and calls it from another, and with two teams GNU's sees more threads than cores
         # and puts them to sleep after every product instead of spinning: a third of the speed.
@@ -39,7 +47,10 @@ class Scorer:
         self._model = self._thread.submit(BlockScorer, plan).result()
         self._load_sec = time.perf_counter() - started
         self._name = uuid4().hex
-        self._attempts = None if location is None else Attempts(Output.open(location), STAGE_SCORE)
+        self._plan = plan
+        self._attempts = None
+        if location is not None:
+            self._attempts = Attempts(Output.open(location), run_token, STAGE_SCORE)
 
     def __call__(self, block: pa.Table) -> pa.Table:
         """Score one block.
@@ -58,7 +69,12 @@ class Scorer:
         if self._attempts is None:
             scored = self._model.score(block)
         else:
-            scored = self._attempts.run_on_rows(block, self._model.score, "scoring_error")
+            scored = self._attempts.run_on_rows(
+                block,
+                self._model.score,
+                partial(call_apart, score_once, self._plan),
+                "scoring_error",
+            )
         fill = self._model.fill
         note = ActorNote(
             actor=self._name,

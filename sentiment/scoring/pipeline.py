@@ -5,12 +5,11 @@ read_datasource(ReviewShards) -> map(tokenise) -> map(Scorer, actor pool) -> map
 
 from __future__ import annotations
 
-import functools
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -24,10 +23,12 @@ from sentiment.engine.scorer import ScorerPlan
 from sentiment.errors import SentimentError
 from sentiment.monitor.executor import StatusCallback
 from sentiment.output.commit import Stamp
+from sentiment.output.fence import Fence
 from sentiment.output.receipt import Receipt
 from sentiment.scoring.actor import Scorer
 from sentiment.scoring.pool import TASK_CPUS, Pool
-from sentiment.scoring.stages import Commit, Tokenise, read_block, receipts_of
+from sentiment.scoring.reading import Deferred, Reader, Span
+from sentiment.scoring.stages import Commit, Tokenise, results_of
 from sentiment.scoring.tasks import explain_ray_error
 from sentiment.source.shards import Unit
 
@@ -42,32 +43,32 @@ class Work:
     Attributes:
         units: What to score, with the columns each shard is read with.
         location: The output, as an absolute path or URI. Every worker opens it again.
+        fence: Stops a run that has lost the output to another one.
         no_progress_sec: Ray's own stall timeout.
+        confirmed: By unit id, the rows that the driver could not read either.
     """
 
     units: Sequence[tuple[Unit, pa.Schema]]
     text_column: str
     location: str
+    fence: Fence
     stamp: Stamp
     scorer: ScorerPlan
     pool: Pool
     no_progress_sec: int
+    confirmed: Mapping[str, tuple[Span, ...]] = field(default_factory=dict)
 
 
 class ReviewShards(Datasource):
     """A Ray Data source whose read tasks are units: one task reads one unit into one block."""
 
-    def __init__(
-        self, units: Sequence[tuple[Unit, pa.Schema]], text_column: str, location: str
-    ) -> None:
+    def __init__(self, work: Work) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._units = units
-        self._text_column = text_column
-        self._location = location
+        self._work = work
 
     def estimate_inmemory_data_size(self) -> int | None:
         """Return the bytes on disk of all units. Their size in memory is unknown."""
-        return sum(_bytes_of(unit) for unit, _ in self._units)
+        return sum(_bytes_of(unit) for unit, _ in self._work.units)
 
     def get_read_tasks(
         self,
@@ -78,7 +79,7 @@ class ReviewShards(Datasource):
         """Return one task per unit, whatever parallelism Ray asks for."""
         return [
             ReadTask(
-                functools.partial(read_block, unit, columns, self._text_column, self._location),
+                self._reader(unit, columns),
                 BlockMetadata(
                     num_rows=unit.rows,
                     size_bytes=_bytes_of(unit),
@@ -86,12 +87,27 @@ class ReviewShards(Datasource):
                     exec_stats=None,
                 ),
             )
-            for unit, columns in self._units
+            for unit, columns in self._work.units
         ]
 
+    def _reader(self, unit: Unit, columns: pa.Schema) -> Reader:
+        work = self._work
+        return Reader(
+            unit,
+            columns,
+            work.text_column,
+            work.location,
+            work.fence.token,
+            work.confirmed.get(unit.unit_id, ()),
+        )
 
-def run_pipeline(work: Work, callback: StatusCallback | None = None) -> Iterator[Receipt]:
+
+def run_pipeline(
+    work: Work, callback: StatusCallback | None = None
+) -> Iterator[Receipt | Deferred]:
     """Score and commit all units. Yield receipts in the order in which units finish.
+
+    A unit that cannot be read for now is yielded as a deferred one: it is not committed.
 
     Args:
         callback: Is told the status of the pipeline while it runs.
@@ -115,7 +131,7 @@ def run_pipeline(work: Work, callback: StatusCallback | None = None) -> Iterator
         try:
             for batch in _dataset(work).iter_batches(batch_size=None, batch_format="pyarrow"):
                 assert isinstance(batch, pa.Table)
-                yield from receipts_of(batch)
+                yield from results_of(batch)
         except ExecutionTimeoutError as error:
             raise _stalled(error, work.no_progress_sec) from error
         except _FAILURES as error:
@@ -153,23 +169,24 @@ def _without_chatter() -> Iterator[None]:
 def _dataset(work: Work) -> ray.data.Dataset:
     pool = work.pool
     dataset = ray.data.read_datasource(
-        ReviewShards(work.units, work.text_column, work.location),
+        ReviewShards(work),
         override_num_blocks=len(work.units),
         num_cpus=TASK_CPUS,
     )
-    tokenise = Tokenise(work.scorer.tokeniser, work.text_column, work.location)
+    token = work.fence.token
+    tokenise = Tokenise(work.scorer.tokeniser, work.text_column, work.location, token)
     dataset = _map_blocks(dataset, tokenise, num_cpus=TASK_CPUS)
     dataset = _map_blocks(
         dataset,
         Scorer,
-        fn_constructor_args=(work.scorer, work.location),
+        fn_constructor_args=(work.scorer, work.location, token),
         compute=ActorPoolStrategy(min_size=pool.actors_min, max_size=pool.actors_max),
         num_cpus=pool.cpus,
         num_gpus=pool.gpus or None,
     )
     return _map_blocks(
         dataset,
-        Commit(work.location, work.stamp),
+        Commit(work.location, work.stamp, work.fence),
         # A commit takes a fraction of what scoring its unit took. Without a limit Ray starts a
         # process for every commit that waits when the actors leave; of one with more than there are
         # units it warns.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 
+from sentiment.block import REASONS, TRANSIENT_REASONS
 from sentiment.errors import OutputError, SourceError
 from sentiment.ledger.runs import newest_first, run_ids, warn_left_out
 from sentiment.ledger.summary import RunSummary
@@ -21,6 +22,8 @@ _log = logging.getLogger(__name__)
 
 def replay(config: ReplayConfig) -> RunSummary:
     """Score again every unit that has rejected rows, and everything that is missing.
+
+    With `transient` only units whose rows were rejected for a reason that may pass.
 
     A unit is committed anew as a whole, so the ledger holds at every moment. Rows that fail again
     are rejected again. The model and all that decides labels are those of the latest run.
@@ -46,9 +49,10 @@ def replay(config: ReplayConfig) -> RunSummary:
             "on_change": "refuse",
             "on_deleted": "keep",
             "drift_runs": 0,
+            "accept_drift": False,
         }
     )
-    return score(settings, replay=True)
+    return score(settings, again=TRANSIENT_REASONS if config.transient else REASONS.keys())
 
 
 def _settings(output: Output) -> list[ScoreConfig]:

@@ -5,6 +5,7 @@ It is resolved before anything is planned, so that a model that cannot work stop
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -12,7 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from sentiment.cluster import LazyCluster
 from sentiment.digest import SCORING_VERSION, digest
@@ -20,25 +21,44 @@ from sentiment.engine.devices import default_batch_tokens, local_gpus
 from sentiment.engine.gate import check_model
 from sentiment.engine.scorer import ScorerPlan
 from sentiment.errors import ModelError
-from sentiment.metrics.calibration import CALIBRATION_FILE, Calibration, read_calibration
+from sentiment.metrics.calibration import (
+    CALIBRATION_FILE,
+    SCORE_SETTINGS,
+    Calibration,
+    read_calibration,
+)
 from sentiment.metrics.truth import truth_map
+from sentiment.model.declaration import find_preset
 from sentiment.model.find import Model, find_model
+from sentiment.model.locate import BUILTIN
 from sentiment.output.commit import Stamp
+from sentiment.output.settings import OutputSettings
 from sentiment.scoring.pool import Pool, resolve_pool
 from sentiment.scoring.tasks import probe_on_gpu
+from sentiment.settings.choices import Precision
 from sentiment.settings.jobs import ScoreConfig, ScoringSettings
 from sentiment.storage import is_uri
+
+_log = logging.getLogger(__name__)
 
 _PACKAGES = ("sentiment", "ray", "torch", "transformers", "pyarrow")
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What was resolved for a run: the stamp of its files, the scorer and the pool."""
+    """What was resolved for a run.
+
+    Attributes:
+        stamp: Of its files.
+        scorer: What to score with.
+        pool: On what.
+        settings: What the rows of its output are scored with.
+    """
 
     stamp: Stamp
     scorer: ScorerPlan
     pool: Pool
+    settings: OutputSettings
 
 
 def configured_model(config: ScoringSettings) -> Model:
@@ -62,8 +82,21 @@ def configured_model(config: ScoringSettings) -> Model:
     )
 
 
-def resolve_setup(config: ScoreConfig, model: Model, cluster: LazyCluster) -> Setup:
-    """Resolve devices, precision and digests, and try the model."""
+def resolve_setup(
+    config: ScoreConfig,
+    model: Model,
+    cluster: LazyCluster,
+    *,
+    epoch: int,
+    recorded: OutputSettings | None = None,
+) -> Setup:
+    """Resolve devices, precision and digests, and try the model.
+
+    Args:
+        epoch: Epoch of the lease of the run.
+        recorded: Settings of the output. `--precision auto` is what they say, if all else is the
+            same: the same command must work on another processor.
+    """
     found = cluster.resources(local_gpus=local_gpus())
     pool = resolve_pool(
         config,
@@ -81,6 +114,9 @@ def resolve_setup(config: ScoreConfig, model: Model, cluster: LazyCluster) -> Se
         device_type=pool.device_type,
         calibration=find_calibration(config.calibration, model),
     )
+    deciding = _deciding(config, scorer)
+    if recorded is not None and recorded.digest_but_precision == digest(deciding):
+        scorer = replace(scorer, precision=_adopted(config, recorded))
     if pool.device_type == "cuda":
         # The driver may have no GPU: ask a worker that has.
         cluster.get()
@@ -89,14 +125,23 @@ def resolve_setup(config: ScoreConfig, model: Model, cluster: LazyCluster) -> Se
     else:
         precision = check_model(scorer)
     scorer = replace(scorer, precision=precision)
-    return Setup(_stamp(config, scorer), scorer, pool)
+    stamp = _stamp(config, scorer, epoch=epoch)
+    settings = OutputSettings(stamp.config_digest, digest(deciding), precision, model.name)
+    return Setup(stamp, scorer, pool, settings)
+
+
+def _adopted(config: ScoreConfig, recorded: OutputSettings) -> Precision:
+    if config.precision != "auto":
+        return config.precision
+    return next((one for one in get_args(Precision) if one == recorded.precision), "auto")
 
 
 def find_calibration(setting: str | None, model: Model) -> Calibration | None:
     """Return the calibration of a run: from the given file, none, or the model's own if it has one.
 
     Raises:
-        ModelError: The file cannot be used, or was fitted for another model.
+        ModelError: The file cannot be used, or was fitted for another model or, if it was asked
+            for, with other labels or limits.
     """
     if setting == "none":
         return None
@@ -109,7 +154,20 @@ def find_calibration(setting: str | None, model: Model) -> Calibration | None:
             f"{path}: was fitted for the model with digest {found.model_digest[:12]}…, this one "
             f"has {model.digest[:12]}…; fit it anew, or use --calibration none"
         )
-    return found
+    now = {name: _plain(getattr(model, name)) for name in SCORE_SETTINGS}
+    other = [name for name, value in (found.fitted_for or {}).items() if now.get(name) != value]
+    if not other:
+        return found
+    why = f"{path}: was fitted with another --{other[0].replace('_', '-')}, which changes scores"
+    if setting is not None:
+        raise ModelError(f"{why}; fit it anew, or use --calibration none")
+    _log.warning("%s: scores of this run are not calibrated", why)
+    return None
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON holds it."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _weights_bytes(model: Model) -> int:
@@ -121,10 +179,13 @@ def _weights_bytes(model: Model) -> int:
     return next((size for size in sizes if size), 0)
 
 
-def _stamp(config: ScoreConfig, scorer: ScorerPlan) -> Stamp:
-    """Digest everything that decides labels, scores and columns. Pool sizes are not part of it."""
+def _deciding(config: ScoreConfig, scorer: ScorerPlan) -> dict[str, Any]:
+    """Return everything that decides labels, scores and columns, but for the precision.
+
+    Pool sizes are not part of it.
+    """
     model = scorer.model
-    deciding = {
+    return {
         "model": model.digest,
         # Pairs only where the two differ: labels that mean themselves keep the digest they had.
         "labels": model.labels
@@ -136,20 +197,28 @@ def _stamp(config: ScoreConfig, scorer: ScorerPlan) -> Stamp:
         "decode": [model.decode, model.num_beams, model.max_new_tokens]
         if model.decode == "generate"
         else model.decode,
-        "precision": scorer.precision,
+        "tokenizer": scorer.tokeniser.digest,
         "calibration": scorer.calibration.digest if scorer.calibration else None,
         "text_column": config.text_column,
         "prefix": config.prefix,
         "scoring_version": SCORING_VERSION,
     }
+
+
+def _stamp(config: ScoreConfig, scorer: ScorerPlan, *, epoch: int) -> Stamp:
+    """Digest everything that decides labels, scores and columns."""
+    model = scorer.model
+    deciding = {**_deciding(config, scorer), "precision": scorer.precision}
     return Stamp(
         model_digest=model.digest,
         config_digest=digest(deciding),
         code_version=version("sentiment"),
         prefix=config.prefix,
+        text_column=config.text_column,
         label_column=config.label_column,
         truth=truth_map(model.meanings, config.label_map),
         group_by=tuple(config.group_by),
+        epoch=epoch,
     )
 
 
@@ -159,7 +228,12 @@ def facts_of(config: ScoreConfig, setup: Setup) -> dict[str, Any]:
     return {
         "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
         # Absolute, so that a replay finds them from any working directory.
-        "config": {**config.resolved(), "sources": absolute(config.sources)},
+        "config": {
+            **config.resolved(),
+            "sources": absolute(config.sources),
+            "model": model_anywhere(config.model),
+            "calibration": _anywhere(config.calibration),
+        },
         "model": {
             "name": model.name,
             "digest": model.digest,
@@ -181,3 +255,16 @@ def facts_of(config: ScoreConfig, setup: Setup) -> dict[str, Any]:
 def absolute(sources: Sequence[str]) -> list[str]:
     """Return sources as absolute paths, so that they are found from any working directory."""
     return [source if is_uri(source) else os.path.abspath(source) for source in sources]
+
+
+def model_anywhere(name: str) -> str:
+    """Return what names the same model from any working directory: the path of a folder or file."""
+    if name == BUILTIN or (find_preset(name) is not None and not os.path.isdir(name)):
+        return name
+    return str(_anywhere(name))
+
+
+def _anywhere(name: str | None) -> str | None:
+    if name is None or not os.path.exists(os.path.expanduser(name)):
+        return name
+    return os.path.abspath(os.path.expanduser(name))

@@ -7,8 +7,9 @@ transformers, which would cost every worker seconds and hundreds of megabytes.
 from __future__ import annotations
 
 import json
+import re
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -20,67 +21,36 @@ from sentiment.block import (
     IDS,
     REASON,
     SCORER,
-    STAGE_READ,
     STAGE_TOKENISE,
     TOKENISE_SEC,
     TOKENS,
     TRUNCATED,
-    UNIT,
+    UNKNOWN,
     reject_rows,
 )
 from sentiment.model.tokenizer import Tokeniser
-from sentiment.output.attempts import READER_MAX_CRASHES, Attempts, Part, with_attempts
+from sentiment.output.apart import call_apart
+from sentiment.output.attempts import (
+    Attempts,
+    clear_marker,
+)
 from sentiment.output.commit import Stamp, commit_block
+from sentiment.output.fence import Fence
 from sentiment.output.folder import Output
 from sentiment.output.receipt import ActorNote, Footer, Receipt
-from sentiment.source.index import divide_unit, lost_unit, read_unit
-from sentiment.source.shards import Unit
+from sentiment.scoring.reading import Deferred, deferred_in
 
-# The columns of what the commit stage gives: footers as JSON, and what the files do not tell.
-FOOTER: Final = "footer"
-BESIDE: Final = "beside"
+# White space and what nobody sees: control characters, soft hyphens, marks that join or direct
+# others, fillers of Hangul and Braille, tags. These are Unicode's Default_Ignorable_Code_Point with
+# its white space and controls. https://www.unicode.org/reports/tr44/#Default_Ignorable_Code_Point
+_UNSEEN = re.compile(
+    r"[\s\x00-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f"
+    r"\u202a-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+    r"\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]*"
+)
 
-
-def read_block(unit: Unit, columns: pa.Schema, text_column: str, location: str) -> list[pa.Table]:
-    """Read one unit as one block.
-
-    Rows that crash the reader are rejected: the row groups of Parquet that hold them, or the whole
-    unit of a text shard, since its reader cannot skip rows.
-
-    Args:
-        unit: What to read.
-        columns: Source columns as indexed.
-        text_column: The column to score.
-        location: The output, where markers of crashes are kept.
-
-    Returns:
-        One block, as Ray expects a list.
-    """
-
-    def rows_of(part: Part) -> Unit:
-        return replace(unit, first_row=part[0], last_row=part[1] - 1)
-
-    def read(part: Part) -> pa.Table:
-        return read_unit(rows_of(part), columns, text_column)
-
-    def divide(part: Part) -> list[Part]:
-        return [(one.first_row, one.last_row + 1) for one in divide_unit(rows_of(part))]
-
-    def give_up(part: Part, crashes: int) -> pa.Table:
-        detail = f"{crashes} processes died while they read these rows"
-        return with_attempts(lost_unit(rows_of(part), columns, detail), crashes)
-
-    attempts = Attempts(Output.open(location), STAGE_READ, READER_MAX_CRASHES)
-    whole = (unit.first_row, unit.last_row + 1)
-    tables = attempts.run(unit, whole, read, divide, give_up)
-    if len(tables) == 1:
-        return tables
-    block = pa.concat_tables(tables, promote_options="default").combine_chunks()
-    # Each part names itself as the unit. The block has to name the unit it is committed as.
-    units = pa.DictionaryArray.from_arrays(
-        pa.array([0] * block.num_rows, pa.int32()), pa.array([unit.to_json()], pa.string())
-    )
-    return [block.set_column(block.schema.get_field_index(UNIT), UNIT, units)]
+# The column of what the commit stage returns: one JSON object per unit.
+RESULT: Final = "result"
 
 
 @dataclass(frozen=True)
@@ -91,18 +61,23 @@ class Tokenise:
         tokeniser: The model's.
         text_column: The column to score.
         location: The output, where markers of crashes are kept.
+        run_token: Token of the run, which the markers carry.
     """
 
     tokeniser: Tokeniser
     text_column: str
     location: str
+    run_token: str
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        attempts = Attempts(Output.open(self.location), STAGE_TOKENISE)
-        return attempts.run_on_rows(block, self._tokenise, "tokenising_error")
+        attempts = Attempts(Output.open(self.location), self.run_token, STAGE_TOKENISE)
+        return attempts.run_on_rows(block, self._tokenise, self._tokenise_apart, "tokenising_error")
 
     def _tokenise(self, rows: pa.Table) -> pa.Table:
         return tokenise_block(rows, self.tokeniser, self.text_column)
+
+    def _tokenise_apart(self, rows: pa.Table) -> pa.Table:
+        return call_apart(tokenise_block, rows, self.tokeniser, self.text_column)
 
 
 @dataclass(frozen=True)
@@ -112,35 +87,43 @@ class Commit:
     Attributes:
         location: The output.
         stamp: Facts of the run that go into its files.
+        fence: Stops a run that has lost the output to another one.
     """
 
     location: str
     stamp: Stamp
+    fence: Fence
 
     def __call__(self, block: pa.Table) -> pa.Table:
         started = time.perf_counter()
-        footers = commit_block(Output.open(self.location), self.stamp, block)
+        output = Output.open(self.location).fenced(self.fence)
+        if (deferred := deferred_in(block)) is not None:
+            clear_marker(output, deferred.unit.unit_id)
+            return pa.table({RESULT: [json.dumps({"deferred": deferred.to_json()})]})
+        footers = commit_block(output, self.stamp, block)
+        for footer in footers:
+            clear_marker(output, footer.unit_id)
         # A block is one unit, but for those that Ray hands over without rows.
         write_sec = (time.perf_counter() - started) / max(1, len(footers))
-        beside = json.dumps({"write_sec": write_sec, "note": _note(block)})
-        return pa.table(
-            {
-                FOOTER: pa.array([footer.to_json() for footer in footers], pa.string()),
-                BESIDE: pa.array([beside] * len(footers), pa.string()),
-            }
-        )
+        note = _note(block)
+        results = [
+            json.dumps({"footer": footer.to_json(), "write_sec": write_sec, "note": note})
+            for footer in footers
+        ]
+        return pa.table({RESULT: pa.array(results, pa.string())})
 
 
-def receipts_of(committed: pa.Table) -> list[Receipt]:
-    """Return the receipts in a block that the commit stage returned."""
-    receipts = []
-    for footer, text in zip(
-        committed.column(FOOTER).to_pylist(), committed.column(BESIDE).to_pylist(), strict=True
-    ):
-        beside = json.loads(text)
-        note = None if beside["note"] is None else ActorNote.from_json(beside["note"])
-        receipts.append(Receipt(Footer.from_json(footer), beside["write_sec"], note))
-    return receipts
+def results_of(committed: pa.Table) -> list[Receipt | Deferred]:
+    """Return what the commit stage says of the units of a block."""
+    results: list[Receipt | Deferred] = []
+    for text in committed.column(RESULT).to_pylist():
+        values = json.loads(text)
+        if "deferred" in values:
+            results.append(Deferred.from_json(values["deferred"]))
+            continue
+        note = None if values["note"] is None else ActorNote.from_json(values["note"])
+        results.append(Receipt(Footer.from_json(values["footer"]), values["write_sec"], note))
+    return results
 
 
 def _note(block: pa.Table) -> str | None:
@@ -156,7 +139,7 @@ def tokenise_block(block: pa.Table, tokeniser: Tokeniser, text_column: str) -> p
         block: Rows as read, with the read carriers.
 
     Returns:
-        The same rows with IDS, TOKENS, TRUNCATED and TOKENISE_SEC.
+        The same rows with IDS, TOKENS, TRUNCATED, UNKNOWN and TOKENISE_SEC.
     """
     started = time.perf_counter()
     texts, problems = _usable_texts(block.column(text_column))
@@ -169,18 +152,26 @@ def tokenise_block(block: pa.Table, tokeniser: Tokeniser, text_column: str) -> p
     }
     good = [row for row, reason in enumerate(known) if reason is None and row not in unusable]
     encoded = tokeniser.encode([texts[row] for row in good])
+    for row, item in zip(good, encoded, strict=True):
+        if item.unknown and tokeniser.is_unknown(texts[row]):
+            unusable[row] = "unknown_text"
     ids: list[NDArray[np.int32] | None] = [None] * block.num_rows
     tokens: list[int | None] = [None] * block.num_rows
     truncated: list[bool | None] = [None] * block.num_rows
+    unknown: list[int | None] = [None] * block.num_rows
     for row, item in zip(good, encoded, strict=True):
-        ids[row], tokens[row], truncated[row] = item.ids, item.tokens, item.tokens > len(item.ids)
-    details = [None] * len(unusable)
-    block = reject_rows(block, [*unusable], STAGE_TOKENISE, [*unusable.values()], details)
+        if row not in unusable:
+            ids[row], tokens[row], unknown[row] = item.ids, item.tokens, item.unknown
+            truncated[row] = item.tokens > len(item.ids)
+    rejected = sorted(unusable)
+    reasons = [unusable[row] for row in rejected]
+    block = reject_rows(block, rejected, STAGE_TOKENISE, reasons, [None] * len(rejected))
     seconds = (time.perf_counter() - started) / max(1, block.num_rows)
     return (
         block.append_column(IDS, pa.array(ids, pa.list_(pa.int32())))
         .append_column(TOKENS, pa.array(tokens, pa.int32()))
         .append_column(TRUNCATED, pa.array(truncated, pa.bool_()))
+        .append_column(UNKNOWN, pa.array(unknown, pa.int32()))
         .append_column(TOKENISE_SEC, pa.array([seconds] * block.num_rows, pa.float32()))
     )
 
@@ -212,4 +203,4 @@ def _problem(value: object) -> str | None:
         return "undecodable_text"
     if not isinstance(value, str):
         return "text_not_string"
-    return None if value.strip() else "empty_text"
+    return "empty_text" if _UNSEEN.fullmatch(value) else None

@@ -20,17 +20,22 @@ _EXCEPTION = re.compile(r"[\w.]*(Error|Exception|Exit|Interrupt)\b")
 
 
 def index_on_cluster(shards: Sequence[Any], text_column: str) -> list[ShardIndex]:
-    """Index shards of delimited text in parallel, one task per shard.
+    """Index shards of delimited text in parallel, one task per shard; see `index_shards`.
 
     Raises:
         SourceError: A shard cannot be planned, or the storage does not answer.
     """
-    index = ray.remote(num_cpus=TASK_CPUS)(index_shards)
+    index = ray.remote(num_cpus=TASK_CPUS)(_index)
     try:
-        results = ray.get([index.remote([shard], text_column) for shard in shards])
+        tasks = [index.remote(shard, text_column) for shard in shards]
+        results = ray.get(tasks)
         return [one for indexes in results for one in indexes]
     except RayError as error:
         raise explain_ray_error(error) from error
+
+
+def _index(shard: Any, text_column: str) -> list[ShardIndex]:
+    return index_shards([shard], text_column, keep_going=True)
 
 
 def probe_on_gpu(check: Callable[[], Any], gpus: float, timeout_sec: float) -> Any:

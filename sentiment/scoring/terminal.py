@@ -12,6 +12,7 @@ from rich.text import Text
 
 from sentiment.block import REASONS, STAGE_SCORE
 from sentiment.ledger.summary import RunSummary
+from sentiment.logs import printable
 from sentiment.output.layout import REJECTED_FOLDER
 
 _BAR_CHARS = 24
@@ -43,6 +44,10 @@ def _parts(summary: RunSummary) -> list[RenderableType]:
     parts.append("")
     if summary.labelled:
         parts += [_labels_table(summary), ""]
+    if summary.counts.get("unknown_tokens"):
+        tokens = sum(values["tokens"] for values in summary.counts["labels"].values())
+        share = summary.counts["unknown_tokens"] / max(1, tokens)
+        parts += [f"{share:.2%} of the tokens are characters that the model does not know", ""]
     if summary.counts.get("split_rows"):
         parts += [f"windows of {summary.counts['split_rows']:,} rows disagree", ""]
     if summary.quality:
@@ -90,7 +95,7 @@ def _labels_table(summary: RunSummary) -> Table:
     for label, values in summary.counts["labels"].items():
         share = values["rows"] / total
         table.add_row(
-            Text(label),
+            Text(printable(label)),
             f"{values['rows']:,}",
             f"{share:.1%}",
             "█" * round(share * _BAR_CHARS),
@@ -108,11 +113,11 @@ def _quality_table(quality: Mapping[str, Any]) -> Table:
     few = len(quality["labels"]) <= _CLASSES_SHOWN
     labels = quality["labels"] if few else []
     for guess in labels:
-        table.add_column(Text(f"said {guess}"), justify="right")
+        table.add_column(Text(printable(f"said {guess}")), justify="right")
     for label, row in zip(labels, quality["confusion_matrix"] if few else [], strict=True):
         values = quality[label]
         table.add_row(
-            Text(label),
+            Text(printable(label)),
             f"{values['precision']:.3f}",
             f"{values['recall']:.3f}",
             f"{values['f1-score']:.3f}",
@@ -136,8 +141,8 @@ def _rejects_table(rejected: Mapping[str, int]) -> Table:
 
 def _where(summary: RunSummary) -> Text:
     output = summary.output.rstrip("/")
-    text = Text(f"labelled  {output}")
+    text = Text(printable(f"labelled  {output}"))
     if summary.rejected:
-        text.append(f"\nrejected  {output}/{REJECTED_FOLDER}")
-    text.append(f"\nreport    {summary.page}")
+        text.append("\n" + printable(f"rejected  {output}/{REJECTED_FOLDER}"))
+    text.append("\n" + printable(f"report    {summary.page}"))
     return text

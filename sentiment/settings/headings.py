@@ -59,6 +59,7 @@ SCORE: Final[Groups] = {
         "drift_psi": "INDEX",
         "drift_share": "FRACTION",
         "on_drift": None,
+        "accept_drift": None,
     },
     "cluster": _CLUSTER,
     "logging": _LOGGING,
@@ -110,6 +111,7 @@ VERIFY: Final[Groups] = {
 REPLAY: Final[Groups] = {
     "settings": {
         "output": "OUTPUT",
+        "transient": None,
         "max_rejected": "FRACTION",
         "ray_address": "ADDRESS",
         "config": "PATH",

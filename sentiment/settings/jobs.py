@@ -209,6 +209,9 @@ class ScoreConfig(ScoringSettings):
     on_drift: Literal["fail", "warn"] = Field(
         "fail", description="Drift ends in exit code 5, or in a warning; all rows are written."
     )
+    accept_drift: bool = Field(
+        False, description="Accept drift that was found: tonight begins a new baseline."
+    )
 
 
 class EvaluateConfig(ScoringSettings):
@@ -323,6 +326,9 @@ class ReplayConfig(JobConfig):
 
     output: CliPositionalArg[str] = Field(
         description="Folder of labelled Parquet; local path or s3://… URI."
+    )
+    transient: bool = Field(
+        False, description="Only rows rejected for a reason that may pass, such as a crash."
     )
     max_rejected: float = Field(
         0.01, ge=0, le=1, description="Fraction of rows that may be rejected before exit code 4."

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from sentiment.source.globs import matches_path, split_glob
 from sentiment.source.listing import hive_folders
-from sentiment.storage import descendant_uri, is_uri, open_filesystem
+from sentiment.storage import identity_of, is_below, is_uri, open_filesystem
 
 
 @dataclass(frozen=True)
@@ -17,10 +17,11 @@ class Coverage:
 
     Attributes:
         folder: Output folder, relative to the output, below which all of its shards are.
+        root: Identity of the file or folder that the source starts from.
     """
 
     folder: str
-    _root: str
+    root: str
     _pattern: tuple[str, ...]
 
     @classmethod
@@ -28,19 +29,19 @@ class Coverage:
         """Make the rule of a file, a folder or a glob."""
         base, pattern = split_glob(source)
         _, path = open_filesystem(base)
-        return cls("/".join(hive_folders(path)), _plain(descendant_uri(base, "")), tuple(pattern))
+        return cls("/".join(hive_folders(path)), identity_of(base), tuple(pattern))
 
-    def holds(self, uri: str) -> bool:
-        """Whether the source would list a shard of this location."""
-        location = _plain(uri)
-        if location == self._root:
+    def holds(self, location: str) -> bool:
+        """Whether the source would list a shard of this location.
+
+        Args:
+            location: A location that may be gone. If links led to it, nobody can tell any more.
+        """
+        identity = identity_of(location)
+        if identity == self.root:
             return True
-        prefix = self._root.rstrip("/") + "/"
-        if not location.startswith(prefix):
+        if not is_below(identity, self.root):
             return False
-        return matches_path(location.removeprefix(prefix).split("/"), self._pattern)
-
-
-def _plain(location: str) -> str:
-    """Return a location without the query, which configures the filesystem."""
-    return unquote(location.partition("?")[0]) if is_uri(location) else location
+        below = unquote(identity) if is_uri(identity) else identity
+        root = unquote(self.root) if is_uri(self.root) else self.root
+        return matches_path(below.removeprefix(root.rstrip("/") + "/").split("/"), self._pattern)

@@ -40,7 +40,7 @@ def cut_into_units(
             end = _last_row(starts, start, last, most_rows)
             offset_bytes = offsets.get(start)
             assert offset_bytes is not None, f"row {start} starts no indexed record"
-            units.append(Unit(index.shard, start, end, offset_bytes))
+            units.append(Unit(index.shard, start, end, offset_bytes, index.rows))
             start = end + 1
     return units
 
@@ -55,7 +55,7 @@ def _cut_anywhere(index: ShardIndex, span: tuple[int, int], most_rows: int) -> I
     """Cut a range of Parquet rows: reading can start at any of them."""
     first, last = span
     for start in range(first, last + 1, most_rows):
-        yield Unit(index.shard, start, min(last, start + most_rows - 1))
+        yield Unit(index.shard, start, min(last, start + most_rows - 1), None, index.rows)
 
 
 def _last_row(starts: Sequence[int], start: int, last: int, most_rows: int) -> int:

@@ -9,6 +9,7 @@ Source: RFC 4180, https://www.rfc-editor.org/rfc/rfc4180
 from __future__ import annotations
 
 import csv
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -80,8 +81,17 @@ class _Text:
             return line.decode("utf-8", "surrogateescape")
 
 
-def _records(lines: Lines, delimiter: str) -> Iterator[_Record]:
-    """Parse records from the next line on; blank lines are skipped.
+def _records(lines: Lines, delimiter: str, width: int = 0) -> Iterator[_Record]:
+    """Parse records from the next line on.
+
+    A blank line is skipped, but where there is one column only: there it is a record whose field is
+    empty, and nothing else could say so without quotes. Where a file ends, blank lines are skipped
+    everywhere: editors leave them there.
+
+    Args:
+        lines: The lines of the file.
+        delimiter: Between fields.
+        width: Number of columns; 0 before the header is read.
 
     Raises:
         DamageError: A quote is never closed, or the bytes end early.
@@ -90,6 +100,7 @@ def _records(lines: Lines, delimiter: str) -> Iterator[_Record]:
     csv.field_size_limit(MAX_RECORD_BYTES)
     text = _Text(lines)
     reader = csv.reader(text, delimiter=delimiter, strict=True)
+    blank = array("q")  # where the blank lines start that may be records
     while True:
         text.start()
         start = lines.offset_bytes
@@ -111,8 +122,14 @@ def _records(lines: Lines, delimiter: str) -> Iterator[_Record]:
                 ) from error
             # Python adds advice for programmers after a dash, which does not help a user.
             problem = str(error).partition(" - ")[0]
-        if fields != []:
-            yield _Record(start, fields, problem, text.raw, text.valid)
+        if fields == []:
+            if width == 1:
+                blank.append(start)
+            continue
+        for place in blank:
+            yield _Record(place, [""], "", [], valid=True)
+        del blank[:]
+        yield _Record(start, fields, problem, text.raw, text.valid)
 
 
 def index_delimited(shard: Shard) -> ShardIndex:
@@ -129,11 +146,11 @@ def index_delimited(shard: Shard) -> ShardIndex:
     columns: pa.Schema | None = None
     try:
         with Lines(shard) as lines:
-            records = _records(lines, _DELIMITERS[shard.format])
-            names = _header(records)
+            delimiter = _DELIMITERS[shard.format]
+            names = _header(_records(lines, delimiter))
             columns = pa.schema([pa.field(name, pa.string()) for name in names])
             cuts.append((0, lines.offset_bytes))
-            for record in records:
+            for record in _records(lines, delimiter, len(names)):
                 if rows and rows % CUT_ROWS == 0:
                     cuts.append((rows, record.offset_bytes))
                 rows += 1
@@ -188,7 +205,7 @@ def read_delimited(unit: Unit, columns: pa.Schema, text_column: str) -> Rows:
     ending = "the file ends before the rows that were indexed"
     try:
         with Lines(unit.shard, unit.offset_bytes) as lines:
-            for record in _records(lines, _DELIMITERS[unit.shard.format]):
+            for record in _records(lines, _DELIMITERS[unit.shard.format], len(columns)):
                 reject = _judge(record, row, text_index, columns)
                 if reject is None:
                     assert record.fields is not None

@@ -13,18 +13,17 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 
 import pyarrow as pa
 
-from sentiment.block import CARRIER_PREFIX
-from sentiment.errors import SourceError
+from sentiment.block import CARRIER_PREFIX, UNUSABLE_COLUMNS
+from sentiment.errors import SourceChangedError, SourceError, UnusableShardError
 from sentiment.source.blocks import Rows, assemble, lost
 from sentiment.source.delimited import index_delimited, read_delimited
 from sentiment.source.jsonl import index_jsonl, read_jsonl
 from sentiment.source.parquet import index_parquet, read_parquet
-from sentiment.source.shards import Shard, ShardIndex, Unit
-from sentiment.source.state import state_of
+from sentiment.source.shards import Damage, Shard, ShardIndex, Unit
+from sentiment.source.state import check_unchanged
 from sentiment.storage import STORAGE_THREADS, is_outage
 
 # Messages must not show review text, and in a CSV file without a header the "column names" are a
@@ -33,12 +32,16 @@ _PLAIN_NAME = re.compile(r"[\w \t.,:;|/#@$%&+()\[\]-]{0,40}")
 _NAMES_SHOWN = 30
 
 
-def index_shards(shards: Sequence[Shard], text_column: str) -> list[ShardIndex]:
+def index_shards(
+    shards: Sequence[Shard], text_column: str, *, keep_going: bool = False
+) -> list[ShardIndex]:
     """Index shards, several at a time.
 
     Args:
         shards: Shards, as listed.
         text_column: The column to score.
+        keep_going: Return an empty index, which says why, for a shard that is gone or changed since
+            it was listed, or whose columns cannot be used.
 
     Returns:
         Their indexes, in the order of the shards.
@@ -47,8 +50,41 @@ def index_shards(shards: Sequence[Shard], text_column: str) -> list[ShardIndex]:
         SourceError: A shard cannot be scored as it is (see `index_shard`), or the storage does not
             answer.
     """
+
+    def index(shard: Shard) -> ShardIndex:
+        try:
+            return index_shard(shard, text_column)
+        except SourceChangedError as error:
+            if not keep_going:
+                raise
+            return ShardIndex(shard, 0, columns=None, unavailable=str(error))
+        except UnusableShardError as error:
+            if not keep_going:
+                raise
+            return unusable(shard, str(error))
+
     with ThreadPoolExecutor(STORAGE_THREADS) as threads, outage_as_source_error():
-        return list(threads.map(partial(index_shard, text_column=text_column), shards))
+        return list(threads.map(index, shards))
+
+
+def unusable(shard: Shard, detail: str) -> ShardIndex:
+    """Return the index of a shard whose columns cannot be used: it is one reject."""
+    return ShardIndex(shard, 0, columns=None, damage=Damage(-1, UNUSABLE_COLUMNS, detail))
+
+
+def check_some_usable(indexes: Sequence[ShardIndex]) -> None:
+    """Refuse shards of which not one has columns that can be used.
+
+    Raises:
+        SourceError: Says what is wrong with the first.
+    """
+    unusable = [
+        one.damage.detail
+        for one in indexes
+        if one.damage is not None and one.damage.reason == UNUSABLE_COLUMNS
+    ]
+    if unusable and len(unusable) == len(indexes):
+        raise SourceError(unusable[0])
 
 
 @contextmanager
@@ -83,8 +119,9 @@ def index_shard(shard: Shard, text_column: str) -> ShardIndex:
         it.
 
     Raises:
-        SourceError: The text column is absent, two columns share a name, or a column has a name
-            that is reserved.
+        UnusableShardError: The text column is absent, two columns share a name, or a column has a
+            name that is reserved.
+        SourceChangedError: The file is gone or changed since it was listed.
         OSError: The storage does not answer.
     """
     if shard.format == "parquet":
@@ -96,7 +133,7 @@ def index_shard(shard: Shard, text_column: str) -> ShardIndex:
     if index.damage is not None:
         if is_outage(index.damage.detail):
             raise OSError(f"{shard.uri}: {index.damage.detail}")
-        state_of(shard)  # raises if the storage does not answer: then the file may be good
+        check_unchanged(shard)  # raises if the storage does not answer: the file may be good
     if index.columns is not None:
         _check_columns(shard, index.columns.names, text_column)
     return index
@@ -105,15 +142,15 @@ def index_shard(shard: Shard, text_column: str) -> ShardIndex:
 def _check_columns(shard: Shard, names: list[str], text_column: str) -> None:
     for name in names:
         if name.startswith(CARRIER_PREFIX):
-            raise SourceError(
+            raise UnusableShardError(
                 f"{shard.uri}: column {name!r} starts with {CARRIER_PREFIX!r}, which is reserved; "
                 "rename the column"
             )
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
-        raise SourceError(f"{shard.uri}: two columns are named {_shown(twice)}; rename one")
+        raise UnusableShardError(f"{shard.uri}: two columns are named {_shown(twice)}; rename one")
     if text_column not in names:
-        raise SourceError(
+        raise UnusableShardError(
             f"{shard.uri}: there is no column {text_column!r} among {_shown(names)}; "
             "name the column of the text with --text-column"
         )
@@ -144,23 +181,20 @@ def read_unit(unit: Unit, columns: pa.Schema, text_column: str) -> pa.Table:
         ROW_END is ROW. A rejected row is null in every source column.
 
     Raises:
+        SourceChangedError: The file is gone or changed since it was listed, or this process does
+            not see it.
         OSError: The storage does not answer. All that is wrong with the data becomes rejects.
     """
     started = time.perf_counter()
-    changed = state_of(unit.shard)
-    if changed is not None:
-        rows = lost(unit, columns, *changed)
-    else:
-        rows = _read(unit, columns, text_column)
-        # The check of the state below would miss an outage that is over by then.
-        outage = next((one.detail for one in rows.rejects if is_outage(one.detail)), None)
-        if outage is not None:
-            raise OSError(f"{unit.shard.uri}: {outage}")
-        # If the file changed while it was read, the rows may be partly of the old file and partly
-        # of the new one. This also raises if the storage failed, and not the file.
-        changed = state_of(unit.shard)
-        if changed is not None:
-            rows = lost(unit, columns, *changed)
+    check_unchanged(unit.shard)
+    rows = _read(unit, columns, text_column)
+    # The check of the state below would miss an outage that is over by then.
+    outage = next((one.detail for one in rows.rejects if is_outage(one.detail)), None)
+    if outage is not None:
+        raise OSError(f"{unit.shard.uri}: {outage}")
+    # If the file changed while it was read, the rows may be partly of the old file and partly of
+    # the new one. This also raises if the storage failed, and not the file.
+    check_unchanged(unit.shard)
     return assemble(unit, columns, rows, time.perf_counter() - started)
 
 

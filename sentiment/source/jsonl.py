@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sentiment.errors import SourceError
+from sentiment.errors import UnusableShardError
 from sentiment.source.blocks import Reject, Rows, raw_text
 from sentiment.source.lines import CUT_ROWS, DamageError, Lines, LongLineError
 from sentiment.source.shards import Damage, Shard, ShardIndex, Unit
@@ -154,7 +154,7 @@ def index_jsonl(shard: Shard, text_column: str) -> ShardIndex:
                     for key, value in record.value.items():
                         kinds[key] = kinds.get(key, 0) | _kind(value)
                     if len(kinds) > _MAX_COLUMNS:
-                        raise SourceError(
+                        raise UnusableShardError(
                             f"{shard.uri}: its objects have more than {_MAX_COLUMNS} different "
                             "keys, each of them a column; move keys that are data into values"
                         )

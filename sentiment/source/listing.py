@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 
 from pyarrow import fs
 
@@ -21,6 +22,8 @@ from sentiment.storage import (
     STORAGE_ERRORS,
     STORAGE_THREADS,
     descendant_uri,
+    identity_of,
+    is_hidden,
     is_uri,
     one_line,
     open_filesystem,
@@ -37,7 +40,7 @@ class Listing:
         shards: Sorted by URI, each once.
         skipped: Files in folders or globs that are no shards, because their extension is unknown or
             they are not plain files. Sorted. Names that start with `_` or `.` are not among them,
-            and neither are links to files that are listed under their own folder.
+            and neither are further paths to files that are listed.
     """
 
     shards: tuple[Shard, ...]
@@ -54,6 +57,7 @@ class _Candidate:
     filesystem: fs.FileSystem
     info: fs.FileInfo
     format: ShardFormat
+    identity: str
 
 
 def list_shards(sources: Sequence[str]) -> Listing:
@@ -68,7 +72,7 @@ def list_shards(sources: Sequence[str]) -> Listing:
     Returns:
         The shards, and the files that are skipped. A link that leads nowhere is a shard that cannot
         be opened: if it were skipped, nobody would notice that its rows are missing. If sources
-        overlap, also through links to folders, a shard has its real path and the longest of its
+        overlap, also through links, a file is one shard with its real path and the longest of its
         possible folders, whatever the order of the sources.
 
     Raises:
@@ -97,29 +101,19 @@ def list_shards(sources: Sequence[str]) -> Listing:
             )
         skipped.update(skipped_here)
         for shard in found:
-            identity = shard.uri if is_uri(shard.uri) else _real(shard.uri)
-            known = candidates.get(identity)
-            if known is None or _rank(shard, identity) > _rank(known, identity):
-                candidates[identity] = shard
+            known = candidates.get(shard.identity)
+            if known is None or _rank(shard) > _rank(known):
+                candidates[shard.identity] = shard
     with ThreadPoolExecutor(STORAGE_THREADS) as threads:
         in_order = sorted(candidates.values(), key=lambda candidate: candidate.uri)
         shards = tuple(threads.map(_shard, in_order))
     return Listing(shards, tuple(sorted(skipped)))
 
 
-def _real(path: str) -> str:
-    """Resolve the links to folders in a path.
-
-    A link to a file is not resolved: it is a shard of its own, as a copy of the file would be.
-    """
-    folder, name = os.path.split(path)
-    return os.path.join(os.path.realpath(folder), name)
-
-
-def _rank(shard: _Candidate, identity: str) -> tuple[bool, int, str, str]:
+def _rank(shard: _Candidate) -> tuple[bool, int, str, str]:
     """Return the rank of one of several paths to the same shard; the highest rank is used."""
     depth = shard.folder.count("/") + bool(shard.folder)
-    return shard.uri == identity, depth, shard.folder, shard.uri
+    return shard.uri == shard.identity, depth, shard.folder, shard.uri
 
 
 def _find(source: str) -> tuple[list[_Candidate], list[str]]:
@@ -139,8 +133,10 @@ def _find(source: str) -> tuple[list[_Candidate], list[str]]:
             )
         parent = path.rpartition("/")[0]
         uri = descendant_uri(base, "")
-        return [_candidate(uri, hive_folders(parent), path, filesystem, info)], []
+        shard = _candidate(uri, hive_folders(parent), path, filesystem, info, identity_of(uri))
+        return [shard], []
     folders = hive_folders(path)
+    real_folder = cache(os.path.realpath)  # of a folder of many files its links are followed once
     shards, skipped = [], []
     for relative, inside in expand_glob(filesystem, path, pattern):
         uri = descendant_uri(base, relative)
@@ -150,24 +146,44 @@ def _find(source: str) -> tuple[list[_Candidate], list[str]]:
             skipped.append(uri)
             continue
         folder = [*folders, *relative.split("/")[:-1]]
-        shards.append(_candidate(uri, folder, f"{path.rstrip('/')}/{relative}", filesystem, inside))
+        identity = _identity(uri, real_folder)
+        full_path = f"{path.rstrip('/')}/{relative}"
+        shards.append(_candidate(uri, folder, full_path, filesystem, inside, identity))
     return shards, skipped
 
 
+def _identity(uri: str, real_folder: Callable[[str], str]) -> str:
+    """Return what `identity_of` returns, without a look at every folder above for every file."""
+    if is_uri(uri):
+        return identity_of(uri)
+    folder, name = os.path.split(uri)
+    path = os.path.join(real_folder(folder), name)
+    return os.path.realpath(path) if os.path.islink(path) else path
+
+
 def _candidate(
-    uri: str, folder: list[str], path: str, filesystem: fs.FileSystem, info: fs.FileInfo
+    uri: str,
+    folder: list[str],
+    path: str,
+    filesystem: fs.FileSystem,
+    info: fs.FileInfo,
+    identity: str,
 ) -> _Candidate:
     kind = format_of(path)
     assert kind is not None
-    return _Candidate(uri, "/".join(folder), path, filesystem, info, kind)
+    return _Candidate(uri, "/".join(folder), path, filesystem, info, kind, identity)
 
 
 def hive_folders(path: str) -> list[str]:
-    """Return the `key=value` components of a path, by which Hive names partitions."""
-    return [part for part in path.split("/") if _HIVE.fullmatch(part)]
+    """Return the `key=value` components of a path, by which Hive names partitions.
+
+    Those that start with `_` or `.` are left out: readers would skip what lies in such a folder.
+    """
+    return [part for part in path.split("/") if _HIVE.fullmatch(part) and not is_hidden(part)]
 
 
 def _shard(file: _Candidate) -> Shard:
     name = file.path.rpartition("/")[2]
     fingerprint = fingerprint_of(file.filesystem, file.path, file.info, file.format)
-    return Shard(file.uri, file.folder, name, file.format, fingerprint, file.info.size or 0)
+    size_bytes = file.info.size or 0
+    return Shard(file.uri, file.folder, name, file.format, fingerprint, size_bytes, file.identity)

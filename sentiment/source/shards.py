@@ -10,6 +10,8 @@ from typing import Final, Literal
 
 import pyarrow as pa
 
+from sentiment.storage import identity_of, is_hidden, is_uri
+
 ShardFormat = Literal["parquet", "csv", "tsv", "jsonl"]
 
 _TEXT_FORMATS: dict[str, ShardFormat] = {
@@ -26,7 +28,13 @@ EXTENSIONS: Final[dict[str, ShardFormat]] = {
 }
 
 
-_NAME_BYTES: Final = 200  # of a source file's name that output file names keep; most allow 255
+# Of a source file's name that output file names keep. Most filesystems allow 255 bytes; the hashes
+# and the row range of a reject file take 65.
+_NAME_BYTES: Final = 180
+
+# 64 bits: among a million sources of one name, two share a hash in one lake of 37 million.
+_HASH_DIGITS: Final = 16
+EARLIER_HASH_DIGITS: Final = 8  # in the names of files of earlier versions
 
 
 def format_of(name: str) -> ShardFormat | None:
@@ -42,12 +50,16 @@ class Shard:
     """One input file, as listed.
 
     Attributes:
-        uri: Absolute location, for example `/lake/dt=2026-11-20/part-0.parquet` or `s3://…`.
+        uri: Where to open it, for example `/lake/dt=2026-11-20/part-0.parquet` or `s3://…`, with
+            the query that configures the store.
         folder: Where its output goes, relative to OUTPUT, `/`-separated, "" for the top.
         name: Full file name, extensions included.
         format: How to read it. Whether it is compressed follows from the name (`.gz`).
         fingerprint: Changes whenever the content may have changed (see `state.py`).
         size_bytes: Size on disk.
+        identity: The name by which the source is known in the output, today and in every later run
+            (see `storage.identity_of`). Found out once, where the source was listed: a link may
+            lead elsewhere on another machine. Default: the URI without its query.
     """
 
     uri: str
@@ -56,16 +68,32 @@ class Shard:
     format: ShardFormat
     fingerprint: str
     size_bytes: int
+    identity: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.identity:
+            object.__setattr__(self, "identity", _without_query(self.uri))
 
     @property
     def key(self) -> str:
-        """The first part of every output file name of this shard: its name and a hash of its URI.
+        """The first part of every output file name of this shard: its name and a hash.
 
         Output names are longer than source names and must not exceed the limit of filesystems, so
-        the name is shortened. The hash, 8 hex digits, tells shards of the same name apart.
+        the name is shortened. Readers skip names that start with `_` or `.`, so such a name gets a
+        word in front. The hash tells sources of the same name apart.
         """
         name = self.name.encode()[:_NAME_BYTES].decode(errors="ignore")
-        return f"{name}-{hashlib.sha256(self.uri.encode()).hexdigest()[:8]}"
+        visible = f"file{name}" if is_hidden(name) else name
+        return f"{visible}-{hash_of(self.identity)}"
+
+
+def _without_query(uri: str) -> str:
+    return identity_of(uri) if is_uri(uri) else uri
+
+
+def hash_of(identity: str) -> str:
+    """Return the hash of a source that is part of the names of its output files."""
+    return hashlib.sha256(identity.encode()).hexdigest()[:_HASH_DIGITS]
 
 
 @dataclass(frozen=True)
@@ -79,12 +107,14 @@ class Unit:
     Attributes:
         offset_bytes: Delimited text and JSON Lines: where the first record of the unit starts in
             the decompressed file. None for Parquet.
+        shard_rows: Rows of the whole shard; None if unknown.
     """
 
     shard: Shard
     first_row: int
     last_row: int
     offset_bytes: int | None = None
+    shard_rows: int | None = None
 
     @property
     def rows(self) -> int:
@@ -140,6 +170,10 @@ class ShardIndex:
         cuts: Ascending row numbers at which a unit may start, with the byte offset of that row
             (None for Parquet). The first cut is row 0.
         damage: The part that cannot be read, if any.
+        is_known: Whether the index comes from the files in the output, and not from the shard. Then
+            there are no columns and no cuts: nothing of the shard is read.
+        unavailable: Why nothing can be said of the shard in this run, and what to do; None if the
+            index is one.
     """
 
     shard: Shard
@@ -147,3 +181,5 @@ class ShardIndex:
     columns: pa.Schema | None
     cuts: tuple[tuple[int, int | None], ...] = ((0, None),)
     damage: Damage | None = None
+    is_known: bool = False
+    unavailable: str | None = None

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 
 from pyarrow import fs
 
+from sentiment.errors import SourceChangedError
 from sentiment.source.shards import Shard, ShardFormat
 from sentiment.storage import STORAGE_ERRORS, one_line, open_filesystem
+
+# Fingerprint of a file that does not exist: no bytes, no time.
+_NOTHING = "0-0"
 
 _FOOTER_GUESS_BYTES = 64 * 1024
 # A damaged length may claim gigabytes. The end of a footer tells as much as all of it.
@@ -33,27 +38,35 @@ def _size_and_time(info: fs.FileInfo) -> str:
     return f"{info.size or 0}-{info.mtime_ns or 0}"
 
 
-def state_of(shard: Shard) -> tuple[str, str] | None:
-    """Compare a shard with the file as it is now.
+def was_missing(shard: Shard) -> bool:
+    """Whether there was nothing where a shard was listed: a link that leads nowhere."""
+    return shard.fingerprint == _NOTHING
 
-    Returns:
-        None if the file has not changed; otherwise reason and detail of the reject.
+
+def check_unchanged(shard: Shard) -> None:
+    """Check that the file of a shard is still as it was listed.
 
     Raises:
-        OSError: The storage does not answer. That says nothing about the data, so no row may be
-            rejected for it.
+        SourceChangedError: It is gone, has changed, or this process may not look at it.
+        OSError: The storage does not answer.
     """
     filesystem, path = open_filesystem(shard.uri)
     try:
         info = filesystem.get_file_info(path)
     except PermissionError as error:
-        return "unreadable_file", one_line(error)
+        raise SourceChangedError(
+            f"{shard.uri}: {one_line(error)} on {socket.gethostname()}; let every node read it"
+        ) from error
+    if info.type == fs.FileType.NotFound and was_missing(shard):
+        return
     if info.type != fs.FileType.File:
-        return "unreadable_file", "the file is gone since it was listed"
+        raise SourceChangedError(
+            f"{shard.uri}: the file is gone since it was listed, or {socket.gethostname()} does "
+            "not see it"
+        )
     # Only the first part is compared: the rest is a hash of the footer, which needs a read.
-    if f"{shard.fingerprint}-".startswith(f"{_size_and_time(info)}-"):
-        return None
-    return "unreadable_rows", "the file changed since it was listed; run again to score it"
+    if not f"{shard.fingerprint}-".startswith(f"{_size_and_time(info)}-"):
+        raise SourceChangedError(f"{shard.uri}: the file changed since it was listed")
 
 
 def _footer_hash(filesystem: fs.FileSystem, path: str, size_bytes: int) -> str:

@@ -6,20 +6,30 @@ The ids are ragged arrays that are memory-mapped from disk, so that training wor
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from itertools import repeat
 from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from sentiment.block import DETAIL, REASON, ROW
 from sentiment.errors import SourceError
+from sentiment.metrics.truth import label_text
 from sentiment.model.tokenizer import Tokeniser
+from sentiment.source.cut import cut_into_units
+from sentiment.source.index import index_shard, outage_as_source_error, read_unit
 from sentiment.source.listing import list_shards
 from sentiment.source.shards import Shard
 
-_BUILDERS = {"parquet": "parquet", "csv": "csv", "tsv": "csv", "jsonl": "json"}
+_BUILDERS = {"parquet": "parquet", "jsonl": "json"}
+
+# Rows of delimited text read at a time.
+_UNIT_ROWS = 65536
 
 
 @dataclass(frozen=True)
@@ -108,10 +118,11 @@ def read_labelled(
             text, or a confidence is no probability.
     """
     targets = target_texts(label_texts)
+    known = {label_text(name): text for name, text in label_texts.items()}
     found = LabelledTexts([], [], [], dropped=0)
     dropped = 0
     for shard in list_shards(sources).shards:
-        table = _load(shard, cache_folder)
+        table = _load(shard, text_column, cache_folder)
         for column in filter(None, (text_column, label_column, confidence_column)):
             if column not in table.column_names:
                 raise SourceError(
@@ -121,22 +132,25 @@ def read_labelled(
         for row, (text, value, confidence) in enumerate(
             zip(table[text_column], table[label_column], sure, strict=True)
         ):
-            label = _spelt(value)
-            if not isinstance(text, str) or not text.strip() or label is None:
+            label = label_text(value)
+            if not isinstance(text, str) or not text.strip() or not label:
                 dropped += 1
                 continue
-            if label not in label_texts:
+            if label not in known:
                 raise SourceError(
                     f"{shard.uri}, row {row}: label {label!r} has no target text; "
                     f"--label-texts knows {', '.join(label_texts)}"
                 )
             found.texts.append(text)
-            found.labels.append(targets.index(label_texts[label]))
+            found.labels.append(targets.index(known[label]))
             found.confidence.append(_probability(confidence, f"{shard.uri}, row {row}"))
     return replace(found, dropped=dropped)
 
 
 def _probability(value: object, place: str) -> float:
+    if isinstance(value, str):  # delimited text knows no numbers
+        with suppress(ValueError):
+            value = float(value) if value.strip() else None
     if value is None or value != value:
         return 1.0
     if not isinstance(value, int | float) or not 0 < value <= 1:
@@ -144,26 +158,46 @@ def _probability(value: object, place: str) -> float:
     return float(value)
 
 
-def _load(shard: Shard, cache_folder: Path) -> datasets.Dataset:
-    options = {"delimiter": "\t"} if shard.format == "tsv" else {}
+def _load(shard: Shard, text_column: str, cache_folder: Path) -> datasets.Dataset:
+    if shard.format in ("csv", "tsv"):
+        return _load_delimited(shard, text_column)
     try:
         return datasets.load_dataset(
             _BUILDERS[shard.format],
             data_files=shard.uri,
             split="train",
             cache_dir=str(cache_folder),
-            **options,
         )
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise SourceError(f"{shard.uri}: cannot be read ({type(error).__name__})") from error
 
 
-def _spelt(label: object) -> str | None:
-    """Return a label as `--label-texts` spells it. In a column with nulls pandas reads 1 as 1.0."""
-    if label is None or label != label:
-        return None
-    whole = isinstance(label, float) and label.is_integer()
-    return str(int(label) if whole else label)  # type: ignore[call-overload]
+def _load_delimited(shard: Shard, text_column: str) -> datasets.Dataset:
+    """Load delimited text by the reader that scoring uses: every value is text as it stands there.
+
+    Other readers guess types, and take the words `NA`, `null` and `None` for missing values.
+
+    Raises:
+        SourceError: The file is damaged, or a record does not parse.
+    """
+    with outage_as_source_error():
+        index = index_shard(shard, text_column)
+        if index.damage is not None:
+            place = f"row {index.damage.first_row}: " if index.damage.first_row >= 0 else ""
+            raise SourceError(f"{shard.uri}: {place}{index.damage.detail}; repair the file")
+        assert index.columns is not None
+        blocks = [
+            read_unit(unit, index.columns, text_column)
+            for unit in cut_into_units(index, _UNIT_ROWS)
+        ]
+    for block in blocks:
+        bad = block.filter(pc.is_valid(block.column(REASON)))
+        if bad.num_rows:
+            row, reason, detail = (bad.column(name)[0].as_py() for name in (ROW, REASON, DETAIL))
+            raise SourceError(f"{shard.uri}, row {row}: {reason}, {detail}; repair the file")
+    tables = [block.select(index.columns.names) for block in blocks]
+    table = pa.concat_tables([index.columns.empty_table(), *tables])
+    return datasets.Dataset(datasets.table.InMemoryTable(table))
 
 
 def target_texts(label_texts: Mapping[str, str]) -> list[str]:

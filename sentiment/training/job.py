@@ -27,6 +27,8 @@ from sentiment.model.find import Model, find_model
 from sentiment.model.load import load_network
 from sentiment.model.locate import TOKENIZER_FILES
 from sentiment.model.tokenizer import Tokeniser
+from sentiment.output.folder import Output
+from sentiment.output.lease import hold
 from sentiment.settings.finetune import FinetuneConfig
 from sentiment.training.card import labels_json, model_card
 from sentiment.training.dataset import (
@@ -66,16 +68,18 @@ def finetune(config: FinetuneConfig) -> FinetuneSummary:
         ConfigError: Settings that contradict what an interrupted run in this output used.
         SourceError: No data, or labels without a target text.
         ModelError: The model to start from cannot be loaded.
+        OutputError: Another job trains into this output.
         SentimentError: Training failed more often than it may.
     """
     output = Path(config.output).expanduser().resolve()
     work = output / "_training"
-    _refuse_other_settings(work, config)
-    plan, labels = _prepare(config, work)
-    # Training leaves this file last: a job that has it only puts the model folder together again.
-    if not (plan["finished"] / "training.json").exists():
-        _train(config, plan, work)
-    summary = _finish(config, output, plan["finished"], labels)
+    with hold(Output.open(str(work)), f"training of {output.name}"):
+        _refuse_other_settings(work, config)
+        plan, labels = _prepare(config, work)
+        # Training leaves this file last: a job that has it only puts the model folder together.
+        if not (plan["finished"] / "training.json").exists():
+            _train(config, plan, work)
+        summary = _finish(config, output, plan["finished"], labels)
     print(_summary_lines(summary))
     return summary
 

@@ -29,6 +29,7 @@ from sentiment.engine.devices import (
 from sentiment.engine.labels import Engine
 from sentiment.metrics.quality import classification_report, confusion
 from sentiment.model.load import load_network
+from sentiment.output.folder import Output
 from sentiment.settings.finetune import FinetuneConfig
 from sentiment.training.batches import phase_batches
 from sentiment.training.dataset import TokenRows
@@ -306,4 +307,7 @@ class Worker:
         if self.config.save_precision == "bf16":
             self.network.to(torch.bfloat16)  # type: ignore[arg-type]
         self.network.save_pretrained(finished)
-        (finished / "training.json").write_text(json.dumps(record, indent=1) + "\n")
+        # This file says that all others are there, so it appears whole or not at all.
+        Output.open(str(finished)).write(
+            "training.json", json.dumps(record, indent=1).encode() + b"\n"
+        )

@@ -39,7 +39,7 @@ class Contents:
     Attributes:
         data: Files that a reader takes for labelled data, sorted: all without a hidden name, also
             those of other programs.
-        rejects: The reject files, as the paths of the data files that they belong to.
+        rejects: The reject files.
         complete: Folders with `_SUCCESS`; "" is the output itself.
         records: `metrics.parquet` of every run, newest first.
         temporary: Number of temporary files that a killed process left behind.
@@ -68,9 +68,8 @@ def list_contents(output: Output) -> Contents:
         elif name == SUCCESS_FILE and not is_hidden(folder):
             complete.add(folder)
         elif path.startswith(f"{REJECTED_FOLDER}/"):
-            unit_id = path.removeprefix(f"{REJECTED_FOLDER}/")
-            if not is_hidden(unit_id):
-                rejects.add(unit_id)
+            if not is_hidden(path.removeprefix(f"{REJECTED_FOLDER}/")):
+                rejects.add(path)
         elif path.startswith(f"{RUNS_FOLDER}/") and name == METRICS_FILE:
             records.append(path)
     if not data:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 import pyarrow.parquet as pq
 
 from sentiment.output.folder import Output
-from sentiment.output.layout import added_columns
-from sentiment.output.receipt import Footer
-from sentiment.source.shards import Shard, Unit
+from sentiment.output.layout import added_columns, earlier_reject_file_of, source_hash_in
+from sentiment.output.receipt import Footer, rejects_of
+from sentiment.source.shards import EARLIER_HASH_DIGITS, Shard, Unit, hash_of
 from sentiment.storage import one_line
 from sentiment.verification.contents import DAMAGE_ERRORS, Problem
 
@@ -56,13 +56,13 @@ class Examined:
     problems: tuple[Problem, ...]
 
 
-def examine(output: Output, path: str, *, has_rejects: bool, deep: bool) -> Examined:
+def examine(output: Output, path: str, rejects: Collection[str], *, deep: bool) -> Examined:
     """Check one data file by itself.
 
     Args:
         output: The output.
         path: The file, relative to the output.
-        has_rejects: Whether there is a reject file for it.
+        rejects: All reject files of the output.
         deep: Read its rows and its rejects, too, if its footer is in order.
     """
     try:
@@ -80,7 +80,7 @@ def examine(output: Output, path: str, *, has_rejects: bool, deep: bool) -> Exam
             *_name_problems(path, footer),
             *_count_problems(footer, rows),
             *_column_problems(columns, prefix),
-            *_reject_problems(path, footer, has_rejects),
+            *_reject_problems(path, footer, rejects),
         )
     ]
     if deep and not problems:
@@ -138,8 +138,11 @@ def _name_problems(path: str, footer: Footer) -> Iterator[str]:
         yield f"is {footer.unit_id} by its footer: it was copied, moved or renamed"
         return
     # The name of the file starts with that of the source, which is not in the footer.
-    shard = Shard(footer.source_file, "", "", "parquet", footer.fingerprint, 0)
-    if not path.endswith(Unit(shard, footer.first_row, footer.last_row).file_name):
+    shard = Shard("", "", "", "parquet", footer.fingerprint, 0, footer.source_file)
+    rows = Unit(shard, footer.first_row, footer.last_row).file_name.removeprefix(shard.key)
+    full_hash = hash_of(footer.source_file)
+    hashes = (full_hash, full_hash[:EARLIER_HASH_DIGITS])
+    if source_hash_in(path) not in hashes or not path.endswith(rows):
         yield "its footer gives another source or other rows than its name"
 
 
@@ -179,14 +182,17 @@ def _column_problems(columns: Columns, prefix: str) -> Iterator[str]:
         yield f"these added columns are missing or of another type: {', '.join(wrong)}"
 
 
-def _reject_problems(path: str, footer: Footer, has_rejects: bool) -> Iterator[str]:
-    """Check that there is a reject file if and only if rows were rejected.
+def _reject_problems(path: str, footer: Footer, rejects: Collection[str]) -> Iterator[str]:
+    """Check that its reject file is there if and only if rows were rejected.
 
     A data file that was moved is not checked: its reject file is still in the old place.
     """
     if path != footer.unit_id:
         return
-    if footer.rejected and not has_rejects:
+    name = rejects_of(footer)
+    if name is not None and name not in rejects:
         yield f"its footer says {footer.rejected:,} rejected, but there is no reject file"
-    if has_rejects and not footer.rejected:
+    if name is not None and not footer.rejected:
+        yield "names a reject file, but its footer says nothing was rejected"
+    if not footer.rejected and earlier_reject_file_of(path) in rejects:
         yield "has a reject file, but its footer says nothing was rejected"

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from sentiment.errors import VerificationError
+from sentiment.logs import printable
 from sentiment.output.folder import Output
 from sentiment.settings.jobs import VerifyConfig
 from sentiment.storage import STORAGE_THREADS
@@ -113,7 +114,7 @@ def check(
     contents = list_contents(output)
 
     def one_file(path: str) -> Examined:
-        return examine(output, path, has_rejects=path in contents.rejects, deep=deep)
+        return examine(output, path, contents.rejects, deep=deep)
 
     # Threads serve --deep as well: Arrow decodes without Python's global lock.
     with ThreadPoolExecutor(STORAGE_THREADS) as threads:
@@ -123,7 +124,7 @@ def check(
     problems = [problem for one in examined for problem in one.problems]
     problems += shard_problems(shards)
     problems += digest_problems(files)
-    problems += reject_problems(contents)
+    problems += reject_problems(contents, files)
     problems += folder_problems(contents)
     problems += record_problems(output, contents, files)
     if sources:
@@ -183,13 +184,13 @@ def _lines(result: Verification) -> list[Text]:
         left_over = f"left over {result.temporary:,} temporary files of killed processes"
         lines.append(Text(f"{left_over}; readers skip them"))
     depth = "rows and metadata" if result.deep else "metadata; --deep reads the rows, too"
-    lines += [Text(f"checked   {depth}"), Text(f"output    {result.location}"), Text()]
+    lines += [Text(f"checked   {depth}"), Text("output    " + printable(result.location)), Text()]
     if not result.problems:
         return [*lines, Text("no problems", style="green")]
     count = len(result.problems)
     lines.append(Text(f"{count:,} {'problem' if count == 1 else 'problems'}", style="bold red"))
     for problem in result.problems[:_SHOWN]:
-        lines.append(Text(f"  {problem.path}: {problem.what}"))
+        lines.append(Text("  " + printable(f"{problem.path}: {problem.what}")))
     if count > _SHOWN:
         lines.append(Text(f"  and {count - _SHOWN:,} more", style="dim"))
     return lines

@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sentiment.metrics.counts import count_unit
+from sentiment.output.contents import rows_digest
 from sentiment.output.folder import Output
-from sentiment.output.layout import REJECT_SCHEMA, REJECTED_FOLDER, added_columns
-from sentiment.output.receipt import Footer
+from sentiment.output.layout import REJECT_SCHEMA, added_columns, reject_file_of
+from sentiment.output.receipt import Footer, rejects_of
 from sentiment.storage import one_line
 from sentiment.verification.contents import DAMAGE_ERRORS, Problem
 
@@ -42,12 +43,12 @@ def check_rows(output: Output, path: str, footer: Footer, prefix: str) -> list[P
         prefix: First word of its added columns.
     """
     try:
-        data = _read(output, path, len(added_columns(prefix))).select(added_columns(prefix).names)
+        data = _read(output, path, len(added_columns(prefix)), footer.text_column)
     except DAMAGE_ERRORS as error:
         return [Problem(path, f"its rows cannot be read ({one_line(error)})")]
     rejects = REJECT_SCHEMA.empty_table()
-    if footer.rejected:
-        reject_path = f"{REJECTED_FOLDER}/{path}"
+    reject_path = rejects_of(footer)
+    if reject_path is not None:
         try:
             rejects = _read(output, reject_path)
         except DAMAGE_ERRORS as error:
@@ -55,11 +56,36 @@ def check_rows(output: Output, path: str, footer: Footer, prefix: str) -> list[P
         wrong = _check_rejects(rejects, footer)
         if wrong:
             return [Problem(reject_path, wrong)]
-    return [Problem(path, what) for what in _check(data, rejects, footer, prefix)]
+    rows = data.select(added_columns(prefix).names)
+    problems = [Problem(path, what) for what in _check(rows, rejects, footer, prefix)]
+    if not problems and footer.rows_sha256 is not None:
+        problems = _check_contents(data, path, footer, prefix)
+    if not problems and footer.reject_file is not None and not _is_whole(output, footer):
+        return [Problem(footer.reject_file, "was changed: its name was made from other content")]
+    return problems
 
 
-def _read(output: Output, path: str, last_columns: int | None = None) -> pa.Table:
-    """Read all rows of a file, and return all columns or the last ones.
+def _check_contents(data: pa.Table, path: str, footer: Footer, prefix: str) -> list[Problem]:
+    """Compare texts and labels with those that were written."""
+    text_column = footer.text_column or ""
+    if text_column not in data.column_names:
+        return [Problem(path, "the column that was scored is not there")]
+    if rows_digest(data, text_column, prefix) != footer.rows_sha256:
+        return [Problem(path, "its texts, labels or scores were changed or swapped")]
+    return []
+
+
+def _is_whole(output: Output, footer: Footer) -> bool:
+    """Whether the content of a reject file is the one that its name was made from."""
+    assert footer.reject_file is not None
+    content = output.read(footer.reject_file) or b""
+    return reject_file_of(footer.unit_id, content) == footer.reject_file
+
+
+def _read(
+    output: Output, path: str, last_columns: int | None = None, text_column: str | None = None
+) -> pa.Table:
+    """Read all rows of a file, and return all columns, or the last ones and that of the texts.
 
     Raises:
         OSError: It cannot be read.
@@ -73,6 +99,8 @@ def _read(output: Output, path: str, last_columns: int | None = None) -> pa.Tabl
         )
         width = len(file.schema_arrow)
         keep = list(range(width - (last_columns or width), width))
+        if text_column in file.schema_arrow.names[: keep[0] if keep else 0]:
+            keep.insert(0, file.schema_arrow.names.index(text_column))
         # One thread per file: many files are read at the same time.
         parts = [
             pa.Table.from_batches([batch]).select(keep)

@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sentiment.ledger.runs import read_partitions
 from sentiment.output.folder import Output
-from sentiment.output.layout import METRICS_FILE, REJECTED_FOLDER, RUNS_FOLDER
+from sentiment.output.layout import METRICS_FILE, RUNS_FOLDER, unit_of_reject_file
+from sentiment.output.receipt import rejects_of
 from sentiment.storage import STORAGE_THREADS
 from sentiment.verification.contents import Contents, Problem, folder_of
 from sentiment.verification.footers import DataFile
@@ -105,10 +106,14 @@ def digest_problems(files: Sequence[DataFile]) -> Iterator[Problem]:
             )
 
 
-def reject_problems(contents: Contents) -> Iterator[Problem]:
-    """Check that every reject file belongs to a data file."""
-    for path in sorted(contents.rejects.difference(contents.data)):
-        yield Problem(f"{REJECTED_FOLDER}/{path}", "has no data file of that name")
+def reject_problems(contents: Contents, files: Iterable[DataFile]) -> Iterator[Problem]:
+    """Check that every reject file is named by a data file."""
+    named = {rejects_of(one.footer) for one in files}
+    # A data file that cannot be read is a problem of its own, and may have named it.
+    unreadable = set(contents.data).difference(one.path for one in files)
+    for path in sorted(contents.rejects.difference(named)):
+        if unit_of_reject_file(path) not in unreadable:
+            yield Problem(path, "is named by no data file")
 
 
 def folder_problems(contents: Contents) -> Iterator[Problem]:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from fnmatch import fnmatchcase
 
 from pyarrow import fs
 
-from sentiment.source.index import index_shards
+from sentiment.source.coverage import Coverage
+from sentiment.source.index import check_some_usable, index_shards
 from sentiment.source.listing import list_shards
 from sentiment.source.shards import ShardIndex
-from sentiment.storage import STORAGE_THREADS, descendant_uri, is_uri, open_filesystem
+from sentiment.storage import STORAGE_THREADS, open_filesystem
 from sentiment.verification.contents import Problem
 from sentiment.verification.footers import DataFile
 from sentiment.verification.shards import end_of, span
@@ -40,10 +40,13 @@ def source_problems(
     for path in listing.skipped:
         _log.warning("%s: skipped, unknown file extension", path)
     problems: list[Problem] = []
-    for index in index_shards(listing.shards, text_column):
-        problems += _compare(index, shards.get(index.shard.uri, ()))
-    listed = {shard.uri for shard in listing.shards}
-    missing = [uri for uri in shards if uri not in listed and _within(uri, sources)]
+    indexes = index_shards(listing.shards, text_column, keep_going=True)
+    check_some_usable(indexes)
+    for index in indexes:
+        problems += _compare(index, shards.get(index.shard.identity, ()))
+    covers = [Coverage.of(source) for source in sources]
+    listed = {shard.identity for shard in listing.shards}
+    missing = [uri for uri in shards if uri not in listed and any(one.holds(uri) for one in covers)]
     with ThreadPoolExecutor(STORAGE_THREADS) as threads:
         for uri, gone in zip(missing, threads.map(_is_gone, missing), strict=True):
             if gone:
@@ -54,8 +57,10 @@ def source_problems(
 
 def _compare(index: ShardIndex, files: Sequence[DataFile]) -> Iterator[Problem]:
     """Compare the rows of a shard with those of its data files."""
-    uri, end = index.shard.uri, end_of(files)
-    if not files:
+    uri, end = index.shard.identity, end_of(files)
+    if index.unavailable is not None:
+        yield Problem(uri, index.unavailable)
+    elif not files:
         yield Problem(uri, "no data file stands for it: it was never scored, or they were deleted")
     elif any(one.footer.fingerprint != index.shard.fingerprint for one in files):
         yield Problem(
@@ -73,7 +78,7 @@ def _compare(index: ShardIndex, files: Sequence[DataFile]) -> Iterator[Problem]:
 
 def _compare_ends(index: ShardIndex, rowless: Sequence[DataFile]) -> Iterator[Problem]:
     """Check that there is a file without rows if and only if the shard is empty or damaged."""
-    uri = index.shard.uri
+    uri = index.shard.identity
     if index.damage is not None:
         if not any(one.footer.rejected for one in rowless):
             yield Problem(uri, f"is damaged from row {index.rows} on, which no data file says")
@@ -82,18 +87,6 @@ def _compare_ends(index: ShardIndex, rowless: Sequence[DataFile]) -> Iterator[Pr
     for one in rowless:
         if one.footer.rejected and index.damage is None:
             yield Problem(one.path, "stands for damage, but its source can be read to its end")
-
-
-def _within(uri: str, sources: Sequence[str]) -> bool:
-    """Whether a shard of the output is below one of these sources, or matches one as a glob."""
-    for source in sources:
-        whole = descendant_uri(source, "")
-        base = (whole.partition("?")[0] if is_uri(whole) else whole).rstrip("/")
-        if f"{uri}/".startswith(f"{base}/") or any(
-            fnmatchcase(uri, pattern) for pattern in (base, f"{base}/*")
-        ):
-            return True
-    return False
 
 
 def _is_gone(uri: str) -> bool:

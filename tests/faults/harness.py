@@ -105,10 +105,16 @@ def _write_delimited(path: Path, rows: Sequence[Mapping[str, str]], mark: str) -
 
 
 class Cluster:
-    """Two nodes on this machine, each a raylet of its own; the second may die."""
+    """Two nodes on this machine, each a raylet of its own; the second may die.
 
-    def __init__(self, scratch: Path) -> None:
+    Args:
+        scratch: For logs and sockets.
+        node_command: Words in front of the command that starts the second node.
+    """
+
+    def __init__(self, scratch: Path, node_command: Sequence[str] = ()) -> None:
         self._scratch = scratch
+        self._node_command = node_command
         self._marks = {"head": uuid4().hex, "node": uuid4().hex}
         self._nodes: dict[str, subprocess.Popen[bytes]] = {}
         with socket.socket() as probe:
@@ -130,6 +136,7 @@ class Cluster:
         with (self._scratch / f"{name}.log").open("ab") as log:
             self._nodes[name] = subprocess.Popen(
                 [
+                    *(self._node_command if name == "node" else ()),
                     str(Path(sys.executable).parent / "ray"), "start", *words, "--block",
                     "--num-cpus=1", "--node-ip-address=127.0.0.1",
                     "--object-store-memory=200000000",

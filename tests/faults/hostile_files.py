@@ -287,7 +287,7 @@ HOSTILE = [
     ),
     Hostile(
         "two columns of one name",
-        "the run stops: two columns are named",
+        "file: unusable_columns",
         {
             "twice.parquet": put(parquet(pa.table([pa.array(["a"])] * 2, names=["text", "text"]))),
             "twice.csv": put(b"text,text\na,b\n"),
@@ -295,7 +295,7 @@ HOSTILE = [
     ),
     Hostile(
         "no text column, or no column at all; a CSV with semicolons; JSON Lines under a CSV name",
-        "the run stops: there is no column 'text'",
+        "file: unusable_columns",
         {
             "without.parquet": put(parquet(reviews().select(["id"]))),
             "columns.parquet": put(parquet(pa.table({}))),
@@ -307,7 +307,7 @@ HOSTILE = [
     ),
     Hostile(
         "JSON Lines with an id as key, 5,000 of them",
-        "the run stops: its objects have more than 4096 different keys",
+        "file: unusable_columns",
         {"keys.jsonl": put(b"".join(b'{"text": "a", "%d": 1}\n' % i for i in range(5000)))},
     ),
     Hostile(
@@ -493,8 +493,8 @@ INTRODUCTION = """\
 
 What broken and odd files cost. Damage in a row costs the row, in a Parquet page its row group, in a
 footer the file; where records can no longer be told apart, the rest of the file. The other files of
-the run are labelled in any case, unless the run stops before it begins: its message then names the
-file. Rows count from 0.
+the run are labelled in any case. Where no file has usable columns, the run stops before it begins
+and names the first. Rows count from 0.
 
 This table is printed by `python tests/faults/hostile_files.py`, and a test holds every line of it.
 """

@@ -128,7 +128,7 @@ class FragileOutput(Output):
     @classmethod
     def over(cls, store: MemoryFiles, fuse: Fuse) -> FragileOutput:
         """The output over a store, as one process would open it."""
-        return cls("memory:out", fs.PyFileSystem(store), "out", fuse)
+        return cls("memory:out", fs.PyFileSystem(store), "out", fuse=fuse)
 
     def write(self, relative: str, data: bytes | memoryview) -> None:
         cut = self.fuse.burns()
@@ -158,3 +158,8 @@ class FragileOutput(Output):
         if self.fuse.burns():
             raise PowerCut
         return super().list_files(folder)
+
+    def list_tree(self, folder: str) -> list[str]:
+        if self.fuse.burns():
+            raise PowerCut
+        return super().list_tree(folder)

@@ -32,11 +32,11 @@ from sentiment.model.tokenizer import Tokeniser
 from sentiment.output.commit import Stamp, commit_rowless, commit_unit
 from sentiment.output.committed import read_committed
 from sentiment.output.folder import Output
-from sentiment.output.layout import REJECT_SCHEMA, REJECTED_FOLDER, added_columns
+from sentiment.output.layout import REJECT_SCHEMA, added_columns
 from sentiment.output.plan import ShardPlan, plan_run
 from sentiment.output.receipt import Footer
 from sentiment.scoring.stages import tokenise_block
-from sentiment.source.index import index_shard, read_unit
+from sentiment.source.index import index_shards, read_unit
 from sentiment.source.listing import list_shards
 from sentiment.source.shards import Shard, ShardIndex, Unit
 
@@ -96,7 +96,7 @@ def process(
     shards = list_shards(sources or [str(source)]).shards
     return {
         str(Path(shard.uri).relative_to(source)): commit(shard, index, output, unit_rows)
-        for shard, index in [(shard, index_shard(shard, TEXT)) for shard in shards]
+        for shard, index in zip(shards, index_shards(shards, TEXT, keep_going=True), strict=True)
     }
 
 
@@ -106,14 +106,15 @@ def commit(shard: Shard, index: ShardIndex, output: Output, unit_rows: int) -> A
     assert index.shard == shard
     footers = []
     if plan.rowless:
-        footers.append(commit_rowless(output, STAMP, shard, index.columns, index.damage))
+        footers.append(commit_rowless(output, STAMP, index))
     for unit in plan.units:
         assert index.columns is not None
         block = read_unit(unit, index.columns, TEXT)
         _check_block(unit, index.columns, block)
         footers.append(commit_unit(output, STAMP, unit, _scored(block)))
     assert sum(footer.rows for footer in footers) == plan.expected
-    again = _plan(index_shard(shard, TEXT), output, unit_rows)
+    [index_again] = index_shards([shard], TEXT, keep_going=True)
+    again = _plan(index_again, output, unit_rows)
     assert again.done, "a rerun finds work left"
     assert {one.unit_id for one in again.reused} == {one.unit_id for one in footers}
     account = _account(output, index, footers)
@@ -130,7 +131,7 @@ def commit(shard: Shard, index: ShardIndex, output: Output, unit_rows: int) -> A
 def _plan(index: ShardIndex, output: Output, unit_rows: int) -> ShardPlan:
     (plan,) = plan_run(
         [index],
-        read_committed(output, [index.shard.folder], {index.shard.key}),
+        read_committed(output, [index.shard]).footers,
         config_digest=STAMP.config_digest,
         unit_rows=unit_rows,
         on_change="refuse",
@@ -193,11 +194,12 @@ def _account(output: Output, index: ShardIndex, footers: Sequence[Footer]) -> Ac
         labelled += data["sentiment_source_row"].to_pylist()
         lost = 0
         if footer.rejected:
-            table = _table(output, f"{REJECTED_FOLDER}/{footer.unit_id}")
+            assert footer.reject_file is not None
+            table = _table(output, footer.reject_file)
             assert table.schema.equals(REJECT_SCHEMA)
             for row in table.to_pylist():
                 first, last = row["source_row"], row["source_row_end"]
-                assert row["source_file"] == index.shard.uri
+                assert row["source_file"] == index.shard.identity
                 rejects.append(Reject(first, last, row["reason"], row["detail"] or ""))
                 lost += 1 if last is None else last - first + 1
         assert lost == footer.rejected

@@ -16,7 +16,7 @@ from sentiment.ledger.summary import summarise
 from sentiment.metrics.counts import Counts, count_unit, merge
 from sentiment.metrics.drift import Drift
 from sentiment.output.folder import Output
-from sentiment.scoring.job import _outcome
+from sentiment.scoring.outcome import judge
 from sentiment.settings.jobs import ScoreConfig
 
 
@@ -168,7 +168,7 @@ def test_drift_ends_a_run_or_warns(
     )
     drift = Drift("drift", "share of positive is 9.0%, was 50.0%", ("a", "b"))
     with caplog.at_level(logging.WARNING, logger="sentiment"):
-        ended, problem = _outcome(summary, drift, [], config)
+        ended, problem = judge(summary, drift, [], config)
     assert ended == outcome
     message = str(problem) if setting == "fail" else caplog.text
     assert "unlike earlier runs (2 compared): share of positive is 9.0%" in message

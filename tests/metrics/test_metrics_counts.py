@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sentiment.metrics.counts import HISTOGRAM_BINS, LENGTH_BINS, count_unit, merge
+from sentiment.metrics.accuracy import judged, truth_among
+from sentiment.metrics.counts import (
+    HISTOGRAM_BINS,
+    LENGTH_BINS,
+    MAX_GROUPS,
+    OTHER_GROUPS,
+    count_unit,
+    merge,
+)
+from sentiment.metrics.truth import truth_map
 
 LABELS = st.sampled_from(["negative", "neutral", "positive"])
 
@@ -53,7 +62,7 @@ def test_a_unit_is_counted_by_label() -> None:
     }
     assert counts["labels"]["a"]["truncated"] == 1
     assert counts["rejected"] == {"null_text": 2}
-    assert "confusion" not in counts
+    assert "truth" not in counts
 
 
 def test_the_example_in_the_module_is_right() -> None:
@@ -65,7 +74,7 @@ def test_the_example_in_the_module_is_right() -> None:
         truncated=np.array([False, False, True]),
         rejected={"null_text": 2},
         stage_sec={"read": 0.01},
-        truth=["negative", "negative", None],
+        truth=["0", "0", None],
         groups=["language=en"] * 3,
         split_rows=1,
     )
@@ -76,14 +85,20 @@ def test_the_example_in_the_module_is_right() -> None:
     }
     assert counts["length_histogram"] == [0, 0, 0, 1, 0, 0, 0, 1, 1] + [0] * (LENGTH_BINS - 9)
     assert counts["off_label_histogram"] == [3, *last]
-    assert counts["confusion"] == {"negative": {"negative": 1, "positive": 1}}
-    assert counts["truth_histogram"] == [*last, 2]
-    assert counts["right_histogram"] == [*last, 1]
+    assert counts["truth"] == {"0": {"negative": [*last, 1], "positive": [*last, 1]}}
     assert set(counts) == {
-        "labels", "rejected", "off_label_histogram", "length_histogram", "stage_sec",
-        "confusion", "truth_histogram", "right_histogram", "split_rows", "groups",
+        "labels", "rejected", "off_label_histogram", "length_histogram", "stage_sec", "truth",
+        "split_rows", "groups",
     }  # fmt: skip
-    assert set(counts["groups"]["language=en"]) == {"labels", "rejected", "confusion"}
+    group = counts["groups"]["language=en"]
+    assert set(group) == {"labels", "rejected", "truth"}
+    assert group["truth"] == {"0": {"negative": 1, "positive": 1}}
+    told = judged(counts, truth_map(("negative", "positive"), {}))
+    assert told["confusion"] == {"negative": {"negative": 1, "positive": 1}}
+    assert told["truth_histogram"] == [*last, 2]
+    assert told["right_histogram"] == [*last, 1]
+    assert told["groups"]["language=en"]["confusion"] == told["confusion"]
+    assert "truth" not in told
 
 
 @pytest.mark.parametrize(
@@ -111,5 +126,76 @@ def test_merging_does_not_depend_on_order_or_grouping(
 
 
 def test_rows_without_a_true_label_are_in_no_cell() -> None:
-    assert count(["a"], truth=[None])["confusion"] == {}
-    assert count(["a", "b"], truth=["b", None])["confusion"] == {"b": {"a": 1}}
+    assert count(["a"], truth=[None])["truth"] == {}
+    assert set(count(["a", "b"], truth=["b", None])["truth"]) == {"b"}
+
+
+def test_a_map_that_is_corrected_gives_the_figures_of_the_new_one() -> None:
+    counts = count(["negative", "positive", "positive"], truth=["1", "5", "3"])
+    right = judged(counts, truth_map(("negative", "positive"), {"1": "negative", "5": "positive"}))
+    assert right["confusion"] == {"negative": {"negative": 1}, "positive": {"positive": 1}}
+    wrong = judged(counts, truth_map(("negative", "positive"), {"1": "positive", "5": "negative"}))
+    assert wrong["confusion"] == {"positive": {"negative": 1}, "negative": {"positive": 1}}
+    assert (sum(right["right_histogram"]), sum(wrong["right_histogram"])) == (2, 0)
+    assert sum(right["truth_histogram"]) == sum(wrong["truth_histogram"]) == 2
+
+
+def test_counts_of_an_earlier_version_are_added() -> None:
+    """Their labels were translated when the rows were counted."""
+    old = {"confusion": {"positive": {"positive": 2}}, "right_histogram": [0] * 19 + [2]}
+    new = merge([count(["positive"], truth=["1"]), old])
+    told = judged(new, truth_map(("negative", "positive"), {}))
+    assert told["confusion"] == {"positive": {"positive": 3}}
+    assert sum(told["right_histogram"]) == 3
+
+
+def test_without_a_label_column_there_is_no_accuracy() -> None:
+    counts = merge([count(["a"], truth=["a"]), {"confusion": {"a": {"a": 1}}}])
+    assert not {"truth", "confusion", "right_histogram"} & set(judged(counts, None))
+
+
+def test_stars_are_not_read_as_two_sentiments() -> None:
+    counts = count(["negative", "positive"], truth=["1", "5"])
+    truth = truth_among([counts], truth_map(("negative", "positive"), {}))
+    assert judged(counts, truth)["confusion"] == {"1": {"negative": 1}, "5": {"positive": 1}}
+
+
+def grouped(names: list[str]) -> dict[str, Any]:
+    rows = len(names)
+    return count_unit(
+        labels=["a"] * rows,
+        scores=np.full(rows, 0.5, np.float32),
+        off_label=np.zeros(rows, np.float32),
+        tokens=np.ones(rows, np.int32),
+        truncated=np.zeros(rows, np.bool_),
+        rejected={},
+        stage_sec={},
+        groups=names,
+    )
+
+
+def test_groups_of_a_run_are_bounded_whatever_the_order() -> None:
+    parts = [grouped([f"shop={unit * 500 + n:06d}" for n in range(500)]) for unit in range(9)]
+    whole = merge(parts)
+    assert len(whole["groups"]) == MAX_GROUPS + 1
+    assert whole["groups"][OTHER_GROUPS]["labels"]["a"]["rows"] == 4500 - MAX_GROUPS
+    assert merge(parts[::-1]) == whole
+    assert merge([merge(parts[:5]), merge(parts[5:])]) == whole
+    assert "shop=000000" in whole["groups"]
+
+
+def test_values_of_the_label_column_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sentiment.metrics.counts._MAX_VALUES", 20)
+    names = [[f"title {unit * 10 + n}" for n in range(10)] for unit in range(9)]
+    parts = [count(["a"] * 10, truth=[*some]) for some in names]
+    whole = merge([*parts, count(["a"], truth=["positive"])])
+    assert len(whole["truth"]) == 22
+    assert sum(whole["truth"]["(other)"]["a"]) == 70
+    assert sum(whole["truth"]["positive"]["a"]) == 1
+
+
+def test_merging_does_not_change_its_parts() -> None:
+    parts = [count(["a"], truth=["a"]), count(["b"], truth=["b"], null_text=3)]
+    before = repr(parts)
+    merge([merge(parts), *parts])
+    assert repr(parts) == before

@@ -13,11 +13,22 @@ import pytest
 import tiny_models
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer
 
-from sentiment.block import DETAIL, IDS, REASON, REASONS, STAGE, TOKENISE_SEC, TOKENS, TRUNCATED
+from sentiment.block import (
+    DETAIL,
+    IDS,
+    REASON,
+    REASONS,
+    STAGE,
+    TOKENISE_SEC,
+    TOKENS,
+    TRUNCATED,
+    UNKNOWN,
+)
 from sentiment.errors import ModelError
-from sentiment.model.tokenizer import Tokeniser, truncate
+from sentiment.model.tokenizer import Tokeniser, truncate, without_special_tokens
 from sentiment.scoring.stages import tokenise_block
 
 EOS = 1
@@ -30,7 +41,6 @@ ODD_TEXTS = [
     "映画は最高でした 😀👍🏽",
     "a" * 500,
     "no " * 300,
-    "<pad> is not </s> the end <unk>",
     "zero\u200bwidth \u0000 null \ufeff mark",
     "ﬁne ① Ⅳ",
 ]
@@ -74,6 +84,78 @@ def test_any_text_equals_the_tokenizers_own(
 ) -> None:
     (item,) = Tokeniser(vocabulary, "{text}", limit, "head").encode([text])
     assert item.ids.tolist() == theirs(text, truncation=True, max_length=limit)["input_ids"]
+
+
+TYPED = ["<pad>", "</s>", "<unk>", "a</s>b", "<pad><pad>", "I liked it." + " <pad>" * 50]
+
+
+@pytest.mark.parametrize("text", TYPED)
+def test_names_of_special_tokens_in_a_review_are_plain_text(vocabulary: Path, text: str) -> None:
+    tokeniser = Tokeniser(vocabulary, "{text}", 512, "head")
+    (item,) = tokeniser.encode([text])
+    body = item.ids.tolist()[:-1]
+    assert not {0, EOS} & set(body), "padding or an end in the middle of a text"
+    assert item.ids[-1] == EOS
+    assert item.tokens == len(body) + 1
+
+
+@pytest.mark.parametrize(
+    "template", ["{text} </s>", "</s>{text}", "<pad> rate: {text} end</s> now <pad>"]
+)
+def test_special_tokens_of_the_template_stay_special(
+    vocabulary: Path, theirs: Any, template: str
+) -> None:
+    text = "a good film"
+    (item,) = Tokeniser(vocabulary, template, 512, "head").encode([text])
+    expected = theirs(template.replace("{text}", text), add_special_tokens=False)["input_ids"]
+    assert item.ids.tolist() == [*expected, EOS]
+    (typed,) = Tokeniser(vocabulary, template, 512, "head").encode(["a <pad> film"])
+    assert typed.ids.tolist().count(0) == template.count("<pad>")
+
+
+@pytest.mark.parametrize("kind", ["BPE", "WordPiece", "Unigram"])
+def test_no_kind_of_tokenizer_makes_special_tokens_of_a_text(kind: str) -> None:
+    model = {
+        "BPE": models.BPE({"<pad>": 0, "</s>": 1, "<unk>": 2, "<": 3, ">": 4, "p": 5}, []),
+        "WordPiece": models.WordPiece({"<pad>": 0, "</s>": 1, "<unk>": 2}, unk_token="<unk>"),
+        "Unigram": models.Unigram([("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("<", -1.0)], 2),
+    }[kind]  # fmt: skip
+    backend = Tokenizer(model)
+    backend.add_special_tokens(["<pad>", "</s>", "<unk>"])
+    assert 0 in backend.encode("a <pad> b").ids
+    plain = Tokenizer.from_str(without_special_tokens(backend.to_str()))
+    assert not {0, 1} & set(plain.encode("a <pad> b </s>").ids)
+    assert plain.get_vocab_size() == backend.get_vocab_size(), "ids stay what they were"
+
+
+@pytest.mark.parametrize(
+    ("text", "unknown"),
+    [("好电影", True), ("😀 👍", True), ("a good film", False), ("good 好", False), ("...", False)],
+)
+def test_unknown_characters_are_counted(vocabulary: Path, text: str, unknown: bool) -> None:
+    tokeniser = Tokeniser(vocabulary, "review: {text}", 64, "head")
+    (item,) = tokeniser.encode([text])
+    assert tokeniser.is_unknown(text) == unknown
+    assert (item.unknown > 0) == any(ord(one) > 0x2000 for one in text)
+
+
+UNSEEN = [
+    "\u200b", "\u200b\u200c\u200d\ufeff", "\x00", "\u2060", "\u00ad", "\ufe0f", "\u202e", "\u2800",
+    "\x01\x02", "\u3164", "\U000e0041", " \u200b\n\u2800 ", "\u00a0", "\u3000",
+]  # fmt: skip
+
+
+def test_texts_that_nobody_sees_are_empty(vocabulary: Path) -> None:
+    table = tokenised(vocabulary, block_of(pa.array([*UNSEEN, "\u200bgood\u200b", "x"])))
+    assert table[REASON].to_pylist() == ["empty_text"] * len(UNSEEN) + [None, None]
+
+
+def test_a_text_of_unknown_characters_only_gets_no_label(vocabulary: Path) -> None:
+    table = tokenised(vocabulary, block_of(pa.array(["好电影", "good 好", "", "good"])))
+    assert table[REASON].to_pylist() == ["unknown_text", None, "empty_text", None]
+    assert table[IDS][0].as_py() is None
+    assert table[UNKNOWN].to_pylist() == [None, 1, None, 0]
+    assert {"unknown_text", "empty_text"} <= set(REASONS)
 
 
 def test_there_is_one_end_of_sequence_and_it_is_last(vocabulary: Path) -> None:

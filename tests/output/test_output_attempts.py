@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,28 +14,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiment.block import ATTEMPTS, DETAIL, IDS, REASON, STAGE, UNIT
-from sentiment.output.attempts import MAX_CRASHES, Attempts, clear_markers
+from sentiment.output.apart import ProcessDiedError
+from sentiment.output.attempts import (
+    MAX_CRASHES,
+    Attempts,
+    Marker,
+    clear_marker,
+    clear_markers,
+    marker_of,
+)
 from sentiment.output.folder import Output
 from sentiment.output.layout import ATTEMPTS_FOLDER
 from sentiment.source.shards import Shard, Unit
 
+RUN = "token of the run"
 SHARD = Shard("/lake/a.parquet", "dt=1", "a.parquet", "parquet", "f", 1)
 
 
 class Death(BaseException):
     """The process is gone: whatever it would have done afterwards does not happen."""
-
-
-class Mortal(Output):
-    """An output whose process may be dead, and then removes no marker."""
-
-    def delete(self, relative: str) -> None:
-        if relative in _dead:
-            raise Death
-        super().delete(relative)
-
-
-_dead: set[str] = set()
 
 
 @pytest.fixture
@@ -75,33 +73,43 @@ def killed_by(*poison: int) -> Callable[[pa.Table], pa.Table]:
 def until_done(
     output: Output, block: pa.Table, work: Callable[[pa.Table], pa.Table]
 ) -> tuple[pa.Table, int]:
-    """Processes one after another, as Ray starts them; the result and the number that died."""
-    deaths = 0
-    while True:
-        mortal = Mortal(output.location, output.filesystem, output.root)
-        before = set(output.list_tree(ATTEMPTS_FOLDER))
+    """Processes one after another, as Ray starts them; the result and the number that died.
 
-        def dying(rows: pa.Table, before: set[str] = before) -> pa.Table:
-            try:
-                return work(rows)
-            except Death:
-                _dead.update(set(output.list_tree(ATTEMPTS_FOLDER)) - before)
-                raise
+    The last try of a row happens in a process of its own, whose death counts as well.
+    """
+    deaths = [0]
 
+    def apart(rows: pa.Table) -> pa.Table:
         try:
-            return Attempts(mortal, "score").run_on_rows(block, dying, "scoring_error"), deaths
+            return work(rows)
         except Death:
-            deaths += 1
-            assert deaths < 200, "it never ends"
-        finally:
-            _dead.clear()
+            deaths[0] += 1
+            raise ProcessDiedError("signal SIGKILL") from None
+
+    while True:
+        try:
+            attempts = Attempts(output, RUN, "score")
+            return attempts.run_on_rows(block, work, apart, "scoring_error"), deaths[0]
+        except Death:
+            deaths[0] += 1
+            assert deaths[0] < 200, "it never ends"
 
 
-def test_rows_that_kill_nobody_leave_no_marker(output: Output) -> None:
+def markers(output: Output) -> list[Marker]:
+    found = [Marker.from_json(output.read(path)) for path in output.list_tree(ATTEMPTS_FOLDER)]
+    return [one for one in found if one is not None]
+
+
+def test_a_unit_has_one_marker_that_blames_nobody(output: Output) -> None:
     done, deaths = until_done(output, block_of(5), killed_by())
     assert deaths == 0
     assert done["done"].to_pylist() == [True] * 5
     assert ATTEMPTS not in done.column_names
+    [marker] = markers(output)
+    assert not marker.crashes
+    [path] = output.list_tree(ATTEMPTS_FOLDER)
+    assert path == marker_of(Unit(SHARD, 100, 104).unit_id)
+    clear_marker(output, Unit(SHARD, 100, 104).unit_id)
     assert output.list_tree(ATTEMPTS_FOLDER) == []
 
 
@@ -118,11 +126,10 @@ def test_only_the_row_that_kills_is_given_up(
     assert [n for n, fine in enumerate(done["done"].to_pylist()) if not fine] == [poison]
     assert done[REASON][poison].as_py() == "scoring_error"
     assert done[STAGE][poison].as_py() == "score"
-    # Twice over the unit, once over each part on the way, twice over the row.
-    assert deaths <= 2 * MAX_CRASHES + math.ceil(math.log(rows, 16))
-    if rows > 1:
-        assert done[ATTEMPTS][poison].as_py() == MAX_CRASHES
-        assert done[ATTEMPTS].null_count == rows - 1
+    # Twice over the unit, once over each part on the way, once over the row, and its last try.
+    assert deaths <= MAX_CRASHES + math.ceil(math.log(max(2, rows), 16)) + 2
+    assert done[ATTEMPTS][poison].as_py() == 2
+    assert done[ATTEMPTS].null_count == rows - 1
 
 
 def test_several_rows_that_kill_are_all_found(output: Output) -> None:
@@ -145,30 +152,69 @@ def test_a_unit_that_was_unlucky_twice_loses_no_row(output: Output) -> None:
     assert done["done"].to_pylist() == [True] * 40
 
 
-def test_an_exception_is_no_death(output: Output) -> None:
+def test_a_row_whose_last_try_goes_well_is_no_reject(output: Output) -> None:
+    """Nodes that are taken away over one row time and again are still no fault of the row."""
+    left = [Death() for _ in range(MAX_CRASHES + 2)]
+
+    def unlucky(rows: pa.Table) -> pa.Table:
+        if left and 7 in rows["n"].to_pylist():
+            raise left.pop()
+        return killed_by()(rows)
+
+    done, deaths = until_done(output, block_of(40), unlucky)
+    assert deaths == MAX_CRASHES + 2
+    assert not left
+    assert done["n"].to_pylist() == list(range(40))
+    assert done[REASON].null_count == 40
+
+
+def test_an_exception_is_no_crash(output: Output) -> None:
     def failing(_: pa.Table) -> pa.Table:
         raise RuntimeError("not this time")
 
-    with pytest.raises(RuntimeError):
-        Attempts(output, "score").run_on_rows(block_of(3), failing, "scoring_error")
-    assert output.list_tree(ATTEMPTS_FOLDER) == []
+    for _ in range(3 * MAX_CRASHES):
+        attempts = Attempts(output, RUN, "score")
+        with pytest.raises(RuntimeError):
+            attempts.run_on_rows(block_of(3), failing, failing, "scoring_error")
+    [marker] = markers(output)
+    assert (marker.noted, marker.crashes) == (None, {})
 
 
-def test_stages_do_not_blame_each_other(output: Output) -> None:
-    for stage in ("score", "tokenise"):
-        output.write(f"{ATTEMPTS_FOLDER}/{stage}/{Unit(SHARD, 100, 102).unit_id}/0-3-x", b"")
+@pytest.mark.parametrize(
+    ("marker", "counts"),
+    [
+        (Marker(RUN, "f", Counter({"score 0-3": 5}), ("score", "0-3")), True),
+        (Marker("another run", "f", Counter({"score 0-3": 5}), ("score", "0-3")), False),
+        (Marker(RUN, "before the repair", Counter({"score 0-3": 5}), ("score", "0-3")), False),
+        (Marker(RUN, "f", Counter({"tokenise 0-3": 5}), ("tokenise", "0-3")), False),
+    ],
+    ids=["ours", "another run", "repaired", "an earlier stage"],
+)
+def test_a_marker_counts_for_the_same_rows_and_run_only(
+    output: Output, marker: Marker, counts: bool
+) -> None:
+    output.write(marker_of(Unit(SHARD, 100, 102).unit_id), marker.to_json())
     calls: list[int] = []
 
     def counting(rows: pa.Table) -> pa.Table:
         calls.append(rows.num_rows)
         return killed_by()(rows)
 
-    Attempts(output, "score").run_on_rows(block_of(3), counting, "scoring_error")
-    assert calls == [3], "one death is not enough, and those of another stage do not count"
+    Attempts(output, RUN, "score").run_on_rows(block_of(3), counting, counting, "scoring_error")
+    assert calls == ([1, 1, 1] if counts else [3])
 
 
-def test_markers_are_cleared_when_all_is_done(output: Output) -> None:
-    output.write(f"{ATTEMPTS_FOLDER}/score/dt=1/u.parquet/0-3-x", b"")
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"{}", b'{"run": "r"}', b"\xff"])
+def test_a_damaged_marker_counts_for_nothing(output: Output, data: bytes) -> None:
+    output.write(marker_of(Unit(SHARD, 100, 102).unit_id), data)
+    done, deaths = until_done(output, block_of(3), killed_by())
+    assert (deaths, done[REASON].null_count) == (0, 3)
+
+
+def test_markers_of_earlier_runs_go(output: Output) -> None:
+    output.write(f"{ATTEMPTS_FOLDER}/score/dt=1/u.parquet/0-3-x", b"")  # of an earlier version
+    output.write(marker_of("dt=1/u.parquet"), b"{}")
     output.write("dt=1/data.parquet", b"x")
     clear_markers(output)
     assert output.list_tree("") == ["dt=1/data.parquet"]
+    assert not Path(output.path(ATTEMPTS_FOLDER)).exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,14 @@ from sentiment.block import (
 from sentiment.errors import LedgerError, OutputError
 from sentiment.output.commit import Stamp, commit_block, commit_rowless, commit_unit
 from sentiment.output.folder import Output
-from sentiment.output.layout import REJECT_SCHEMA, REJECTED_FOLDER, added_columns
+from sentiment.output.layout import (
+    REJECT_SCHEMA,
+    REJECTED_FOLDER,
+    added_columns,
+    unit_of_reject_file,
+)
 from sentiment.output.receipt import Footer
-from sentiment.source.shards import Damage, Shard, Unit
+from sentiment.source.shards import Damage, Shard, ShardIndex, Unit
 
 SHARD = Shard("/lake/dt=1/a.parquet", "dt=1", "a.parquet", "parquet", "fp", 100)
 STAMP = Stamp("model", "config", "0.1.0", "sentiment")
@@ -96,6 +102,14 @@ def footer_of(path: Path) -> Footer:
     footer = Footer.from_metadata(pq.read_metadata(path).metadata)
     assert footer is not None
     return footer
+
+
+def rejects_named_by(output: Output, unit_id: str) -> pa.Table:
+    """The rejects of a committed unit, by the name in its footer."""
+    name = footer_of(Path(output.path(unit_id))).reject_file
+    assert name is not None
+    assert unit_of_reject_file(name) == unit_id
+    return read(Path(output.path(name)))
 
 
 @pytest.fixture
@@ -164,7 +178,7 @@ def test_rejected_rows_go_to_their_own_file(output: Output) -> None:
         raw={2: "a,b,\\xe9"},
     )
     footer = commit_unit(output, STAMP, unit, block)
-    rejects = read(Path(output.path(f"{REJECTED_FOLDER}/{unit.unit_id}")))
+    rejects = rejects_named_by(output, unit.unit_id)
     assert rejects.schema.equals(REJECT_SCHEMA)
     assert rejects.to_pylist() == [
         {
@@ -209,7 +223,7 @@ def test_rejected_rows_are_json_whatever_their_columns_hold(output: Output) -> N
         }
     )
     commit_unit(output, STAMP, unit, scored(unit, rows, {0: ("tokenise", "null_text")}))
-    rejects = read(Path(output.path(f"{REJECTED_FOLDER}/{unit.unit_id}")))
+    rejects = rejects_named_by(output, unit.unit_id)
     assert json.loads(rejects["row_json"][0].as_py()) == {
         "text": None,
         "far": "a timestamp[us] that cannot be shown",
@@ -226,8 +240,9 @@ def test_the_reject_file_comes_before_the_data_file(
     written: list[str] = []
     monkeypatch.setattr(Output, "write", lambda self, path, data: written.append(path))
     unit = Unit(SHARD, 0, 0)
-    commit_unit(output, STAMP, unit, scored(unit, source([None]), {0: ("tokenise", "null_text")}))
-    assert written == [f"{REJECTED_FOLDER}/{unit.unit_id}", unit.unit_id]
+    block = scored(unit, source([None]), {0: ("tokenise", "null_text")})
+    footer = commit_unit(output, STAMP, unit, block)
+    assert written == [footer.reject_file, unit.unit_id]
 
 
 def test_a_unit_of_rejects_still_commits_a_file_without_rows(output: Output) -> None:
@@ -255,7 +270,7 @@ def test_the_footer_tells_what_was_returned(output: Output) -> None:
     )
     seconds = footer.metrics["stage_sec"]
     assert (seconds["read"], seconds["tokenise"], seconds["score"]) == (1.5, 0.75, 3.0)
-    assert "confusion" not in footer.metrics
+    assert "truth" not in footer.metrics
 
 
 def test_the_same_unit_twice_is_the_same_file(output: Output, tmp_path: Path) -> None:
@@ -270,7 +285,8 @@ def test_the_same_unit_twice_is_the_same_file(output: Output, tmp_path: Path) ->
         assert (
             pq.read_schema(first).remove_metadata().equals(pq.read_schema(second).remove_metadata())
         )
-    rejected = f"{REJECTED_FOLDER}/{unit.unit_id}"
+    rejected = footers[0].reject_file
+    assert rejected is not None
     assert Path(output.path(rejected)).read_bytes() == Path(other.path(rejected)).read_bytes()
     for footer in footers:
         footer.metrics.pop("stage_sec")  # the one thing that differs
@@ -283,6 +299,21 @@ def test_a_second_attempt_with_fewer_rejects_takes_the_old_ones_away(output: Out
     commit_unit(output, STAMP, unit, scored(unit, rows, {0: ("score", "scoring_error")}))
     commit_unit(output, STAMP, unit, scored(unit, rows))
     assert files(output) == [unit.unit_id]
+
+
+def test_a_commit_never_replaces_rows_of_another_source(
+    output: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two sources whose names and hashes are equal cannot be told apart by their files' names."""
+    monkeypatch.setattr("sentiment.source.shards.hash_of", lambda identity: "0" * 16)
+    other = replace(SHARD, uri="/lake2/dt=1/a.parquet", identity="/lake2/dt=1/a.parquet")
+    first, second = Unit(SHARD, 0, 0), Unit(other, 0, 0)
+    assert first.unit_id == second.unit_id
+    commit_unit(output, STAMP, first, scored(first, source(["a"])))
+    before = Path(output.path(first.unit_id)).read_bytes()
+    with pytest.raises(OutputError, match="holds rows of another source, /lake/dt=1/a"):
+        commit_unit(output, STAMP, second, scored(second, source(["b"])))
+    assert Path(output.path(first.unit_id)).read_bytes() == before
 
 
 class Crash(BaseException):
@@ -311,10 +342,10 @@ _left = [0]
 
 @pytest.mark.parametrize("survives", range(4))
 @pytest.mark.parametrize("rejected", [{}, {1: ("score", "scoring_error")}], ids=["none", "fewer"])
-def test_a_crash_in_a_second_commit_leaves_both_files_of_one_or_no_commit(
+def test_a_crash_in_a_second_commit_leaves_the_first_or_the_second(
     output: Output, survives: int, rejected: dict[int, Reject]
 ) -> None:
-    """A data file beside the rejects of another commit would lose or double rows for good."""
+    """At no time is a unit that was committed not committed, or beside the rejects of another."""
     unit, rows = Unit(SHARD, 0, 2), source(["a", "b", "c"])
     rejects = dict.fromkeys((0, 1), ("score", "scoring_error"))
     commit_unit(output, STAMP, unit, scored(unit, rows, rejects))
@@ -325,13 +356,14 @@ def test_a_crash_in_a_second_commit_leaves_both_files_of_one_or_no_commit(
     except Crash:
         pass
     else:
-        assert survives == 3
-    data = Path(output.path(unit.unit_id))
-    if data.exists():
-        reject_file = Path(output.path(f"{REJECTED_FOLDER}/{unit.unit_id}"))
-        kept = read(reject_file)["source_row"].to_pylist() if reject_file.exists() else []
-        assert sorted(kept + read(data)["sentiment_source_row"].to_pylist()) == [0, 1, 2]
-        assert footer_of(data).rejected == len(kept)
+        assert survives == 3 or not rejected
+    footer = footer_of(Path(output.path(unit.unit_id)))
+    kept = []
+    if footer.rejected:
+        kept = rejects_named_by(output, unit.unit_id)["source_row"].to_pylist()
+    labelled = read(Path(output.path(unit.unit_id)))["sentiment_source_row"].to_pylist()
+    assert sorted(kept + labelled) == [0, 1, 2]
+    assert len(kept) == footer.rejected
 
 
 @pytest.mark.parametrize(
@@ -359,7 +391,7 @@ def test_rows_lost_together_count_one_by_one(output: Output) -> None:
     footer = commit_unit(output, STAMP, unit, block)
     assert (footer.labelled, footer.rejected) == (2, 8)
     assert footer.metrics["rejected"] == {"unreadable_rows": 8}
-    rejects = read(Path(output.path(f"{REJECTED_FOLDER}/{unit.unit_id}")))
+    rejects = rejects_named_by(output, unit.unit_id)
     assert rejects.select(["source_row", "source_row_end"]).to_pylist() == [
         {"source_row": 11, "source_row_end": 18}
     ]
@@ -381,15 +413,16 @@ def test_true_labels_are_compared_where_there_are_any(output: Output) -> None:
     )
     stamp = Stamp("model", "config", "0.1.0", "sentiment", label_column="label")
     footer = commit_unit(output, stamp, unit, scored(unit, rows, {3: ("tokenise", "null_text")}))
-    assert footer.metrics["confusion"] == {
-        "negative": {"positive": 1},
-        "positive": {"positive": 1},
+    truth = footer.metrics["truth"]
+    assert {value: list(by_label) for value, by_label in truth.items()} == {
+        "negative": ["positive"],
+        "positive": ["positive"],
     }
 
 
 def test_an_empty_shard_commits_a_file_without_rows(output: Output) -> None:
     columns = pa.schema([("text", pa.string())])
-    footer = commit_rowless(output, STAMP, SHARD, columns, None)
+    footer = commit_rowless(output, STAMP, ShardIndex(SHARD, 0, columns))
     assert (footer.rows, footer.first_row, footer.last_row) == (0, 0, -1)
     assert files(output) == [f"dt=1/{SHARD.key}-0000000000-none.parquet"]
     data = read(Path(output.path(footer.unit_id)))
@@ -410,7 +443,7 @@ def test_an_empty_shard_commits_a_file_without_rows(output: Output) -> None:
 def test_damage_is_one_reject_with_an_open_end(
     output: Output, damage: Damage, columns: pa.Schema | None, name: str
 ) -> None:
-    footer = commit_rowless(output, STAMP, SHARD, columns, damage)
+    footer = commit_rowless(output, STAMP, ShardIndex(SHARD, 0, columns, damage=damage))
     assert (footer.labelled, footer.rejected, footer.metrics["rejected"]) == (
         0,
         1,
@@ -418,7 +451,7 @@ def test_damage_is_one_reject_with_an_open_end(
     )
     assert footer.unit_id == f"dt=1/{SHARD.key}-{name}.parquet"
     assert footer_of(Path(output.path(footer.unit_id))) == footer
-    [reject] = read(Path(output.path(f"{REJECTED_FOLDER}/{footer.unit_id}"))).to_pylist()
+    [reject] = rejects_named_by(output, footer.unit_id).to_pylist()
     assert reject == {
         "source_file": SHARD.uri,
         "source_row": damage.first_row,
@@ -432,12 +465,12 @@ def test_damage_is_one_reject_with_an_open_end(
 
 
 def test_a_full_disk_commits_nothing(output: Output, monkeypatch: pytest.MonkeyPatch) -> None:
-    replace = os.replace
+    move = os.replace
 
     def full(temporary: str, target: str) -> None:
         if REJECTED_FOLDER not in target:
             raise OSError(errno.ENOSPC, "No space left on device")
-        replace(temporary, target)
+        move(temporary, target)
 
     monkeypatch.setattr(os, "replace", full)
     unit = Unit(SHARD, 0, 0)
@@ -445,7 +478,8 @@ def test_a_full_disk_commits_nothing(output: Output, monkeypatch: pytest.MonkeyP
     with pytest.raises(OutputError, match="No space left on device"):
         commit_unit(output, STAMP, unit, block)
     # A reject file without its data file is not a commit; the next attempt writes it again.
-    assert files(output) == [f"{REJECTED_FOLDER}/{unit.unit_id}"]
+    [left] = files(output)
+    assert unit_of_reject_file(left) == unit.unit_id
 
 
 def test_no_carrier_reaches_the_output(output: Output) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import multiprocessing
 import os
+import pickle
 import queue
 import signal
 import subprocess
@@ -21,7 +23,7 @@ from typing import Any
 import pytest
 from pyarrow import fs
 
-from sentiment.errors import OutputError
+from sentiment.errors import LeaseLostError, OutputError
 from sentiment.output import lease
 from sentiment.output.folder import Output
 from sentiment.output.holder import Holder, process_state
@@ -63,7 +65,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def holder_of(output: Output) -> Holder | None:
-    return Holder.from_bytes(lease._read(output))
+    return Holder.from_bytes(output.read(LEASE_FILE))
 
 
 def until(holds: Callable[[], object]) -> None:
@@ -129,17 +131,92 @@ def test_a_second_run_is_refused_and_told_of_the_first(output: Output, no_waitin
         assert fact in message
 
 
-def test_a_released_output_is_free(output: Output, no_waiting: None) -> None:
-    for run_id in ("first", "second"):
-        with hold(output, run_id):
-            pass
-        assert output.list_files("_sentiment") == []
+def is_released(output: Output) -> bool:
+    holder = holder_of(output)
+    assert holder is not None
+    return holder.released
+
+
+def test_a_released_output_is_free_and_its_epoch_grows(output: Output, no_waiting: None) -> None:
+    epochs = []
+    for run_id in ("first", "second", "third"):
+        with hold(output, run_id) as mine:
+            assert not is_released(output)
+            epochs.append(mine.fence.epoch)
+        assert output.list_files("_sentiment") == ["lease.json"]
+        assert is_released(output)
+    assert epochs == sorted(set(epochs))
+
+
+def test_an_epoch_grows_over_a_clock_that_went_back(output: Output, no_waiting: None) -> None:
+    ahead = int(time.time()) + 10**6
+    leave(output, released=True, epoch=ahead)
+    with hold(output, "first") as mine:
+        assert mine.fence.epoch == ahead + 1
+
+
+def test_a_lease_of_an_earlier_version_is_understood(output: Output, no_waiting: None) -> None:
+    values = json.loads(Holder.this_process("other").to_bytes())
+    del values["epoch"], values["released"]
+    output.write(LEASE_FILE, json.dumps(values).encode())
+    with pytest.raises(OutputError, match="run other"):
+        hold(output, "second").__enter__()
 
 
 def test_a_failed_run_releases_too(output: Output) -> None:
+    output.write("data.parquet", b"x")
     with pytest.raises(ZeroDivisionError), hold(output, "first"):
         raise ZeroDivisionError
-    assert not output.exists(LEASE_FILE)
+    assert is_released(output)
+
+
+def test_a_run_that_fails_before_it_writes_leaves_no_trace(output: Output) -> None:
+    with pytest.raises(ZeroDivisionError), hold(output, "first"):
+        raise ZeroDivisionError
+    assert not Path(output.root).exists()
+    with hold(output, "second"):
+        pass
+    with pytest.raises(ZeroDivisionError), hold(output, "third"):
+        raise ZeroDivisionError
+    assert is_released(output), "the epoch of an output that was used must not be forgotten"
+
+
+# What a run may do that has lost its lease.
+
+
+def test_a_run_that_lost_its_lease_changes_nothing(output: Output) -> None:
+    output.write("data.parquet", b"theirs")
+    with hold(output, "first", PATIENT) as mine:
+        fenced = output.fenced(mine.fence)
+        fenced.write("ours.parquet", b"ours")
+        other = leave(output, host="elsewhere")
+        for change in (
+            lambda: fenced.write("data.parquet", b"ours"),
+            lambda: fenced.write("late.parquet", b"ours"),
+            lambda: fenced.delete("data.parquet"),
+            lambda: fenced.delete_folder("_sentiment"),
+        ):
+            with pytest.raises(LeaseLostError, match=r"run other .*took over while run first"):
+                change()
+    assert output.read("data.parquet") == b"theirs"
+    assert not output.exists("late.parquet")
+    assert holder_of(output) == other
+
+
+def test_a_released_lease_of_a_later_run_is_another_s(output: Output) -> None:
+    with hold(output, "first", PATIENT) as mine:
+        leave(output, released=True)
+        with pytest.raises(LeaseLostError):
+            output.fenced(mine.fence).write("late.parquet", b"x")
+
+
+def test_a_fence_travels_to_workers(output: Output) -> None:
+    with hold(output, "first", PATIENT) as mine:
+        fence = pickle.loads(pickle.dumps(mine.fence))
+        output.fenced(fence).write("a.parquet", b"x")
+        leave(output)
+        with pytest.raises(LeaseLostError):
+            output.fenced(fence).write("b.parquet", b"x")
 
 
 def test_outputs_do_not_mind_each_other(tmp_path: Path, no_waiting: None) -> None:
@@ -245,6 +322,16 @@ def test_who_waits_goes_on_once_the_output_is_released(output: Output) -> None:
         timer.join()
 
 
+def test_who_waits_goes_on_once_the_lease_is_released(output: Output) -> None:
+    other = leave(output, host="elsewhere", epoch=7)
+    released = replace(other, released=True, renewals=1)
+    timer = threading.Timer(0.1, output.write, [LEASE_FILE, released.to_bytes()])
+    timer.start()
+    with hold(output, "second", PATIENT) as mine:
+        timer.join()
+        assert mine.fence.epoch > 7
+
+
 @pytest.mark.parametrize("data", [b"", b"{", b"[1]", b'{"pid": 1}', b"\xff\xfe"])
 def test_a_damaged_lease_is_watched_and_replaced(output: Output, data: bytes) -> None:
     output.write(LEASE_FILE, data)
@@ -261,7 +348,7 @@ def test_a_damaged_lease_whose_holder_lives_is_repaired(output: Output) -> None:
         until(lambda: holder_of(output))
         with pytest.raises(OutputError, match="run first"):
             hold(output, "second", PATIENT).__enter__()
-    assert not output.exists(LEASE_FILE)
+    assert is_released(output)
 
 
 def test_a_lost_lease_is_told_once_and_the_run_goes_on(
@@ -301,15 +388,15 @@ def test_a_failed_renewal_is_told_and_tried_again(
     assert "could not be renewed, will try again: away" in caplog.text
 
 
-def test_a_lease_that_cannot_be_removed_is_no_failure(
+def test_a_lease_that_cannot_be_released_is_no_failure(
     output: Output, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(*_: object) -> None:
         raise OutputError("away")
 
     with hold(output, "first"):
-        monkeypatch.setattr(Output, "delete", fail)
-    assert "could not be removed: away" in caplog.text
+        monkeypatch.setattr(Output, "write", fail)
+    assert "could not be released: away" in caplog.text
 
 
 def test_an_output_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -339,7 +426,7 @@ def test_one_of_racing_threads_wins(
     output: Output, locks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rounds = 60
-    if not locks:  # as on NFS: hard links alone must do, so nothing is there to be taken over
+    if not locks:  # as on NFS: hard links alone must do, which create a new file only
 
         def flock(*_: object) -> None:
             raise OSError(errno.EBADF, "Bad file descriptor")
@@ -347,10 +434,11 @@ def test_one_of_racing_threads_wins(
         monkeypatch.setattr(fcntl, "flock", flock)
         monkeypatch.setattr(lease, "LeaseTimes", lambda: replace(QUICK, settle_sec=0, stale_sec=60))
         rounds = 1
-    for _ in range(1 if locks else 30):
+    for number in range(1 if locks else 30):
         barrier, wins = threading.Barrier(RACERS), queue.Queue[int]()
+        place = f"{output.location}-{number}"
         threads = [
-            threading.Thread(target=race, args=(output.location, rank, rounds, barrier, wins))
+            threading.Thread(target=race, args=(place, rank, rounds, barrier, wins))
             for rank in range(RACERS)
         ]
         for thread in threads:
@@ -376,7 +464,7 @@ def test_one_of_racing_processes_wins(output: Output) -> None:
         assert racer.exitcode == 0
     assert sorted(found) == list(range(rounds))
     assert wins.empty()
-    assert output.list_files("_sentiment") == []
+    assert output.list_files("_sentiment") == ["lease.json"]
 
 
 def test_a_disk_without_hard_links_will_do(
@@ -415,7 +503,7 @@ def test_on_an_object_store_a_second_run_is_refused(store: Output) -> None:
             hold(store, "second", PATIENT).__enter__()
     with hold(store, "second", PATIENT):
         pass
-    assert not store.exists(LEASE_FILE)
+    assert is_released(store)
 
 
 def test_on_an_object_store_a_dead_lease_is_taken_over(store: Output) -> None:
@@ -429,17 +517,17 @@ def test_on_an_object_store_a_dead_lease_is_taken_over(store: Output) -> None:
 def test_on_an_object_store_who_is_not_in_the_file_stops(
     store: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    barrier, seen, read = threading.Barrier(2), threading.local(), lease._read
+    barrier, seen, read = threading.Barrier(2), threading.local(), Output.read
 
-    def both_see_nothing(output: Output) -> bytes | None:
-        found = read(output)
+    def both_see_nothing(output: Output, relative: str) -> bytes | None:
+        found = read(output, relative)
         seen.times = getattr(seen, "times", 0) + 1
         if seen.times == 2:  # just before writing
             assert found is None
             barrier.wait(60)
         return found
 
-    monkeypatch.setattr(lease, "_read", both_see_nothing)
+    monkeypatch.setattr(Output, "read", both_see_nothing)
     done, outcomes = threading.Barrier(2), queue.Queue[str]()
 
     def run(name: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ from sentiment.output.commit import Stamp, commit_rowless, serialise
 from sentiment.output.committed import read_committed
 from sentiment.output.finish import finish, mark_incomplete
 from sentiment.output.folder import Output
-from sentiment.output.layout import REJECTED_FOLDER
+from sentiment.output.layout import reject_file_of
 from sentiment.output.plan import Plan, plan_run
 from sentiment.output.receipt import Footer
 from sentiment.source.shards import Damage, Shard, ShardIndex, Unit
@@ -61,12 +62,23 @@ def plan(
     unit_rows: int = 10,
     on_change: str = "refuse",
 ) -> Plan:
-    by_key: dict[str, list[Footer]] = {}
+    by_source: dict[str, list[Footer]] = {}
     for one in committed:
-        by_key.setdefault(one.unit_id.rpartition("/")[2].rsplit("-", 2)[0], []).append(one)
+        by_source.setdefault(one.source_file, []).append(one)
     return plan_run(
-        indexes, by_key, config_digest="config", unit_rows=unit_rows, on_change=on_change
+        indexes, by_source, config_digest="config", unit_rows=unit_rows, on_change=on_change
     )
+
+
+def finish_all(output: Output, result: Plan, done: Mapping[str, Footer]) -> list[str]:
+    """Finish every folder of a plan; the folders that are not complete."""
+    found = [finish(output, folder, shards, done) for folder, shards in result.folders.items()]
+    return [one.folder for one in found if one is not None]
+
+
+def rejecting(one: Footer) -> Footer:
+    """The footer of a unit with rejects; these are an empty file."""
+    return replace(one, reject_file=reject_file_of(one.unit_id, b""))
 
 
 def write(output: Output, one: Footer) -> None:
@@ -181,7 +193,7 @@ def test_a_shard_that_shrank_to_nothing_gets_its_file_without_rows() -> None:
 def test_an_empty_shard_is_done_once(output: Output) -> None:
     index = parquet(0)
     assert plan(index).shards[0].rowless
-    one = commit_rowless(output, STAMP, index.shard, COLUMNS, None)
+    one = commit_rowless(output, STAMP, index)
     [left] = plan(index, committed=[one]).shards
     assert left.done
     assert left.reused == (one,)
@@ -193,7 +205,7 @@ def test_damage_is_committed_once_and_counts_as_one_row(output: Output) -> None:
     [left] = plan(index).shards
     assert (left.expected, left.rowless, len(left.units)) == (21, True, 2)
     done = [footer(unit) for unit in left.units]
-    done.append(commit_rowless(output, STAMP, index.shard, COLUMNS, damage))
+    done.append(commit_rowless(output, STAMP, index))
     [again] = plan(index, committed=done).shards
     assert again.done
     assert sum(one.rows for one in again.reused) == again.expected
@@ -203,7 +215,7 @@ def test_a_file_that_became_readable_drops_its_reject(output: Output) -> None:
     # Permissions change neither size nor time, so the fingerprint is the same.
     index = text(20, (0, 10))
     damage = Damage(-1, "unreadable_file", "permission denied")
-    one = commit_rowless(output, STAMP, index.shard, None, damage)
+    one = commit_rowless(output, STAMP, ShardIndex(index.shard, 0, None, damage=damage))
     [left] = plan(index, committed=[one]).shards
     assert (left.reused, left.superseded, left.rowless) == ((), (one,), False)
     assert sum(unit.rows for unit in left.units) == left.expected == 20
@@ -237,8 +249,9 @@ def test_committed_files_are_found_by_shard(output: Output) -> None:
     other = footer(Unit(shard("b.parquet"), 0, 9))
     for one in [*done, other]:
         write(output, one)
-    committed = read_committed(output, {"dt=1", "dt=2"}, {index.shard.key})
-    assert committed == {index.shard.key: done}
+    committed = read_committed(output, [index.shard])
+    assert committed.footers == {index.shard.identity: done}
+    assert sorted(committed.data_files) == sorted(one.unit_id for one in [*done, other])
 
 
 def test_files_of_others_are_left_alone(output: Output) -> None:
@@ -247,7 +260,9 @@ def test_files_of_others_are_left_alone(output: Output) -> None:
     output.write("dt=1/part-00000-x-y.parquet", b"")
     output.write(f"dt=1/.{unit.file_name}.1234abcd", b"half")
     output.write("dt=1/_SUCCESS", b"")
-    assert read_committed(output, {"dt=1"}, {unit.shard.key}) == {}
+    committed = read_committed(output, [unit.shard])
+    assert committed.footers == {}
+    assert committed.complete == {"dt=1"}
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 torn", b"PAR1" + bytes(40) + b"PAR1"])
@@ -255,7 +270,7 @@ def test_a_torn_file_is_named(output: Output, content: bytes) -> None:
     [unit] = plan(parquet(5)).units
     output.write(unit.unit_id, content)
     with pytest.raises(OutputError, match=rf"{unit.file_name}: its footer cannot be read"):
-        read_committed(output, {"dt=1"}, {unit.shard.key})
+        read_committed(output, [unit.shard])
 
 
 def test_a_file_of_ours_that_is_not_ours_is_named(output: Output) -> None:
@@ -263,7 +278,7 @@ def test_a_file_of_ours_that_is_not_ours_is_named(output: Output) -> None:
     (Path(output.location) / "dt=1").mkdir(parents=True)
     pq.write_table(pa.table({"text": ["x"]}), output.path(unit.unit_id))
     with pytest.raises(OutputError, match=rf"{unit.file_name}: was not written by sentiment"):
-        read_committed(output, {"dt=1"}, {unit.shard.key})
+        read_committed(output, [unit.shard])
 
 
 # _SUCCESS.
@@ -282,7 +297,7 @@ def test_success_goes_before_the_first_write_and_comes_when_all_is_there(output:
     mark_incomplete(output, result)
     assert files(output) == []
     done = committed_all(output, result)
-    assert finish(output, result, done) == []
+    assert finish_all(output, result, done) == []
     assert files(output) == sorted([*done, "dt=1/_SUCCESS"])
 
 
@@ -290,7 +305,7 @@ def test_a_partition_with_a_missing_unit_gets_no_success(output: Output) -> None
     result = plan(parquet(25), ShardIndex(shard(folder="dt=2"), 5, COLUMNS))
     done = committed_all(output, result)
     del done[result.units[1].unit_id]
-    assert finish(output, result, done) == ["dt=1"]
+    assert finish_all(output, result, done) == ["dt=1"]
     assert [name for name in files(output) if "_SUCCESS" in name] == ["dt=2/_SUCCESS"]
 
 
@@ -298,9 +313,9 @@ def test_a_partition_without_the_file_of_its_damage_gets_no_success(output: Outp
     damage = Damage(-1, "unreadable_file", "no footer")
     index = ShardIndex(shard(), 0, None, damage=damage)
     result = plan(index)
-    assert finish(output, result, {}) == ["dt=1"]
-    one = commit_rowless(output, STAMP, index.shard, None, damage)
-    assert finish(output, result, {one.unit_id: one}) == []
+    assert finish_all(output, result, {}) == ["dt=1"]
+    one = commit_rowless(output, STAMP, index)
+    assert finish_all(output, result, {one.unit_id: one}) == []
 
 
 def test_a_partition_that_is_done_keeps_its_success(output: Output) -> None:
@@ -313,40 +328,92 @@ def test_a_partition_that_is_done_keeps_its_success(output: Output) -> None:
 
 def test_an_interrupted_run_that_had_all_but_success_is_completed(output: Output) -> None:
     index = parquet(5)
-    result = plan(index, committed=[footer(unit) for unit in plan(index).units])
-    assert finish(output, result, {}) == []
-    assert files(output) == ["dt=1/_SUCCESS"]
+    done = committed_all(output, plan(index))
+    result = plan(index, committed=[*done.values()])
+    assert finish_all(output, result, {}) == []
+    assert files(output) == sorted([*done, "dt=1/_SUCCESS"])
+
+
+def test_files_that_the_output_does_not_hold_give_no_success(output: Output) -> None:
+    """A worker may have written them to a disk that nobody else sees."""
+    result = plan(parquet(25))
+    done = committed_all(output, result)
+    lost = result.units[1].unit_id
+    output.delete(lost)
+    found = finish(output, "dt=1", result.shards, done)
+    assert found is not None
+    assert f"1 files that were committed are not in the output, first {output.path(lost)}" in (
+        found.reason
+    )
+    assert not output.exists("dt=1/_SUCCESS")
+
+
+def test_files_of_ours_that_nobody_knows_go(output: Output) -> None:
+    """A run that had lost its lease may have written one after the listing."""
+    result = plan(parquet(25))
+    done = committed_all(output, result)
+    stray = rejecting(footer(Unit(result.units[0].shard, 3, 7), rejected=1))
+    write(output, stray)
+    assert stray.reject_file is not None
+    output.write(stray.reject_file, b"")
+    assert finish_all(output, result, done) == []
+    assert files(output) == sorted([*done, "dt=1/_SUCCESS"])
+
+
+@pytest.mark.parametrize(
+    ("others", "why"),
+    [
+        ([(0, 9), (10, 19)], None),
+        ([(0, 9)], "row 10 is in no file"),
+        ([(10, 19)], "row 0 is in no file"),
+        ([(0, 9), (5, 19)], "row 5 is in two files"),
+    ],
+)
+def test_other_sources_of_a_folder_must_be_whole(
+    output: Output, others: list[tuple[int, int]], why: str | None
+) -> None:
+    for first, last in others:
+        unit = Unit(shard("other.parquet"), first, last)
+        write(output, replace(footer(unit), shard_rows=20))
+    result = plan(parquet(25))
+    done = committed_all(output, result)
+    found = finish(output, "dt=1", result.shards, done)
+    assert output.exists("dt=1/_SUCCESS") == (why is None)
+    if why is not None:
+        assert found is not None
+        assert not found.is_ours
+        assert f"/lake/dt=1/other.parquet was left half-done, {why}" in found.reason
 
 
 def test_superseded_files_go_with_their_rejects_when_the_new_ones_are_there(
     output: Output,
 ) -> None:
-    old = [footer(unit) for unit in plan(parquet(25, "old")).units]
+    old = [rejecting(footer(unit, rejected=1)) for unit in plan(parquet(25, "old")).units]
     for one in old:
         write(output, one)
-        output.write(f"{REJECTED_FOLDER}/{one.unit_id}", b"")
+        assert one.reject_file is not None
+        output.write(one.reject_file, b"")
     result = plan(parquet(12, "new"), committed=old)
-    finish(output, result, {})
+    finish_all(output, result, {})
     assert len(files(output)) == 6, "nothing goes while something is missing"
     done = committed_all(output, result)
-    assert finish(output, result, done) == []
-    kept = [*done, f"{REJECTED_FOLDER}/{old[0].unit_id}", "dt=1/_SUCCESS"]
-    assert files(output) == sorted(kept)
+    assert finish_all(output, result, done) == []
+    assert files(output) == sorted([*done, "dt=1/_SUCCESS"])
 
 
 def test_a_rewritten_file_without_rows_is_not_removed(output: Output) -> None:
-    old = commit_rowless(output, STAMP, shard(fingerprint="old"), COLUMNS, None)
+    old = commit_rowless(output, STAMP, parquet(0, "old"))
     result = plan(parquet(0, "new"), committed=[old])
-    new = commit_rowless(output, STAMP, shard(fingerprint="new"), COLUMNS, None)
+    new = commit_rowless(output, STAMP, parquet(0, "new"))
     assert new.unit_id == old.unit_id
-    assert finish(output, result, {new.unit_id: new}) == []
+    assert finish_all(output, result, {new.unit_id: new}) == []
     assert files(output) == sorted([new.unit_id, "dt=1/_SUCCESS"])
 
 
 def test_output_at_the_top_needs_no_folder(output: Output) -> None:
     result = plan(ShardIndex(shard(folder=""), 5, COLUMNS))
     done = committed_all(output, result)
-    assert finish(output, result, done) == []
+    assert finish_all(output, result, done) == []
     assert files(output) == sorted([*done, "_SUCCESS"])
     [unit] = result.units
-    assert list(read_committed(output, {""}, {unit.shard.key})) == [unit.shard.key]
+    assert list(read_committed(output, [unit.shard]).footers) == [unit.shard.identity]

@@ -154,9 +154,8 @@ def test_rejects_are_the_bad_rows(scored: Run) -> None:
         (f"{DAYS[2]}/{PARTS[2]}", 33): "undecodable_text",
         (f"{DAYS[2]}/{PARTS[2]}", 50): "empty_text",
     }
-    names = [path.relative_to(scored.output) for path in data_files(scored.output)]
-    root = scored.output / "_sentiment" / "rejected"
-    assert [path.relative_to(root) for path in reject_files(scored.output)] == names
+    named = [footer_of(path).reject_file for path in data_files(scored.output)]
+    assert [str(path.relative_to(scored.output)) for path in reject_files(scored.output)] == named
 
 
 def test_the_run_is_told_in_files(scored: Run) -> None:

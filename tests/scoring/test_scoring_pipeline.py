@@ -7,6 +7,7 @@ import logging
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -17,8 +18,10 @@ from ray.exceptions import RayError, RayTaskError, UserCodeException, WorkerCras
 
 from sentiment.block import ROW, UNIT
 from sentiment.errors import LedgerError, ModelError, OutputError, SentimentError
+from sentiment.output.commit import Stamp
+from sentiment.output.fence import Fence
 from sentiment.output.plan import plan_run
-from sentiment.scoring.pipeline import ReviewShards, _stalled, _without_chatter
+from sentiment.scoring.pipeline import ReviewShards, Work, _stalled, _without_chatter
 from sentiment.scoring.pool import TASK_CPUS, resolve_pool
 from sentiment.scoring.tasks import explain_ray_error
 from sentiment.settings.jobs import ScoreConfig
@@ -68,6 +71,14 @@ def test_a_crash_without_a_traceback_is_told_by_its_first_line() -> None:
     assert found.startswith("the cluster stopped the run (WorkerCrashedError: The worker died")
 
 
+def work_on(units: list[tuple[Unit, pa.Schema]], location: str) -> Work:
+    """Work whose units are only read."""
+    nothing: Any = None
+    fence = Fence("run", "token", 1)
+    stamp = Stamp("m", "c", "v", "sentiment")
+    return Work(units, "text", location, fence, stamp, nothing, nothing, 900)
+
+
 def test_a_read_task_is_a_unit(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text\n" + "Good soup\n" * 5)
     [shard] = list_shards([str(tmp_path)]).shards
@@ -75,7 +86,7 @@ def test_a_read_task_is_a_unit(tmp_path: Path) -> None:
     assert index.columns is not None
     plan = plan_run([index], {}, config_digest="c", unit_rows=100, on_change="refuse")
     units = [(unit, index.columns) for unit in plan.units]
-    source = ReviewShards(units, "text", str(tmp_path / "output"))
+    source = ReviewShards(work_on(units, str(tmp_path / "output")))
     # Ray may have any number of tasks in mind.
     [task] = source.get_read_tasks(parallelism=7)
     [block] = list(task())

@@ -45,8 +45,8 @@ def on_cpus(probe, check, *rest):
 settle, ask = job.resolve_setup, setup.probe_on_gpu
 setup.probe_on_gpu = partial(on_cpus, ask)
 
-def settled(*given):
-    settled = settle(*given)
+def settled(*given, **more):
+    settled = settle(*given, **more)
     found["pool"] = [settled.pool.device_type, settled.pool.gpus, settled.pool.actors_max]
     return replace(settled, scorer=replace(settled.scorer, device_type="cpu"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
@@ -18,16 +19,21 @@ from sentiment.block import ATTEMPTS, REASON, ROW, ROW_END, SCORER, UNIT
 from sentiment.metrics.truth import TruthMap
 from sentiment.model.locate import BUILTIN_FOLDER
 from sentiment.model.tokenizer import Tokeniser
+from sentiment.output.apart import ProcessDiedError
 from sentiment.output.attempts import READER_MAX_CRASHES
 from sentiment.output.commit import Stamp
+from sentiment.output.fence import Fence
 from sentiment.output.folder import Output
-from sentiment.output.layout import ATTEMPTS_FOLDER
-from sentiment.output.receipt import ActorNote, Footer
-from sentiment.scoring import stages
-from sentiment.scoring.stages import Commit, Tokenise, read_block, receipts_of
+from sentiment.output.receipt import ActorNote, Footer, Receipt
+from sentiment.scoring import reading, stages
+from sentiment.scoring.reading import Deferred, Reader
+from sentiment.scoring.stages import Commit, Tokenise, results_of
 from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards
 from sentiment.source.shards import Unit
+
+RUN = "token of the run"
+FENCE = Fence("run", RUN, 1)
 
 # pandas is not among them: Ray Data itself imports it in every worker.
 LEAN = """
@@ -53,7 +59,9 @@ def test_a_worker_tokenises_without_the_heavy_libraries(
     stamp = Stamp("m", "c", "v", "sentiment", "stars", truth, ("shop",))
     done = subprocess.run(
         [sys.executable, "-c", LEAN, text],
-        input=pickle.dumps((Tokenise(tokeniser, "text", output), Commit(output, stamp))),
+        input=pickle.dumps(
+            (Tokenise(tokeniser, "text", output, RUN), Commit(output, stamp, FENCE))
+        ),
         capture_output=True,
         check=False,
         timeout=60,
@@ -70,19 +78,25 @@ def read_until_done(
     unit: Unit, columns: pa.Schema, output: str, killer: int
 ) -> tuple[pa.Table, int]:
     """Read as Ray does it, process after process, while row `killer` kills whoever reads it."""
-    read_unit, deaths = stages.read_unit, 0
-    while True:
-        with pytest.MonkeyPatch.context() as process:
+    read_unit, deaths = reading.read_unit, 0
 
-            def deadly(part: Unit, *rest: Any, process: pytest.MonkeyPatch = process) -> pa.Table:
-                if part.first_row <= killer <= part.last_row:
-                    process.setattr(Output, "delete", lambda *_: None)  # the dead clean nothing up
-                    raise Death
-                return read_unit(part, *rest)
+    def deadly(part: Unit, *rest: Any) -> pa.Table:
+        if part.first_row <= killer <= part.last_row:
+            raise Death
+        return read_unit(part, *rest)
 
-            process.setattr(stages, "read_unit", deadly)
+    def call_apart(_: Any, *arguments: Any) -> pa.Table:
+        try:
+            return deadly(*arguments)
+        except Death:
+            raise ProcessDiedError("signal SIGSEGV") from None
+
+    with pytest.MonkeyPatch.context() as process:
+        process.setattr(reading, "read_unit", deadly)
+        process.setattr(reading, "call_apart", call_apart)
+        while True:
             try:
-                [block] = read_block(unit, columns, "text", output)
+                [block] = Reader(unit, columns, "text", output, RUN)()
             except Death:
                 deaths += 1
                 assert deaths < 20, "it never ends"
@@ -108,7 +122,7 @@ def test_a_row_group_that_kills_the_reader_is_lost_alone(tmp_path: Path) -> None
     [lost_row] = lost
     assert (block[ROW][lost_row].as_py(), block[ROW_END][lost_row].as_py()) == (30, 59)
     assert block[REASON][lost_row].as_py() == "unreadable_rows"
-    assert block[ATTEMPTS][lost_row].as_py() == READER_MAX_CRASHES
+    assert block[ATTEMPTS][lost_row].as_py() == READER_MAX_CRASHES + 1, "with the last try"
     kept = [text for text in block["text"].to_pylist() if text is not None]
     assert kept == [*texts[:30], *texts[60:]]
     assert block[UNIT].unique().to_pylist() == [unit.to_json()]
@@ -129,19 +143,11 @@ def test_a_file_is_not_opened_to_be_divided_unless_somebody_died(
     def refuse(_: Unit) -> list[Unit]:
         raise AssertionError("the footer was read again")
 
-    monkeypatch.setattr(stages, "divide_unit", refuse)
+    monkeypatch.setattr(reading, "divide_unit", refuse)
     pq.write_table(pa.table({"text": ["fine"] * 9}), tmp_path / "a.parquet", row_group_size=3)
     unit, columns = planned(tmp_path / "a.parquet")
-    [block] = read_block(unit, columns, "text", str(tmp_path / "out"))
+    [block] = Reader(unit, columns, "text", str(tmp_path / "out"), RUN)()
     assert block.num_rows == 9
-
-
-def test_reading_leaves_no_marker(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("text\n" + "fine\n" * 10)
-    unit, columns = planned(tmp_path / "a.csv")
-    [block] = read_block(unit, columns, "text", str(tmp_path / "out"))
-    assert block.num_rows == 10
-    assert Output.open(str(tmp_path / "out")).list_tree(ATTEMPTS_FOLDER) == []
 
 
 def test_a_commit_sends_a_receipt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,14 +160,70 @@ def test_a_commit_sends_a_receipt(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         return footers if block.num_rows else []
 
     monkeypatch.setattr(stages, "commit_block", commit_block)
-    commit = Commit(str(tmp_path), Stamp("m", "c", "v", "sentiment"))
+    commit = Commit(str(tmp_path), Stamp("m", "c", "v", "sentiment"), FENCE)
     note = ActorNote("a", 2.5, 3, 100, 120)
     block = pa.table({"text": ["x", "y"], SCORER: [note.to_json()] * 2})
-    [receipt] = receipts_of(commit(block))
+    [receipt] = results_of(commit(block))
+    assert isinstance(receipt, Receipt)
     assert (receipt.footer, receipt.note) == (footers[0], note)
     assert 0.02 <= receipt.write_sec < 20
     # Ray may call with a block that has neither rows nor our columns.
-    assert receipts_of(commit(pa.table({}))) == []
-    [unnoted] = receipts_of(commit(block.drop_columns([SCORER])))
+    assert results_of(commit(pa.table({}))) == []
+    [unnoted] = results_of(commit(block.drop_columns([SCORER])))
+    assert isinstance(unnoted, Receipt)
     assert unnoted.note is None
     assert len(committed) == 3
+
+
+# Units that cannot be read for now.
+
+
+def commits_nothing(block: pa.Table, output: Output) -> Deferred:
+    """Send a block of a deferred unit through the other stages; what the driver is told."""
+    tokeniser = Tokeniser(BUILTIN_FOLDER, "review: {text}", 64, "head_tail")
+    block = Tokenise(tokeniser, "text", output.location, RUN)(block)
+    commit = Commit(output.location, Stamp("m", "c", "v", "sentiment"), FENCE)
+    [result] = results_of(commit(block))
+    assert isinstance(result, Deferred)
+    assert output.list_tree("") == [], "a file or a marker was left"
+    return result
+
+
+@pytest.mark.parametrize("kind", ["gone", "changed", "appended"])
+def test_a_source_that_changed_is_left_to_the_next_run(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text\n" + "fine\n" * 10)
+    unit, columns = planned(path)
+    if kind == "gone":
+        path.unlink()
+    elif kind == "changed":
+        path.write_text("text\n" + "good\n" * 11)
+    else:
+        with path.open("a") as file:
+            file.write("late\n")
+    output = Output.open(str(tmp_path / "out"))
+    [block] = Reader(unit, columns, "text", output.location, RUN)()
+    deferred = commits_nothing(block, output)
+    assert (deferred.unit, deferred.spans) == (unit, None)
+    assert str(path) in deferred.detail
+
+
+def test_rows_that_cannot_be_read_need_a_second_witness(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    texts = pa.table({"text": [f"review {n}" for n in range(60)]})
+    pq.write_table(texts, path, row_group_size=30, compression="NONE", use_dictionary=False)
+    unit, columns = planned(path)
+    data = bytearray(path.read_bytes())
+    place = data.index(b"review 40")
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.seek(place - 4)
+        file.write(b"\xff\xff\xff\x7f")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    output = Output.open(str(tmp_path / "out"))
+    [block] = Reader(unit, columns, "text", output.location, RUN)()
+    deferred = commits_nothing(block, output)
+    assert deferred.spans == ((30, 59, "unreadable_rows"),)
+    again = Reader(unit, columns, "text", output.location, RUN, confirmed=deferred.spans)
+    [block] = again()
+    assert block[REASON].to_pylist() == [None] * 30 + ["unreadable_rows"]

@@ -18,6 +18,7 @@ from source_reading import column, load, read, rejects, shard_of, units_of, writ
 from sentiment.errors import SourceError
 from sentiment.source import delimited, lines
 from sentiment.source.blocks import RAW_BYTES
+from sentiment.source.cut import cut_into_units
 from sentiment.source.index import index_shard, read_unit
 from sentiment.source.shards import Damage
 
@@ -43,9 +44,29 @@ def test_bom_crlf_nul_blank_lines_and_no_last_newline(tmp_path: Path) -> None:
     assert column(block, "id") == ["1", "2", "\x00"]
 
 
-def test_one_column_keeps_empty_text_apart_from_blank_lines(tmp_path: Path) -> None:
-    _, block = load(write(tmp_path / "a.csv", b'text\n""\n\n  \n'))
-    assert column(block, "text") == ["", "  "]
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_a_blank_line_of_one_column_is_a_row(tmp_path: Path, end: bytes) -> None:
+    lines = [b"text", b"good", b"", b'""', b"", b"", b"  ", b"bad", b"", b""]
+    index, block = load(write(tmp_path / "a.csv", end.join(lines) + end))
+    assert column(block, "text") == ["good", "", "", "", "", "  ", "bad"], (
+        "but for those at the end"
+    )
+    assert index.rows == 7
+
+
+def test_units_of_one_column_start_behind_any_blank_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sentiment.source.delimited.CUT_ROWS", 2)
+    path = write(tmp_path / "a.csv", b"text\n\n\na\n\n\n\nb\n\n")
+    index = index_shard(shard_of(path), "text")
+    assert index.columns is not None
+    found = [
+        text
+        for unit in cut_into_units(index, 2)
+        for text in read_unit(unit, index.columns, "text")["text"].to_pylist()
+    ]
+    assert found == ["", "", "a", "", "", "", "b"]
 
 
 def test_wrong_field_counts_cost_one_row_each(tmp_path: Path) -> None:

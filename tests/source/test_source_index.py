@@ -14,7 +14,7 @@ import pytest
 from source_reading import column, read, rejects, shard_of, units_of
 
 from sentiment.block import CARRIER_FIELDS, REASON, REASONS
-from sentiment.errors import SourceError
+from sentiment.errors import SourceChangedError, SourceError
 from sentiment.source import index as index_module
 from sentiment.source import state
 from sentiment.source.blocks import Reject, Rows, assemble
@@ -35,26 +35,28 @@ def make(path: Path, rows: int = 5) -> ShardIndex:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_vanished_file_rejects_the_range(tmp_path: Path, name: str) -> None:
+def test_a_vanished_file_is_no_damage(tmp_path: Path, name: str) -> None:
     index = make(tmp_path / name)
     (tmp_path / name).unlink()
-    block = read(index)
-    assert rejects(block) == [(0, 4, "unreadable_file")]
-    assert block.num_rows == 1
-    gone = index_shard(index.shard, "text")
-    assert gone.damage is not None
-    assert gone.damage.first_row == -1
-    assert (gone.rows, gone.columns) == (0, None)
+    with pytest.raises(SourceChangedError, match=rf"{name}: the file is gone"):
+        read(index)
+    with pytest.raises(SourceChangedError):
+        index_shard(index.shard, "text")
+    [empty] = index_shards([index.shard], "text", keep_going=True)
+    assert empty.unavailable is not None
+    assert (empty.rows, empty.damage) == (0, None)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_changed_file_rejects_the_range(tmp_path: Path, name: str) -> None:
+def test_a_changed_file_is_no_damage(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     index = make(path)
     os.utime(path, ns=(0, 1))
-    assert rejects(read(index)) == [(0, 4, "unreadable_rows")]
+    with pytest.raises(SourceChangedError, match=rf"{name}: the file changed"):
+        read(index)
     make(path, rows=7)
-    assert rejects(read(index)) == [(0, 4, "unreadable_rows")]
+    with pytest.raises(SourceChangedError):
+        read(index)
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
@@ -124,11 +126,12 @@ def test_wrong_columns_are_a_programming_error(tmp_path: Path) -> None:
         read_unit(unit, pa.schema([("nope", pa.string())]), "nope")
     # Even then a unit of another file is not read in its place.
     other = replace(unit, shard=replace(unit.shard, fingerprint="1-1"))
-    assert rejects(read_unit(other, index.columns, "text")) == [(0, 4, "unreadable_rows")]
+    with pytest.raises(SourceChangedError):
+        read_unit(other, index.columns, "text")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_file_that_changes_while_it_is_read_rejects_the_range(
+def test_a_file_that_changes_while_it_is_read_is_no_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     index = make(tmp_path / name)
@@ -140,7 +143,8 @@ def test_file_that_changes_while_it_is_read_rejects_the_range(
         return rows
 
     monkeypatch.setattr(index_module, "_read", slow)
-    assert rejects(read(index)) == [(0, 4, "unreadable_rows")]
+    with pytest.raises(SourceChangedError):
+        read(index)
 
 
 def test_many_columns_are_checked_in_linear_time(tmp_path: Path) -> None:

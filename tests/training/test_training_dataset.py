@@ -88,6 +88,42 @@ def test_numbers_are_labels_too(tmp_path: Path, name: str, missing: bool) -> Non
     assert found.labels == [0, 1]
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.csv.gz"])
+def test_words_for_nothing_are_texts(tmp_path: Path, name: str) -> None:
+    """Readers that guess take them for missing values, and `007` for a number."""
+    rows = [(text, "positive") for text in ("NA", "null", "None", "nan", "N/A", "007", "1e3")]
+    found = read(tmp_path, write(tmp_path / name, rows))
+    assert found.texts == [text for text, _ in rows]
+    assert found.dropped == 0
+
+
+def test_a_confidence_may_stand_in_delimited_text(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label,sure\na,positive,0.9\nb,negative,\nc,negative,1\n")
+    assert read(tmp_path, path, confidence_column="sure").confidence == [0.9, 1.0, 1.0]
+    path.write_text("text,label,sure\na,positive,high\n")
+    with pytest.raises(SourceError, match=r"a\.csv, row 0: confidence"):
+        read(tmp_path, path, confidence_column="sure")
+
+
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        (b"text,label\nfine,positive\nsecret,too,many\n", "row 1: malformed_record"),
+        (b"text,label\nfine,positive\nse\xe9cret,positive\n", "row 1: undecodable_text"),
+        (b'text,label\nfine,positive\n"secret,positive\n', "row 1: a quote is opened"),
+        (b"", "the file is empty"),
+    ],
+)
+def test_a_damaged_text_file_is_named_with_its_row(
+    tmp_path: Path, content: bytes, place: str
+) -> None:
+    (tmp_path / "a.csv").write_bytes(content)
+    with pytest.raises(SourceError, match=rf"a\.csv.*{place}.*repair the file") as caught:
+        read(tmp_path, tmp_path / "a.csv")
+    assert "cret" not in str(caught.value)
+
+
 def test_several_labels_may_share_a_target_text(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", [("x", 1), ("y", 2), ("z", 5)])
     texts = {"1": "low", "2": "low", "5": "high"}

@@ -1,0 +1,95 @@
+"""What a run finds before it begins: sources, what is committed, and the plan that follows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from sentiment.cluster import LazyCluster
+from sentiment.model.find import Model
+from sentiment.monitor.phases import LIST_AND_INDEX, PLAN, TRY_MODEL
+from sentiment.monitor.run import LiveRun
+from sentiment.output.committed import Committed, read_committed
+from sentiment.output.folder import Output
+from sentiment.output.gone import find_gone
+from sentiment.output.plan import Plan, plan_run
+from sentiment.output.receipt import Footer
+from sentiment.output.settings import check_settings, read_settings
+from sentiment.scoring.checks import check_columns
+from sentiment.scoring.indexing import index_sources
+from sentiment.scoring.setup import Setup, resolve_setup
+from sentiment.settings.jobs import ScoreConfig
+from sentiment.source.listing import list_shards
+from sentiment.source.shards import Shard
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Night:
+    """What a run found before it began.
+
+    Attributes:
+        plan: What is to be done.
+        committed: What the output held.
+        gone: Footers of the files of sources that do not exist any more.
+    """
+
+    plan: Plan
+    committed: Committed
+    gone: Sequence[Footer]
+
+
+# More than seven parameters: each is a part of the run, and `score` has no other way to give them.
+def prepare(
+    config: ScoreConfig,
+    model: Model,
+    output: Output,
+    epoch: int,
+    cluster: LazyCluster,
+    live: LiveRun,
+    again: Collection[str] = (),
+) -> tuple[Setup, Night]:
+    """List and index the sources, try the model, and plan the night. Nothing is written yet.
+
+    Args:
+        epoch: Epoch of the lease of the run.
+        live: Is told which phase begins.
+        again: Reasons of rejects whose units are scored again.
+
+    Raises:
+        SourceError: Nothing to read, no text column, clashing column names.
+        ModelError: The model cannot be loaded or cannot spell the labels.
+        OutputError: The output was made by another configuration.
+    """
+    shards = _list(config, live)
+    committed = read_committed(output, shards)
+    shards = [committed.placed(shard) for shard in shards]
+    indexes = index_sources(shards, committed, config, cluster, again=again)
+    indexes = check_columns(indexes, config)
+    live.account.phases.enter(TRY_MODEL)
+    recorded = read_settings(output)
+    setup = resolve_setup(config, model, cluster, epoch=epoch, recorded=recorded)
+    live.account.phases.enter(PLAN)
+    plan = plan_run(
+        indexes,
+        committed.footers,
+        config_digest=setup.stamp.config_digest,
+        unit_rows=setup.pool.unit_rows,
+        on_change=config.on_change,
+        again=again,
+    )
+    gone = find_gone(output, committed, config.sources, shards)
+    retired = {one.unit_id for one in gone} if config.on_deleted == "retire" else ()
+    check_settings(output, committed, setup.settings, config.on_change, retired)
+    return setup, Night(plan, committed, gone)
+
+
+def _list(config: ScoreConfig, live: LiveRun) -> Sequence[Shard]:
+    """List the shards of the sources, and warn of files that are none."""
+    live.account.phases.enter(LIST_AND_INDEX)
+    listing = list_shards(config.sources)
+    for path in listing.skipped:
+        _log.warning("%s: skipped, not a plain file of a known format", path)
+    return listing.shards
