@@ -90,6 +90,18 @@ TRANSIENT_REASONS: Final = UNREADABLE_REASONS | {"tokenising_error", "scoring_er
 DEFERRED: Final = "deferred"
 
 
+def nulls(count: int, kind: pa.DataType) -> pa.Array:
+    """Return nulls of any type; pyarrow makes none of extension types such as tensors."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return pa.ExtensionArray.from_storage(kind, pa.nulls(count, kind.storage_type))
+    return pa.nulls(count, kind)
+
+
+def empty_table(columns: pa.Schema) -> pa.Table:
+    """Return a table without rows, with columns of any type."""
+    return pa.Table.from_arrays([nulls(0, kind) for kind in columns.types], schema=columns)
+
+
 def reject_rows(
     block: pa.Table,
     rows: Sequence[int] | NDArray[np.intp],

@@ -37,6 +37,7 @@ from sentiment.block import (
     TRUNCATED,
     UNIT,
     UNKNOWN,
+    empty_table,
 )
 from sentiment.errors import LeaseLostError, LedgerError, OutputError
 from sentiment.metrics.counts import count_unit, group_name
@@ -178,7 +179,7 @@ def commit_rowless(output: Output, stamp: Stamp, index: ShardIndex) -> Footer:
         rejected=rejected,
         stage_sec={},
     )
-    data = pa.schema([*(index.columns or []), *added_columns(stamp.prefix)]).empty_table()
+    data = empty_table(pa.schema([*(index.columns or []), *added_columns(stamp.prefix)]))
     footer = _footer(stamp, unit, metrics, labelled=0, rejected=len(rejected))
     return _write(output, footer, data, rejects)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from sentiment.block import CARRIER_FIELDS, STAGE_READ
+from sentiment.block import CARRIER_FIELDS, STAGE_READ, empty_table, nulls
 from sentiment.source.shards import Unit
 
 RAW_BYTES = 64 * 1024
@@ -73,7 +73,7 @@ def lost(unit: Unit, columns: pa.Schema, reason: str, detail: str) -> Rows:
         detail: What was wrong, without review text.
     """
     reject = Reject(unit.first_row, unit.last_row, reason, detail)
-    return Rows(columns.empty_table(), (), (reject,))
+    return Rows(empty_table(columns), (), (reject,))
 
 
 def assemble(unit: Unit, columns: pa.Schema, rows: Rows, seconds: float) -> pa.Table:
@@ -119,13 +119,13 @@ def _interleave(columns: pa.Schema, rows: Rows) -> pa.Table:
     # Slices and null rows are joined because `take` does not support every type of Parquet.
     pieces: list[pa.Table] = []
     done = 0
-    nulls = pa.Table.from_arrays([pa.nulls(1, kind) for kind in columns.types], schema=columns)
+    missing = pa.Table.from_arrays([nulls(1, kind) for kind in columns.types], schema=columns)
     for before, reject in _positions(rows):
         if before > done:
             pieces.append(good.slice(done, before - done))
             done = before
         assert reject.first_row <= reject.last_row
-        pieces.append(nulls)
+        pieces.append(missing)
     if not pieces:
         return good
     return pa.concat_tables([*pieces, good.slice(done)]).combine_chunks()

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from sentiment.block import empty_table
 from sentiment.source.blocks import Reject, Rows, raw_text
 from sentiment.source.lines import MAX_RECORD_BYTES
 from sentiment.source.parquet_types import foreign_types, storage_field
@@ -118,8 +119,8 @@ def read_parquet(unit: Unit, columns: pa.Schema, text_column: str) -> Rows:
     except STORAGE_ERRORS as error:
         # The footer was readable when the shard was indexed, and is not now.
         reject = Reject(unit.first_row, unit.last_row, "unreadable_file", one_line(error))
-        return Rows(columns.empty_table(), (), (reject,))
-    good = pa.concat_tables([columns.empty_table(), *read.tables])
+        return Rows(empty_table(columns), (), (reject,))
+    good = pa.concat_tables([empty_table(columns), *read.tables])
     return Rows(good, read.numbers, read.rejects)
 
 

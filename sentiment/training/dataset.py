@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from sentiment.block import DETAIL, REASON, ROW
+from sentiment.block import DETAIL, REASON, ROW, empty_table
 from sentiment.errors import SourceError
 from sentiment.metrics.truth import label_text
 from sentiment.model.tokenizer import Tokeniser
@@ -196,7 +196,7 @@ def _load_delimited(shard: Shard, text_column: str) -> datasets.Dataset:
             row, reason, detail = (bad.column(name)[0].as_py() for name in (ROW, REASON, DETAIL))
             raise SourceError(f"{shard.uri}, row {row}: {reason}, {detail}; repair the file")
     tables = [block.select(index.columns.names) for block in blocks]
-    table = pa.concat_tables([index.columns.empty_table(), *tables])
+    table = pa.concat_tables([empty_table(index.columns), *tables])
     return datasets.Dataset(datasets.table.InMemoryTable(table))
 
 

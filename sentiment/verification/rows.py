@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from sentiment.block import empty_table
 from sentiment.metrics.counts import count_unit
 from sentiment.output.contents import rows_digest
 from sentiment.output.folder import Output
@@ -106,7 +107,7 @@ def _read(
             pa.Table.from_batches([batch]).select(keep)
             for batch in file.iter_batches(_BATCH_ROWS, use_threads=False)
         ]
-        table = pa.concat_tables([file.schema_arrow.empty_table().select(keep), *parts])
+        table = pa.concat_tables([empty_table(file.schema_arrow).select(keep), *parts])
     # Parquet readers do not check that text is UTF-8, and Python fails on text that is not.
     table.validate(full=True)
     return table

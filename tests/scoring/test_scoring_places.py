@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
@@ -261,3 +262,33 @@ def test_a_lake_without_any_usable_shard_is_refused(
     error = jobs.failing(tmp_path / "lake", "--output", out)
     assert error.exit_code == 2
     assert not out.exists()
+
+
+# Columns of types that pyarrow does not make by itself.
+
+EXTENSIONS = {
+    "tensor": lambda: pa.FixedShapeTensorArray.from_numpy_ndarray(np.zeros((3, 4), np.float32)),
+    "tensor of tensors": lambda: pa.FixedShapeTensorArray.from_numpy_ndarray(np.ones((3, 2, 2))),
+    "uuid": lambda: pa.array([b"0" * 16] * 3, pa.uuid()),
+    "json": lambda: pa.array(["{}", "1", "[]"], pa.json_()),
+    "nulls": lambda: pa.nulls(3),
+    "map": lambda: pa.array([[("a", 1)], [], None], pa.map_(pa.string(), pa.int64())),
+}
+
+
+@pytest.mark.parametrize("kind", EXTENSIONS)
+@pytest.mark.parametrize("texts", [GOOD, (GOOD[0], "", GOOD[1])], ids=["good", "a reject"])
+def test_columns_of_any_type_pass_unchanged(
+    jobs: InProcess, tmp_path: Path, out: Path, kind: str, texts: tuple[str, ...]
+) -> None:
+    (tmp_path / "lake").mkdir()
+    table = pa.table({"text": list(texts), "x": EXTENSIONS[kind]()})
+    pq.write_table(table, tmp_path / "lake" / "r.parquet", row_group_size=2)
+    pq.write_table(table.slice(0, 0), tmp_path / "lake" / "empty.parquet")
+    jobs.run(tmp_path / "lake", "--output", out, "--max-rejected", "1")
+    assert_every_row_once(out, 3)
+    found = [path for path in data_files(out) if path.name.startswith("r.")]
+    kept = pa.concat_tables(pq.read_table(path, partitioning=None) for path in found)
+    good = [n for n, text in enumerate(texts) if text]
+    assert kept["x"].type == table["x"].type
+    assert kept["x"].to_pylist() == [table["x"].to_pylist()[n] for n in good]
