@@ -173,6 +173,18 @@ class TimePart(_Part):
     timeline: list[MomentPart] = []
 
 
+class UnfinishedPart(_Part):
+    """A run before this one that ended without an account."""
+
+    run_id: str
+    started_at: str = ""
+    units: _Rows = 0
+    total_units: _Rows = 0
+    rows: _Rows = 0
+    total_rows: _Rows = 0
+    error: str | None = None
+
+
 class Run(_Part):
     """One `run.json`. Keys that may be absent are None then.
 
@@ -195,6 +207,7 @@ class Run(_Part):
     tonight: Annotated[CountsPart | None, _Optional] = None
     quality: Annotated[QualityPart | None, _Optional] = None
     calibration: Annotated[CalibrationPart | None, _Optional] = None
+    unfinished: Annotated[list[UnfinishedPart] | None, _Optional] = None
     drift: Annotated[DriftPart | None, _Optional] = None
     time: Annotated[TimePart | None, _Optional] = None
     model: Annotated[ModelPart | None, _Optional] = None

@@ -27,6 +27,7 @@ RUNS_FOLDER: Final = f"{PRIVATE_FOLDER}/runs"
 RUN_FILE: Final = "run.json"
 METRICS_FILE: Final = "metrics.parquet"
 REPORT_FILE: Final = "report.html"
+DIARY_FILE: Final = "diary.json"
 
 # The end of the name of a data file: hash of the source, first row, last row.
 _DATA_NAME = re.compile(r"-([0-9a-f]{16}|[0-9a-f]{8})-\d{10,}-(?:\d{10,}|none)\.parquet$")

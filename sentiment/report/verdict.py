@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,7 +49,7 @@ class Verdict:
 
 def judge(run: Run) -> Verdict:
     """Judge a run by its ledger, its rejects, its drift check and its outcome."""
-    findings = [_ledger(run), _rejects(run), _drift(run)]
+    findings = [_ledger(run), _rejects(run), _drift(run), *_unfinished(run)]
     levels = {finding.level for finding in findings}
     # Normally one of the checks above finds the reason for a bad outcome. If none does, the outcome
     # itself is a finding: another version may know outcomes that this one does not.
@@ -138,6 +139,16 @@ def _drift(run: Run) -> Finding:
         text = f"like {len(drift.against)} earlier runs" if drift.against else "like earlier runs"
         return Finding("good", "drift", text, drift.why)
     return Finding("open", "drift", "not compared with earlier runs", drift.why)
+
+
+def _unfinished(run: Run) -> Iterator[Finding]:
+    """Tell of runs before this one that died. Their rows are part of its account."""
+    for one in run.unfinished or ():
+        text = (
+            f"run {one.run_id} ended without an account after {one.units:,} of "
+            f"{one.total_units:,} units; this run went on from there"
+        )
+        yield Finding("open", "earlier run", text, one.error or "")
 
 
 def _accuracy(quality: QualityPart) -> Finding:

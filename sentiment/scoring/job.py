@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from uuid import uuid4
@@ -16,6 +16,7 @@ import pyarrow as pa
 from sentiment.cluster import LazyCluster
 from sentiment.errors import SentimentError
 from sentiment.ledger.compare import compare_with_earlier
+from sentiment.ledger.diary import Diary, forget_unfinished
 from sentiment.ledger.summary import RunSummary, summarise, write_run
 from sentiment.logs import set_run_id
 from sentiment.monitor.phases import (
@@ -87,10 +88,12 @@ def score(config: ScoreConfig, *, again: Collection[str] = ()) -> RunSummary:
         output = output.fenced(fence)
         setup, night = prepare(config, model, output, fence.epoch, cluster, live, again)
         run = _Run(config, output, fence, setup, cluster, live)
-        scored, incomplete = _execute(run, night)
-        live.account.phases.enter(FINISH)
-        _settle_gone(run.output, night.gone, config)
-        summary, problem = _conclude(run, night, scored, incomplete)
+        with _diary(run, night.plan) as note:
+            scored, incomplete = _execute(run, night, note)
+            live.account.phases.enter(FINISH)
+            _settle_gone(run.output, night.gone, config)
+            summary, problem = _conclude(run, night, scored, incomplete)
+        forget_unfinished(output, night.unfinished)
         # A replay scores rows of many nights anew: it is no night to be judged.
         if problem is None and not again:
             epochs = {footer.epoch for shard in night.plan.shards for footer in shard.reused}
@@ -116,6 +119,32 @@ class _Run:
     cluster: LazyCluster
     live: LiveRun
     left: dict[str, str] = field(default_factory=dict)
+
+
+@contextmanager
+def _diary(run: _Run, plan: Plan) -> Iterator[Callable[[int], None]]:
+    """Keep a diary while the body runs, if there is anything to do; it goes at the end.
+
+    Yields:
+        To be called with the number of units that are committed.
+    """
+    units = sum(len(shard.to_commit) for shard in plan.shards)
+    if not units:
+        yield lambda committed: None
+        return
+    rows = sum(unit.rows for unit in plan.units)
+    diary = Diary.begin(run.output, run.fence.run_id, units=units, rows=rows)
+
+    def note(committed: int) -> None:
+        phase = run.live.account.phases.current or ""
+        diary.note(units=committed, rows=run.live.account.progress().rows, phase=phase)
+
+    try:
+        yield note
+    except BaseException as error:
+        diary.fail(error)
+        raise
+    diary.end()
 
 
 def _conclude(
@@ -145,6 +174,7 @@ def _conclude(
             **facts_of(config, run.setup),
             **run.live.facts(),
             "gone": gone_facts(night.gone, config.on_deleted),
+            "unfinished": [asdict(entry) for entry in night.unfinished],
         },
         truth=truth,
         unjudged=read_unjudged(run.output),
@@ -159,10 +189,15 @@ def _conclude(
     return summary, problem
 
 
-def _execute(run: _Run, night: Night) -> tuple[list[Footer], list[Incomplete]]:
+def _execute(
+    run: _Run, night: Night, note: Callable[[int], None]
+) -> tuple[list[Footer], list[Incomplete]]:
     """Commit what the plan lacks, and complete each folder as soon as its last unit is committed.
 
     If the user wants it, the files of sources that are gone are deleted from a folder before that.
+
+    Args:
+        note: Called with the number of committed units.
 
     Returns:
         The footers of what was committed, and the folders that are not complete.
@@ -194,6 +229,7 @@ def _execute(run: _Run, night: Night) -> tuple[list[Footer], list[Incomplete]]:
             complete(folder)
     for footer in _scored(run, units):
         done[footer.unit_id] = footer
+        note(len(done))
         left[footer.folder] -= 1
         if not left[footer.folder]:
             complete(footer.folder)

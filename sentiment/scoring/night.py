@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sentiment.cluster import LazyCluster
+from sentiment.ledger.diary import Entry, find_unfinished
 from sentiment.model.find import Model
 from sentiment.monitor.phases import LIST_AND_INDEX, PLAN, TRY_MODEL
 from sentiment.monitor.run import LiveRun
@@ -34,11 +35,13 @@ class Night:
         plan: What is to be done.
         committed: What the output held.
         gone: Footers of the files of sources that do not exist any more.
+        unfinished: Runs before this one that ended without an account.
     """
 
     plan: Plan
     committed: Committed
     gone: Sequence[Footer]
+    unfinished: list[Entry]
 
 
 # More than seven parameters: each is a part of the run, and `score` has no other way to give them.
@@ -83,7 +86,10 @@ def prepare(
     gone = find_gone(output, committed, config.sources, shards)
     retired = {one.unit_id for one in gone} if config.on_deleted == "retire" else ()
     check_settings(output, committed, setup.settings, config.on_change, retired)
-    return setup, Night(plan, committed, gone)
+    unfinished = find_unfinished(output)
+    for entry in unfinished:
+        _log.warning("%s; this run goes on from there", entry)
+    return setup, Night(plan, committed, gone, unfinished)
 
 
 def _list(config: ScoreConfig, live: LiveRun) -> Sequence[Shard]:
