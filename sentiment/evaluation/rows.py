@@ -79,9 +79,11 @@ def given_rows(config: EvaluateConfig) -> pd.DataFrame:
 def _with_truth(rows: pd.DataFrame, truth: TruthMap) -> pd.DataFrame:
     """Put labels in the place of the values of the label column; None where there is none."""
     translate = truth.among(rows["truth"].tolist())
-    labels = pd.Series([translate(value) for value in rows["truth"]], rows.index, dtype=object)
-    classes = classes_of(set(labels.dropna()), truth.labels)
-    return rows.assign(truth=labels.map(classes, na_action="ignore"))
+    labels = [translate(value) for value in rows["truth"]]
+    classes = classes_of({label for label in labels if label is not None}, truth.labels)
+    # Of any other type, pandas would write NaN for None.
+    known = [None if label is None else classes[label] for label in labels]
+    return rows.assign(truth=pd.Series(known, rows.index, dtype=object))
 
 
 def _of_output(output: Output, footer: Footer, config: EvaluateConfig) -> pd.DataFrame:
