@@ -203,6 +203,7 @@ def _chunks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
         yield texts[start:]
 
 
+@lru_cache(maxsize=2)
 def tokenizer_digest(vocabulary_json: str) -> str:
     """Return the SHA-256 of what a tokenizer does to a text.
 
