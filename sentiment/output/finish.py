@@ -103,10 +103,10 @@ def finish(
         )
     _delete_superseded(output, shards, expected, present)
     others = _files_of_others(output, folder, shards)
-    if not was_complete and (reason := _unfinished(output, others)):
-        return Incomplete(folder, reason, is_ours=False)
     if not output.exists(_in(folder, SUCCESS_FILE)):
         _delete_stray_rejects(output, folder, expected.values(), others)
+        if not was_complete and (reason := _unfinished(output, others)):
+            return Incomplete(folder, reason, is_ours=False)
         output.write(_in(folder, SUCCESS_FILE), b"")
     return None
 

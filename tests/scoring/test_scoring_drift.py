@@ -12,6 +12,7 @@ from in_process import InProcess, Kill, data_files, write_parquet
 
 from sentiment.block import REASONS
 from sentiment.errors import DriftError
+from sentiment.model.locate import BUILTIN_FOLDER
 from sentiment.output.folder import Output
 from sentiment.output.unjudged import add_unjudged, read_unjudged, settle_unjudged
 from sentiment.source.shards import Unit
@@ -24,7 +25,8 @@ COMPARING = ("--drift-runs", "7", "--drift-psi", "0.9")
 
 @pytest.fixture
 def lake(jobs: InProcess, tmp_path: Path) -> Path:
-    """A lake whose usual nights are scored."""
+    """A lake whose usual nights are scored, by a model that tells good from bad."""
+    jobs.model = BUILTIN_FOLDER
     for day in range(2):
         write_parquet(tmp_path / "lake" / f"dt={day}" / "r.parquet", USUAL[:300])
         jobs.run(tmp_path / "lake", "--output", tmp_path / "out", *COMPARING)
