@@ -213,24 +213,30 @@ def test_a_night_unlike_the_others_ends_in_exit_code_5(
     words = ["score", str(tmp_path / "lake"), "--output", str(tmp_path / "out"), "--quiet"]
     words += ["--model", str(tiny_model), "--precision", "fp32"]
     ended = []
-    for day, times in ((1, 1), (2, 6), (3, 6)):
+    for day, times in ((1, 1), (2, 6)):
         folder = tmp_path / "lake" / f"dt={day}"
         folder.mkdir(parents=True)
-        if day < 3:
-            texts = [" ".join([text] * times) for text in tiny_models.example_texts()]
-            pq.write_table(pa.table({"text": texts}), folder / "a.parquet")
+        texts = [" ".join([text] * times) for text in tiny_models.example_texts()]
+        pq.write_table(pa.table({"text": texts}), folder / "a.parquet")
         ended.append(main(words))
-    assert ended == [0, 5, 0], "in the third run there is nothing left to judge"
+    ended.append(main(words))
+    ended.append(main([*words, "--accept-drift"]))
+    ended.append(main(words))
+    assert ended == [0, 5, 5, 0, 0], "a retry is the same alarm, until it is accepted"
     assert (
         "tonight is unlike earlier runs (1 compared): lengths moved by" in capsys.readouterr().err
     )
     runs = sorted((tmp_path / "out").glob("_sentiment/runs/*/run.json"))
     told = [json.loads(path.read_text()) for path in runs]
-    assert [run["outcome"] for run in told] == ["success", "drift", "success"]
-    assert [run["drift"]["verdict"] for run in told] == ["not compared", "drift", "not compared"]
+    assert [run["outcome"] for run in told] == ["success", "drift", "drift", "success", "success"]
+    assert [run["drift"]["verdict"] for run in told] == [
+        "not compared", "drift", "drift", "drift", "not compared",
+    ]  # fmt: skip
     assert told[1]["drift"]["against"] == [told[0]["run_id"]]
     rows = [sum(one["rows"] for one in run["scored"]["labels"].values()) for run in told]
-    assert rows == [len(texts), len(texts), 0]
+    assert rows == [len(texts), len(texts), 0, 0, 0]
+    rows = [sum(one["rows"] for one in run["tonight"]["labels"].values()) for run in told]
+    assert rows == [len(texts), len(texts), len(texts), len(texts), 0]
 
 
 @pytest.mark.ray
