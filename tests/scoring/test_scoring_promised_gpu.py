@@ -21,7 +21,7 @@ ray.init(
     _node_ip_address="127.0.0.1", log_to_driver=False,
 )
 
-from sentiment.scoring import job, setup, tasks
+from sentiment.scoring import job, night, setup, tasks
 from sentiment.settings.jobs import ScoreConfig
 from sentiment.errors import DeviceError
 from dataclasses import replace
@@ -42,7 +42,7 @@ def on_cpus(probe, check, *rest):
     (scorer,) = check.args
     return probe(partial(check.func, replace(scorer, device_type="cpu")), *rest)
 
-settle, ask = job.resolve_setup, setup.probe_on_gpu
+settle, ask = night.resolve_setup, setup.probe_on_gpu
 setup.probe_on_gpu = partial(on_cpus, ask)
 
 def settled(*given, **more):
@@ -50,7 +50,7 @@ def settled(*given, **more):
     found["pool"] = [settled.pool.device_type, settled.pool.gpus, settled.pool.actors_max]
     return replace(settled, scorer=replace(settled.scorer, device_type="cpu"))
 
-job.resolve_setup = settled
+night.resolve_setup = settled
 found["labelled"] = job.score(config).ledger.labelled
 print(json.dumps(found))
 """
