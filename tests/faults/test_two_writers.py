@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import harness
@@ -25,9 +25,9 @@ def signal_all(job: Job, what: signal.Signals) -> None:
         os.kill(pid, what)
 
 
-def until(holds: object, seconds: float) -> None:
+def until(holds: Callable[[], bool], seconds: float) -> None:
     deadline = time.monotonic() + seconds
-    while not holds():  # type: ignore[operator]
+    while not holds():
         assert time.monotonic() < deadline, "never happened"
         time.sleep(0.1)
 

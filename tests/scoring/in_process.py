@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,6 @@ class InProcess:
     before_unit: Callable[[int, Unit], None] | None = None
     commit_to: str | None = None
     units: int = 0
-    _scorers: dict[str, Scorer] = field(default_factory=dict)
 
     def pipeline(self, work: Work, callback: Any = None) -> Iterator[Receipt | Deferred]:
         """Stands in for `run_pipeline`."""
