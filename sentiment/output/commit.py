@@ -40,10 +40,11 @@ from sentiment.block import (
     empty_table,
 )
 from sentiment.errors import LeaseLostError, LedgerError, OutputError
-from sentiment.metrics.counts import count_unit, group_name
+from sentiment.metrics.counts import count_unit
 from sentiment.metrics.truth import TruthMap
 from sentiment.output.committed import UNREADABLE, read_footer
 from sentiment.output.contents import rows_digest
+from sentiment.output.counted_by import group_names, truth_values
 from sentiment.output.folder import Output
 from sentiment.output.layout import (
     REJECT_SCHEMA,
@@ -54,7 +55,7 @@ from sentiment.output.layout import (
 )
 from sentiment.output.plan import rowless_unit
 from sentiment.output.receipt import Footer, rejects_of
-from sentiment.output.rejects import python_values, reject_table, rows_per_reject
+from sentiment.output.rejects import reject_table, rows_per_reject
 from sentiment.source.shards import Shard, ShardIndex, Unit
 
 
@@ -135,15 +136,17 @@ def commit_unit(output: Output, stamp: Stamp, unit: Unit, rows: pa.Table) -> Foo
             STAGE_SCORE: _total(rows, SCORE_SEC),
             STAGE_WRITE: time.perf_counter() - started,
         },
-        truth=_truth(good, stamp),
-        groups=_groups(good, stamp.group_by),
+        truth=truth_values(good, stamp.label_column, stamp.truth),
+        groups=group_names(good, stamp.group_by),
         split_rows=int(pc.sum(good.column(SPLIT)).as_py() or 0)
         if SPLIT in good.column_names
         else None,
         unknown_tokens=int(pc.sum(good.column(UNKNOWN)).as_py() or 0)
         if UNKNOWN in good.column_names
         else None,
-        rejected_groups=list(zip(_groups(bad, stamp.group_by) or (), reasons, lost, strict=False)),
+        rejected_groups=list(
+            zip(group_names(bad, stamp.group_by) or (), reasons, lost, strict=False)
+        ),
     )
     footer = _footer(stamp, unit, metrics, labelled=good.num_rows, rejected=sum(lost))
     digest = rows_digest(data, stamp.text_column, stamp.prefix)
@@ -234,6 +237,8 @@ def _footer(
         epoch=stamp.epoch,
         shard_rows=unit.shard_rows,
         text_column=stamp.text_column,
+        label_column=stamp.label_column,
+        group_by=list(stamp.group_by),
     )
 
 
@@ -320,22 +325,3 @@ def _check_complete(unit: Unit, good: pa.Table, rejects: pa.Table, lost: list[in
 
 def _total(rows: pa.Table, name: str) -> float:
     return float(pc.sum(rows.column(name)).as_py() or 0.0)
-
-
-def _truth(good: pa.Table, stamp: Stamp) -> list[str | None] | None:
-    """Value of the label column of every row, as text."""
-    if stamp.label_column is None or stamp.label_column not in good.column_names:
-        return None
-    values = python_values(good.column(stamp.label_column))
-    return stamp.truth.bounded([stamp.truth.text_of(value) for value in values])
-
-
-def _groups(rows: pa.Table, columns: tuple[str, ...]) -> list[str] | None:
-    """Group of every row, if rows are grouped; a column that its source lacks counts as null."""
-    if not columns:
-        return None
-    values = [
-        python_values(rows.column(name)) if name in rows.column_names else [None] * rows.num_rows
-        for name in columns
-    ]
-    return [group_name(columns, row) for row in zip(*values, strict=True)]

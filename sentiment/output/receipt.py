@@ -38,6 +38,8 @@ class Footer:
         reject_file: Path of its reject file, relative to the output. None if no row was rejected;
             files of earlier versions lack it, too (see `rejects_of`).
         text_column: The column that was scored; None in files of earlier versions.
+        label_column: Column of true labels by which `metrics` counts, if any.
+        group_by: Columns by whose combinations they count.
         rows_sha256: Digest of its texts and of the added columns (see `contents.rows_digest`). None
             in files without rows and of earlier versions.
     """
@@ -58,6 +60,8 @@ class Footer:
     reject_file: str | None = None
     text_column: str | None = None
     rows_sha256: str | None = None
+    label_column: str | None = None
+    group_by: list[str] = field(default_factory=list)
 
     @property
     def rows(self) -> int:

@@ -34,6 +34,7 @@ from sentiment.output.gone import gone_facts, retire
 from sentiment.output.lease import hold
 from sentiment.output.plan import Plan
 from sentiment.output.receipt import Footer, Receipt
+from sentiment.output.recount import recounted
 from sentiment.output.settings import write_settings
 from sentiment.output.unjudged import add_unjudged, read_unjudged, settle_unjudged
 from sentiment.report.job import write_page
@@ -161,6 +162,7 @@ def _conclude(
     """
     config, shards = run.config, night.plan.shards
     reused = [footer for shard in shards for footer in shard.reused]
+    reused = recounted(run.output, reused, run.setup.stamp)
     warn_of_missing_truth(reused, config)
     truth = run.setup.stamp.truth if config.label_column else None
     summary = summarise(

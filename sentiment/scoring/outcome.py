@@ -54,11 +54,11 @@ def judge(
 
 
 def warn_of_missing_truth(reused: Sequence[Footer], config: ScoreConfig) -> None:
-    """Warn of reused rows without true labels: those are counted while a row is scored."""
+    """Warn of reused rows whose source has no column of true labels."""
     rows = sum(one.labelled for one in reused if not {"truth", "confusion"} & one.metrics.keys())
     if config.label_column and rows:
         _log.warning(
-            "--label-column %s: %d reused rows were scored without it and count for no accuracy",
+            "--label-column %s: the sources of %d reused rows lack it, they count for no accuracy",
             config.label_column,
             rows,
         )

@@ -193,3 +193,48 @@ def test_relative_paths_are_found_from_any_directory(
 @pytest.mark.parametrize("name", ["builtin", "t5-base-imdb", "someone/a-model", "none"])
 def test_names_that_are_no_paths_stay(name: str) -> None:
     assert model_anywhere(name) == name
+
+
+# Columns by which rows are counted.
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    rows = [(GOOD[n], ("pos", "neg", "pos")[n], ("neg", "pos", "neg")[n], n % 2) for n in range(3)]
+    return write_csv(
+        tmp_path / "lake" / "r.csv", [[*map(str, row)] for row in [*rows, ("", "pos", "neg", 1)]],
+        "text,first,second,shop",
+    )  # fmt: skip
+
+
+def test_another_label_column_counts_for_reused_rows(
+    jobs: InProcess, labelled: Path, out: Path
+) -> None:
+    few = ("--max-rejected", "1")
+    plain = jobs.run(labelled, "--output", out, *few)
+    assert plain.quality is None
+    first = jobs.run(labelled, "--output", out, *few, "--label-column", "first")
+    second = jobs.run(labelled, "--output", out, *few, "--label-column", "second")
+    assert first.quality is not None
+    assert second.quality is not None
+    assert first.ledger.reused == second.ledger.reused == 4
+    assert first.quality["accuracy"] == pytest.approx(1 - second.quality["accuracy"])
+    assert jobs.run(labelled, "--output", out, *few).quality is None
+    wrong = ("--label-map", "pos=negative", "--label-map", "neg=positive")
+    swapped = jobs.run(labelled, "--output", out, *few, "--label-column", "first", *wrong)
+    assert swapped.quality is not None
+    assert swapped.quality["accuracy"] == second.quality["accuracy"]
+
+
+def test_other_groups_count_for_reused_rows(jobs: InProcess, labelled: Path, out: Path) -> None:
+    few = ("--max-rejected", "1")
+    jobs.run(labelled, "--output", out, *few)
+    again = jobs.run(labelled, "--output", out, *few, "--group-by", "shop")
+    fresh = jobs.run(labelled, "--output", f"{out}-2", *few, "--group-by", "shop")
+    assert again.ledger.reused == 4
+    assert again.counts["groups"] == fresh.counts["groups"]
+    assert again.counts["groups"]["shop=1"]["rejected"] == {"empty_text": 1}
+    by_two = ("--group-by", "shop", "--group-by", "first")
+    groups = jobs.run(labelled, "--output", f"{out}-2", *few, *by_two).counts["groups"]
+    assert "shop=0, first=pos" in groups
+    assert "groups" not in jobs.run(labelled, "--output", f"{out}-2", *few).counts
