@@ -7,9 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from benchmark_scripts import ROOT
 
 
+@pytest.mark.slow
 def test_it_plans_a_lake_that_is_all_committed(tmp_path: Path) -> None:
     words = ["--shards", "30", "--folder", str(tmp_path)]
     for _ in range(2):  # the second time on the files of the first

@@ -227,7 +227,9 @@ def _bound(total: Counts, *, slack: int) -> None:
         slack: How many times as many as in the end may stay.
     """
     for key, most in (("groups", MAX_GROUPS), ("truth", _MAX_VALUES)):
-        names = set(total.get(key, ())) - COMMON_SPELLINGS - {OTHER}
+        if len(total.get(key, ())) <= slack * most:
+            continue
+        names = set(total[key]) - COMMON_SPELLINGS - {OTHER}
         if len(names) <= slack * most:
             continue
         rest: Counts = total[key].setdefault(OTHER, {})

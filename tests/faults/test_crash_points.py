@@ -530,7 +530,7 @@ SHARD_COMES_BACK = Life(
 @example(SHARD_COMES_BACK)
 @example(UNITS_CHANGE)
 @example(MODEL_COMES_BACK)
-@_lives(120)
+@_lives(60)
 @given(lives())
 def test_every_row_is_there_once_whatever_died_when(life: Life) -> None:
     live(life)
