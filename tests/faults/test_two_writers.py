@@ -93,5 +93,6 @@ def test_a_node_with_a_disk_of_its_own_is_refused_at_the_start(
     started = time.monotonic()
     assert job.start().wait(harness.RUN_SEC) == 2
     assert "writes to a disk of its own there; use a folder that every node shares" in job.log()
-    assert job.committed() == 0
+    # The driver itself commits files without rows, of empty and damaged shards, and only those.
+    assert not harness.read_output(job.output).labelled
     assert time.monotonic() - started < 120
