@@ -14,11 +14,11 @@ import socket
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from sentiment.errors import SentimentError
 from sentiment.output.folder import Output
+from sentiment.output.holder import timestamp
 from sentiment.output.layout import DIARY_FILE, RUN_FILE, RUNS_FOLDER, file_of_run
 from sentiment.storage import one_line
 
@@ -85,7 +85,7 @@ class Diary:
             units: Units that the run has to commit.
             rows: Rows in them.
         """
-        now = _now()
+        now = timestamp()
         host = f"{socket.gethostname()}, pid {os.getpid()}"
         diary = cls(output, Entry(run_id, now, now, host, "start", 0, units, 0, rows))
         diary._write()
@@ -112,7 +112,7 @@ class Diary:
 
     def _write(self) -> None:
         self._written_sec = time.monotonic()
-        self.entry = replace(self.entry, noted_at=_now())
+        self.entry = replace(self.entry, noted_at=timestamp())
         data = json.dumps(asdict(self.entry), indent=1).encode() + b"\n"
         try:
             self.output.write(file_of_run(self.entry.run_id, DIARY_FILE), data)
@@ -151,7 +151,3 @@ def _read(output: Output, run_id: str) -> Entry | None:
     except (ValueError, TypeError):
         return None
     return entry
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

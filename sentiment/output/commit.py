@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -42,7 +41,7 @@ from sentiment.block import (
 from sentiment.errors import LeaseLostError, LedgerError, OutputError
 from sentiment.metrics.counts import count_unit
 from sentiment.metrics.truth import TruthMap
-from sentiment.output.committed import UNREADABLE, read_footer
+from sentiment.output.committed import find_footer
 from sentiment.output.contents import rows_digest
 from sentiment.output.counted_by import group_names, truth_values
 from sentiment.output.folder import Output
@@ -279,10 +278,7 @@ def _committed_before(output: Output, footer: Footer) -> Footer | None:
     """
     if not output.exists(footer.unit_id):
         return None
-    try:
-        earlier = read_footer(output, footer.unit_id)
-    except UNREADABLE:
-        return None
+    earlier = find_footer(output, footer.unit_id)
     if earlier is not None and earlier.source_file != footer.source_file:
         raise OutputError(
             f"{output.path(footer.unit_id)}: holds rows of another source, {earlier.source_file}; "
@@ -298,17 +294,16 @@ def _take_back(output: Output, footer: Footer) -> None:
     committed the same rows in files of other names; then these rows are in the output twice. If it
     committed the same unit, the file is in its place and has the same rows.
     """
-    own_hash, lease_holders = source_hash_in(footer.unit_id), replace(output, fence=None)
+    own_hash, unfenced = source_hash_in(footer.unit_id), replace(output, fence=None)
     for path in data_files(output, footer.folder):
         if path == footer.unit_id or source_hash_in(path) != own_hash:
             continue
-        with suppress(*UNREADABLE):
-            other = read_footer(output, path)
-            if other is not None and other.epoch > footer.epoch and other.overlaps(footer):
-                lease_holders.delete(footer.unit_id)
-                if footer.reject_file is not None:
-                    lease_holders.delete(footer.reject_file)
-                return
+        other = find_footer(output, path)
+        if other is not None and other.epoch > footer.epoch and other.overlaps(footer):
+            unfenced.delete(footer.unit_id)
+            if footer.reject_file is not None:
+                unfenced.delete(footer.reject_file)
+            return
 
 
 def _check_complete(unit: Unit, good: pa.Table, rejects: pa.Table, lost: list[int]) -> None:

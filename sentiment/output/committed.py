@@ -107,6 +107,26 @@ def read_footer(output: Output, path: str) -> Footer | None:
         return Footer.from_metadata(pq.ParquetFile(file).metadata.metadata)
 
 
+def find_footer(output: Output, path: str) -> Footer | None:
+    """Read a footer; None if another program wrote the file, or it is damaged or cannot be read."""
+    try:
+        return read_footer(output, path)
+    except UNREADABLE:
+        return None
+
+
+def find_footers(output: Output, paths: Sequence[str]) -> list[tuple[str, Footer]]:
+    """Read the footers of many files; leave out those that have none that can be read.
+
+    Returns:
+        Paths with their footers, in the order of the paths.
+    """
+    with ThreadPoolExecutor(STORAGE_THREADS) as threads:
+        footers = threads.map(lambda path: find_footer(output, path), paths)
+        found = zip(paths, footers, strict=True)
+        return [(path, footer) for path, footer in found if footer is not None]
+
+
 def _footer(output: Output, path: str, *, must_read: bool) -> Footer | None:
     """Read a footer.
 

@@ -9,10 +9,9 @@ committed or reused.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from sentiment.output.committed import UNREADABLE, read_footer, source_of
+from sentiment.output.committed import find_footer, find_footers, source_of
 from sentiment.output.folder import Output
 from sentiment.output.layout import (
     REJECTED_FOLDER,
@@ -24,7 +23,6 @@ from sentiment.output.layout import (
 from sentiment.output.plan import Plan, ShardPlan
 from sentiment.output.receipt import Footer, rejects_of
 from sentiment.source.shards import hash_of
-from sentiment.storage import STORAGE_THREADS
 
 
 @dataclass(frozen=True)
@@ -144,7 +142,7 @@ def _delete_superseded(
         for path in sorted(present)
         if path not in expected and path not in known and source_hash_in(path) in hashes
     ]
-    known.update((path, footer) for path in late if (footer := _footer(output, path)))
+    known.update((path, footer) for path in late if (footer := find_footer(output, path)))
     for path, footer in known.items():
         if path not in expected:
             output.delete(path)
@@ -165,10 +163,8 @@ def _files_of_others(output: Output, folder: str, shards: Sequence[ShardPlan]) -
 
 def _unfinished(output: Output, paths: Sequence[str]) -> str | None:
     """Return what is wrong with the sources of these files; None if each is whole."""
-    with ThreadPoolExecutor(STORAGE_THREADS) as threads:
-        footers = [one for one in threads.map(lambda path: _footer(output, path), paths) if one]
     by_source: dict[str, list[Footer]] = {}
-    for footer in footers:
+    for _, footer in find_footers(output, paths):
         by_source.setdefault(source_of(footer), []).append(footer)
     for source, files in sorted(by_source.items()):
         if (problem := _problem(files)) is not None:
@@ -214,14 +210,6 @@ def _delete_stray_rejects(
     for path in data_files(output, f"{REJECTED_FOLDER}/{folder}".rstrip("/")):
         if path not in named and unit_of_reject_file(path) not in others:
             output.delete(path)
-
-
-def _footer(output: Output, path: str) -> Footer | None:
-    """Read a footer; None if the file has none or cannot be read."""
-    try:
-        return read_footer(output, path)
-    except UNREADABLE:
-        return None
 
 
 def _in(folder: str, name: str) -> str:

@@ -132,11 +132,7 @@ class Output:
             OutputError: The file cannot be deleted.
             LeaseLostError: Another run has taken the output over; nothing is deleted.
         """
-        self._check_fence()
-        target = self.path(relative)
-        with _storage_errors_as_ours(target, "cannot be deleted"):
-            if self.filesystem.get_file_info(target).type == fs.FileType.File:
-                self.filesystem.delete_file(target)
+        self._remove(relative, fs.FileType.File, self.filesystem.delete_file)
 
     def delete_folder(self, folder: str) -> None:
         """Delete a folder with all that is in it, if it exists.
@@ -145,11 +141,14 @@ class Output:
             OutputError: It cannot be deleted.
             LeaseLostError: Another run has taken the output over; nothing is deleted.
         """
+        self._remove(folder, fs.FileType.Directory, self.filesystem.delete_dir)
+
+    def _remove(self, relative: str, kind: fs.FileType, delete: Callable[[str], None]) -> None:
         self._check_fence()
-        target = self.path(folder)
+        target = self.path(relative)
         with _storage_errors_as_ours(target, "cannot be deleted"):
-            if self.filesystem.get_file_info(target).type == fs.FileType.Directory:
-                self.filesystem.delete_dir(target)
+            if self.filesystem.get_file_info(target).type == kind:
+                delete(target)
 
     def read(self, relative: str) -> bytes | None:
         """Read a whole file; None if there is none.

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-from sentiment.output.committed import UNREADABLE, Committed, read_footer, source_of
+from sentiment.output.committed import Committed, find_footers, source_of
 from sentiment.output.folder import Output
 from sentiment.output.layout import SUCCESS_FILE, data_files, source_hash_in
 from sentiment.output.receipt import Footer, rejects_of
 from sentiment.source.coverage import Coverage
 from sentiment.source.shards import Shard, hash_of
-from sentiment.storage import STORAGE_THREADS, is_below
+from sentiment.storage import is_below
 
 
 def find_gone(
@@ -43,15 +42,12 @@ def find_gone(
         if source_hash_in(path) not in hashes
         and any(is_below(f"/{path}", f"/{cover.folder}") for cover in covers)
     ]
-    with ThreadPoolExecutor(STORAGE_THREADS) as threads:
-        footers = list(threads.map(lambda path: _footer(output, path), paths))
-    gone = []
-    for path, footer in zip(paths, footers, strict=True):
-        if footer is None or source_of(footer) in known:
-            continue
-        if any(cover.holds(footer.source_file) for cover in covers):
-            gone.append(replace(footer, unit_id=path))
-    return gone
+    return [
+        replace(footer, unit_id=path)
+        for path, footer in find_footers(output, paths)
+        if source_of(footer) not in known
+        and any(cover.holds(footer.source_file) for cover in covers)
+    ]
 
 
 def retire(output: Output, gone: Sequence[Footer]) -> None:
@@ -88,11 +84,3 @@ def gone_facts(gone: Sequence[Footer], on_deleted: str) -> dict[str, Any]:
         "rows": sum(footer.rows for footer in gone),
         "retired": bool(gone) and on_deleted == "retire",
     }
-
-
-def _footer(output: Output, path: str) -> Footer | None:
-    """Read the footer of a file; return None if it has none or cannot be read."""
-    try:
-        return read_footer(output, path)
-    except UNREADABLE:
-        return None

@@ -142,5 +142,5 @@ def process_state(pid: int) -> tuple[str, int] | None:
 
 
 def timestamp() -> str:
-    """Return the time in UTC, as lease files hold it."""
+    """Return the time in UTC, as lease files and diaries hold it."""
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -17,10 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sentiment.errors import OutputError
-from sentiment.metrics.counts import count_unit, group_name
+from sentiment.metrics.counts import group_name
 from sentiment.output.commit import Stamp
 from sentiment.output.committed import UNREADABLE
-from sentiment.output.counted_by import group_names, truth_values
+from sentiment.output.counted_by import count_file, group_names, truth_values
 from sentiment.output.folder import Output
 from sentiment.output.layout import added_columns
 from sentiment.output.receipt import Footer, rejects_of
@@ -72,12 +72,9 @@ def _recount(output: Output, footer: Footer, stamp: Stamp) -> Footer:
             f"({type(error).__name__}); delete the file and run again, its rows will be scored anew"
         ) from error
     before = footer.metrics
-    metrics = count_unit(
-        labels=rows.column(stamp.prefix).to_pylist(),
-        scores=rows.column(f"{stamp.prefix}_score").to_numpy(),
-        off_label=rows.column(f"{stamp.prefix}_off_label").to_numpy(),
-        tokens=rows.column(f"{stamp.prefix}_tokens").to_numpy(),
-        truncated=rows.column(f"{stamp.prefix}_truncated").to_numpy(),
+    metrics = count_file(
+        rows,
+        stamp.prefix,
         rejected=before.get("rejected", {}),
         stage_sec=before.get("stage_sec", {}),
         truth=truth_values(rows, stamp.label_column, stamp.truth),

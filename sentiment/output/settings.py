@@ -7,15 +7,13 @@ sources of its own: readers would compare labels of two models.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
 
 from sentiment.errors import OutputError
-from sentiment.output.committed import UNREADABLE, Committed, read_footer
+from sentiment.output.committed import Committed, find_footers
 from sentiment.output.folder import Output
 from sentiment.output.layout import SETTINGS_FILE
-from sentiment.storage import STORAGE_THREADS
 
 
 @dataclass(frozen=True)
@@ -61,6 +59,7 @@ def write_settings(output: Output, settings: OutputSettings) -> None:
 def check_settings(
     output: Output,
     committed: Committed,
+    recorded: OutputSettings | None,
     settings: OutputSettings,
     on_change: str,
     leaving: Collection[str] = (),
@@ -70,6 +69,7 @@ def check_settings(
     Args:
         output: The output.
         committed: What it holds.
+        recorded: Its record, if it has one.
         settings: Those of this run.
         on_change: `refuse`, or `rescore`, which replaces the rows of this run's sources.
         leaving: Data files that the run deletes.
@@ -79,29 +79,13 @@ def check_settings(
     """
     own = {footer.unit_id for found in committed.footers.values() for footer in found}
     others = [path for path in committed.data_files if path not in own and path not in leaving]
-    recorded = read_settings(output)
     if on_change == "refuse" and recorded is not None:
         if recorded.config_digest != settings.config_digest and committed.data_files:
             raise _mixed(output, recorded.model, recorded.config_digest, settings)
         return
-    for path, digest in _digests(output, others):
-        if digest != settings.config_digest:
-            raise _mixed(output, path, digest, settings)
-
-
-def _digests(output: Output, paths: Sequence[str]) -> list[tuple[str, str]]:
-    """Read the configuration digests of data files; leave out files that are not ours."""
-
-    def read(path: str) -> str | None:
-        try:
-            footer = read_footer(output, path)
-        except UNREADABLE:
-            return None
-        return None if footer is None else footer.config_digest
-
-    with ThreadPoolExecutor(STORAGE_THREADS) as threads:
-        found = zip(paths, threads.map(read, paths), strict=True)
-        return [(path, digest) for path, digest in found if digest is not None]
+    for path, footer in find_footers(output, others):
+        if footer.config_digest != settings.config_digest:
+            raise _mixed(output, path, footer.config_digest, settings)
 
 
 def _mixed(output: Output, what: str, digest: str, settings: OutputSettings) -> OutputError:

@@ -85,7 +85,7 @@ def prepare(
     )
     gone = find_gone(output, committed, config.sources, shards)
     retired = {one.unit_id for one in gone} if config.on_deleted == "retire" else ()
-    check_settings(output, committed, setup.settings, config.on_change, retired)
+    check_settings(output, committed, recorded, setup.settings, config.on_change, retired)
     unfinished = find_unfinished(output)
     for entry in unfinished:
         _log.warning("%s; this run goes on from there", entry)

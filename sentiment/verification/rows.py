@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sentiment.block import empty_table
-from sentiment.metrics.counts import count_unit
 from sentiment.output.contents import rows_digest
+from sentiment.output.counted_by import count_file
 from sentiment.output.folder import Output
 from sentiment.output.layout import REJECT_SCHEMA, added_columns, reject_file_of
 from sentiment.output.receipt import Footer, rejects_of
@@ -182,15 +182,7 @@ def _recount(data: pa.Table, rejects: pa.Table, footer: Footer, prefix: str) -> 
     spans = pc.fill_null(pc.add(pc.subtract(last, first), 1), 1)
     for reason, rows in zip(rejects.column("reason").to_pylist(), spans.to_pylist(), strict=True):
         lost[reason] += rows
-    counts = count_unit(
-        labels=data.column(prefix).to_pylist(),
-        scores=data.column(f"{prefix}_score").to_numpy(),
-        off_label=data.column(f"{prefix}_off_label").to_numpy(),
-        tokens=data.column(f"{prefix}_tokens").to_numpy(),
-        truncated=data.column(f"{prefix}_truncated").to_numpy(),
-        rejected=lost,
-        stage_sec={},
-    )
+    counts = count_file(data, prefix, rejected=lost, stage_sec={})
     claimed = footer.metrics
     for label, values in claimed["labels"].items():
         rows = counts["labels"].get(label, {}).get("rows", 0)

@@ -12,6 +12,12 @@ from sentiment.scoring import job
 
 
 @pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """Where the output of a test goes; nothing is there yet."""
+    return tmp_path / "out"
+
+
+@pytest.fixture
 def jobs(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> InProcess:
     """`score` in this process, with a model that loads fast."""
     runs = InProcess(tiny_model)

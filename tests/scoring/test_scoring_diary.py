@@ -23,11 +23,6 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return write_parquet(tmp_path / "r.parquet", [GOOD[n % 3] for n in range(40)])
 
 
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
-
-
 def end_at(jobs: InProcess, number: int, error: BaseException) -> None:
     def end(unit_number: int, unit: Unit) -> None:
         if unit_number == number:

@@ -33,11 +33,6 @@ def lake(jobs: InProcess, tmp_path: Path) -> Path:
     return tmp_path / "lake"
 
 
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
-
-
 def last_run(out: Path) -> dict[str, Any]:
     paths = (out / "_sentiment" / "runs").glob("*/run.json")
     newest = max(paths, key=lambda path: path.stat().st_mtime_ns)

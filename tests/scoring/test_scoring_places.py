@@ -33,11 +33,6 @@ def lake(tmp_path: Path) -> Path:
     return tmp_path / "lake"
 
 
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
-
-
 @pytest.mark.parametrize("first", ["", "en", "en/reviews.csv", "*/reviews.csv"])
 @pytest.mark.parametrize("second", ["", "en", "en/reviews.csv", "*/reviews.csv"])
 def test_a_lake_and_its_parts_are_the_same_rows(

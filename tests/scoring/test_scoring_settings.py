@@ -29,11 +29,6 @@ def lake(tmp_path: Path) -> Path:
     return tmp_path / "lake"
 
 
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    return tmp_path / "out"
-
-
 def test_new_sources_with_other_settings_are_refused(
     jobs: InProcess, lake: Path, out: Path
 ) -> None:
