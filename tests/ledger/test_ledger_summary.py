@@ -242,3 +242,12 @@ def test_lines_in_a_log_file_are_not_cut(capsys: pytest.CaptureFixture[str]) -> 
     print_summary(summary(footer([], {"malformed_record": 1})))
     [line] = [line for line in capsys.readouterr().out.splitlines() if "malformed" in line]
     assert line.rstrip().endswith("wrong number of fields")
+
+
+def test_the_terminal_shows_the_share_of_unknown_tokens() -> None:
+    one = footer(["a", "b"])
+    assert "does not know" not in printed(summary(one))
+    one.metrics["unknown_tokens"] = 7
+    assert "50.00% of the tokens are characters that the model does not know" in printed(
+        summary(one)
+    )

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from in_process import GOOD, InProcess, assert_every_row_once, data_files, is_complete, write_csv
 
+from sentiment.block import REASONS, TRANSIENT_REASONS
 from sentiment.engine import gate
 from sentiment.errors import ModelError, OutputError
 from sentiment.model.find import find_model
@@ -233,3 +234,31 @@ def test_other_groups_count_for_reused_rows(jobs: InProcess, labelled: Path, out
     groups = jobs.run(labelled, "--output", f"{out}-2", *few, *by_two).counts["groups"]
     assert "shop=0, first=pos" in groups
     assert "groups" not in jobs.run(labelled, "--output", f"{out}-2", *few).counts
+
+
+def test_unknown_tokens_are_counted_in_files_and_runs(
+    jobs: InProcess, tmp_path: Path, out: Path
+) -> None:
+    source = write_csv(tmp_path / "r.csv", [GOOD[0], f"{GOOD[1]} 好 好"])
+    summary = jobs.run(source, "--output", out)
+    found = summary.counts["unknown_tokens"]
+    plain = write_csv(tmp_path / "plain.csv", GOOD[:2])
+    assert found == jobs.run(plain, "--output", f"{out}-2").counts["unknown_tokens"] + 2
+    [path] = (out / "_sentiment" / "runs").glob("*/run.json")
+    assert json.loads(path.read_text())["counts"]["unknown_tokens"] == found
+
+
+@pytest.mark.parametrize(
+    ("transient", "reasons"), [(True, TRANSIENT_REASONS), (False, set(REASONS))]
+)
+def test_a_replay_scores_again_what_it_is_asked_for(
+    jobs: InProcess, lake: Path, out: Path, transient: bool, reasons: set[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    jobs.run(lake, "--output", out)
+    asked: list[Any] = []
+    monkeypatch.setattr(
+        "sentiment.scoring.replay.score", lambda config, *, again: asked.append(set(again))
+    )
+    replay(ReplayConfig(output=str(out), transient=transient))
+    assert asked == [reasons]
