@@ -31,8 +31,9 @@ from sentiment.output.committed import read_committed
 from sentiment.output.finish import finish, mark_incomplete
 from sentiment.output.folder import Output
 from sentiment.output.plan import plan_run
-from sentiment.source.index import index_shard, read_unit
+from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards
+from sentiment.source.read import read_unit
 from sentiment.source.shards import Shard, ShardIndex
 from sentiment.storage import open_filesystem
 
@@ -276,7 +277,7 @@ def test_commit_resume_and_success(proxy: Proxy, direct: fs.S3FileSystem, bucket
     assert not first.shards[0].done
     mark_incomplete(output, first)
     footer = commit_rowless(output, STAMP, index)
-    assert finish(output, "dt=1", first.shards, {footer.unit_id: footer}) is None
+    assert finish(output, "dt=1", first.shards, {footer.source_file: [footer]}) is None
     assert keys_of(direct, f"{bucket}/out") == ["dt=1/_SUCCESS", footer.unit_id]
     again = plan()
     assert again.shards[0].done

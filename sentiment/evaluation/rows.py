@@ -21,8 +21,9 @@ from sentiment.output.layout import added_columns
 from sentiment.output.receipt import Footer
 from sentiment.settings.jobs import EvaluateConfig
 from sentiment.source.cut import cut_into_units
-from sentiment.source.index import index_shards, read_unit
+from sentiment.source.index import index_shards
 from sentiment.source.listing import list_shards
+from sentiment.source.read import ShardReader
 from sentiment.source.shards import Unit
 
 # Rows read at a time where there is nothing to score.
@@ -65,9 +66,12 @@ def given_rows(config: EvaluateConfig) -> pd.DataFrame:
     shards = list_shards(config.sources).shards
     parts = []
     for index in index_shards(shards, config.prediction_column):
-        for unit in cut_into_units(index, _UNIT_ROWS):
-            assert index.columns is not None, "a shard that cannot be opened has no units"
-            parts.append(_of_source(unit, index.columns, config))
+        units = cut_into_units(index, _UNIT_ROWS)
+        if not units:
+            continue
+        assert index.columns is not None, "a shard that cannot be opened has no units"
+        with ShardReader(index.shard, index.columns, config.prediction_column) as reader:
+            parts += [_of_source(reader, unit, index.columns, config) for unit in units]
     rows = pd.concat([pd.DataFrame(columns=["truth", "label"]), *parts], ignore_index=True)
     given = {label_text(value): label for value, label in config.label_map.items()}
     rows["label"] = [given.get(text, text) for text in map(label_text, rows["label"])]
@@ -111,7 +115,9 @@ def _of_output(output: Output, footer: Footer, config: EvaluateConfig) -> pd.Dat
     )
 
 
-def _of_source(unit: Unit, columns: pa.Schema, config: EvaluateConfig) -> pd.DataFrame:
+def _of_source(
+    reader: ShardReader, unit: Unit, columns: pa.Schema, config: EvaluateConfig
+) -> pd.DataFrame:
     assert config.prediction_column is not None
     assert config.label_column is not None
     for name in (config.label_column, config.score_column):
@@ -119,7 +125,7 @@ def _of_source(unit: Unit, columns: pa.Schema, config: EvaluateConfig) -> pd.Dat
             raise SourceError(
                 f"{unit.shard.uri}: has no column {name!r}; it has {', '.join(columns.names[:12])}"
             )
-    block = read_unit(unit, columns, config.prediction_column)
+    block = reader.read(unit)
     readable = pc.is_null(block.column(REASON))
     block = block.filter(pc.and_(readable, pc.is_valid(block.column(config.prediction_column))))
     values = pd.DataFrame(

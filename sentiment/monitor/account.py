@@ -30,8 +30,8 @@ class PipelineStatus:
     """What the Ray Data pipeline is doing at one moment.
 
     Attributes:
-        rows: Rows that each stage has finished, by its name, in the order of the flow. Ray Data may
-            fuse stages; they then share one entry, as in `read and tokenise`.
+        rows: Rows that each stage has finished, estimated from its units, by the name of the
+            stage, in the order of the flow.
         actors: Actors that can score.
         starting: Actors that load their model, or wait for a machine.
     """

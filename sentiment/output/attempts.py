@@ -112,12 +112,15 @@ class Attempts:
         run_token: Token of the run.
         stage: The stage, one of `block.STAGES`.
         max_crashes: Crashes over a part that cannot be divided before its last try.
+        settles: Whether work that ended well is noted as done, because the process goes on with
+            other units before the next stage takes this one up.
     """
 
     output: Output
     run_token: str
     stage: str
     max_crashes: int = 1
+    settles: bool = False
 
     def run(
         self,
@@ -164,14 +167,19 @@ class Attempts:
                 try:
                     results.append(attempt(part))
                 except Exception:  # the process lives, so nothing crashed
-                    marker.noted = None
-                    self.output.write(path, marker.to_json())
+                    self._settle(path, marker)
                     raise
+                if self.settles:
+                    self._settle(path, marker)
             elif smaller:
                 pending.extend(reversed(smaller))
             else:
                 results.append(_last_try(part, crashed, attempt_apart, give_up))
         return results
+
+    def _settle(self, path: str, marker: Marker) -> None:
+        marker.noted = None
+        self.output.write(path, marker.to_json())
 
     def _marker(self, path: str, unit: Unit) -> Marker:
         """Read the marker of a unit, and count the crash that it may stand for."""

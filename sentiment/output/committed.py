@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import pyarrow as pa
@@ -13,9 +12,9 @@ import pyarrow.parquet as pq
 from sentiment.errors import OutputError
 from sentiment.output.folder import Output
 from sentiment.output.layout import SUCCESS_FILE, is_data_file, source_hash_in
-from sentiment.output.receipt import Footer
+from sentiment.output.receipt import FOOTER_KEY, Footer
 from sentiment.source.shards import EARLIER_HASH_DIGITS, Shard, hash_of
-from sentiment.storage import STORAGE_THREADS, identity_of, is_outage, one_line
+from sentiment.storage import identity_of, in_threads, is_outage, one_line
 
 # What `read_footer` raises if a file is damaged or cannot be read.
 UNREADABLE = (OSError, pa.ArrowException, ValueError, TypeError)
@@ -75,14 +74,14 @@ def read_committed(output: Output, shards: Iterable[Shard]) -> Committed:
         if (found := source_hash_in(path)) in hashes or len(found or "") == EARLIER_HASH_DIGITS
     ]
 
-    def read(path: str) -> Footer | None:
-        return _footer(output, path, must_read=source_hash_in(path) in hashes)
+    def read(paths: Sequence[str]) -> list[Footer | None]:
+        return _footers(output, paths, must_read=hashes)
 
     footers: dict[str, list[Footer]] = defaultdict(list)
-    with ThreadPoolExecutor(STORAGE_THREADS) as pool:
-        for path, footer in zip(ours, pool.map(read, ours), strict=True):
-            if footer is not None and (identity := source_of(footer)) in identities:
-                footers[identity].append(replace(footer, unit_id=path))
+    for path, footer in zip(ours, in_threads(read, ours), strict=True):
+        if footer is not None and (identity := source_of(footer)) in identities:
+            placed = footer if footer.unit_id == path else replace(footer, unit_id=path)
+            footers[identity].append(placed)
     return Committed(dict(footers), files, frozenset(complete))
 
 
@@ -103,8 +102,12 @@ def read_footer(output: Output, path: str) -> Footer | None:
         OSError, pyarrow.ArrowException, ValueError, TypeError: The file cannot be read or is
             damaged, or its footer has other fields. UNREADABLE has all of them.
     """
+    return Footer.from_metadata(_metadata(output, path))
+
+
+def _metadata(output: Output, path: str) -> dict[bytes, bytes]:
     with output.filesystem.open_input_file(output.path(path)) as file:
-        return Footer.from_metadata(pq.ParquetFile(file).metadata.metadata)
+        return pq.ParquetFile(file).metadata.metadata or {}
 
 
 def find_footer(output: Output, path: str) -> Footer | None:
@@ -121,10 +124,33 @@ def find_footers(output: Output, paths: Sequence[str]) -> list[tuple[str, Footer
     Returns:
         Paths with their footers, in the order of the paths.
     """
-    with ThreadPoolExecutor(STORAGE_THREADS) as threads:
-        footers = threads.map(lambda path: find_footer(output, path), paths)
-        found = zip(paths, footers, strict=True)
-        return [(path, footer) for path, footer in found if footer is not None]
+    footers = in_threads(lambda some: [find_footer(output, path) for path in some], paths)
+    found = zip(paths, footers, strict=True)
+    return [(path, footer) for path, footer in found if footer is not None]
+
+
+def _footers(
+    output: Output, paths: Sequence[str], *, must_read: Collection[str]
+) -> list[Footer | None]:
+    """Read footers; equal words in them share their memory.
+
+    Args:
+        output: The output.
+        paths: Data files.
+        must_read: Hashes of this run's sources. A file that is damaged, and whose name says that it
+            is of another source, is passed over.
+
+    Raises:
+        OutputError: One cannot be read and must be, or the storage does not answer.
+    """
+    try:
+        texts = [_metadata(output, path).get(FOOTER_KEY) for path in paths]
+        if (known := [text for text in texts if text is not None]) == texts:
+            return [*Footer.from_many(known)]
+    except UNREADABLE:
+        pass
+    # Something is wrong with one of them.
+    return [_footer(output, path, must_read=source_hash_in(path) in must_read) for path in paths]
 
 
 def _footer(output: Output, path: str, *, must_read: bool) -> Footer | None:

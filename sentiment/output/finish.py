@@ -56,7 +56,7 @@ def finish(
     output: Output,
     folder: str,
     shards: Sequence[ShardPlan],
-    committed_now: Mapping[str, Footer],
+    committed_now: Mapping[str, Sequence[Footer]],
     *,
     was_complete: bool = False,
     left: Mapping[str, str] | None = None,
@@ -67,7 +67,7 @@ def finish(
         output: The output.
         folder: A folder of the plan.
         shards: The plans of its shards.
-        committed_now: Footers that this run has committed, by unit id.
+        committed_now: Footers that this run has committed, by the identity of their source.
         was_complete: Whether the folder had `_SUCCESS` when the run began. Then the files of other
             sources in it are complete.
         left: By unit id, why a unit was left to the next run.
@@ -85,7 +85,7 @@ def finish(
     expected = {
         footer.unit_id: footer
         for shard in shards
-        for footer in (*shard.reused, *(committed_now[one] for one in shard.to_commit))
+        for footer in (*shard.reused, *committed_now.get(shard.index.shard.identity, ()))
     }
     present = {
         path
@@ -110,13 +110,19 @@ def finish(
 
 
 def _missing(
-    shards: Sequence[ShardPlan], committed_now: Mapping[str, Footer], left: Mapping[str, str]
+    shards: Sequence[ShardPlan],
+    committed_now: Mapping[str, Sequence[Footer]],
+    left: Mapping[str, str],
 ) -> str | None:
     """Return why rows of these shards are not committed; None if all are."""
     unavailable = [one.index.unavailable for one in shards if one.index.unavailable is not None]
     if unavailable:
         return unavailable[0]
-    missing = [one for shard in shards for one in shard.to_commit if one not in committed_now]
+    missing = [
+        one
+        for shard in shards
+        for one in shard.missing(committed_now.get(shard.index.shard.identity, ()))
+    ]
     if not missing:
         return None
     why = left.get(missing[0])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sentiment.errors import OutputError
 from sentiment.output.receipt import Footer
@@ -41,6 +41,29 @@ class ShardPlan:
         """Ids of the units that this run has to commit."""
         ids = [unit.unit_id for unit in self.units]
         return [*ids, rowless_unit(self.index).unit_id] if self.rowless else ids
+
+    def missing(self, committed_now: Sequence[Footer]) -> list[str]:
+        """Return the ids of units whose rows are not committed, or of what is left of them.
+
+        A reader may end a unit early and go on with another one, so the rows decide, not the names.
+
+        Args:
+            committed_now: Footers of the files of this shard that the run has committed.
+        """
+        ids = {footer.unit_id for footer in committed_now}
+        ranged = sorted(
+            (footer for footer in committed_now if not footer.rowless),
+            key=lambda one: one.first_row,
+        )
+        missing = []
+        for unit in self.units:
+            if unit.unit_id in ids:
+                continue
+            for first, last in _gaps(ranged, unit.first_row, unit.last_row + 1):
+                missing.append(replace(unit, first_row=first, last_row=last).unit_id)
+        if self.rowless and (one := rowless_unit(self.index).unit_id) not in ids:
+            missing.append(one)
+        return missing
 
     @property
     def expected(self) -> int:
@@ -149,7 +172,7 @@ def index_from_files(shard: Shard, footers: Sequence[Footer]) -> ShardIndex | No
         return None
     rows = totals.pop()
     ranged = [footer for footer in current if not footer.rowless]
-    if rows is None or any(True for _ in _gaps(ranged, rows)) or not (rows or current):
+    if rows is None or any(True for _ in _gaps(ranged, 0, rows)) or not (rows or current):
         return None
     return ShardIndex(shard, rows, columns=None, is_known=True)
 
@@ -176,7 +199,7 @@ def _plan_shard(
         unit_rows: Most rows of a unit.
     """
     ranged = [footer for footer in kept if not footer.rowless]
-    units = tuple(cut_into_units(index, unit_rows, _gaps(ranged, index.rows)))
+    units = tuple(cut_into_units(index, unit_rows, _gaps(ranged, 0, index.rows)))
     # A file whose unit is scored again is overwritten, so it must not be removed at the end.
     staying = {footer.unit_id for footer in kept} | {unit.unit_id for unit in units}
     return ShardPlan(
@@ -226,15 +249,16 @@ def _is_current(footer: Footer, index: ShardIndex, starts: Set[int]) -> bool:
     return not starts or ends <= starts
 
 
-def _gaps(footers: Sequence[Footer], rows: int) -> Iterator[tuple[int, int]]:
-    """Yield the first and last rows of all ranges that no footer covers."""
-    start = 0
+def _gaps(footers: Sequence[Footer], start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield the first and last rows of all ranges between two rows that no footer covers."""
     for footer in sorted(footers, key=lambda one: one.first_row):
+        if footer.first_row >= end:
+            break
         if footer.first_row > start:
             yield start, footer.first_row - 1
         start = max(start, footer.last_row + 1)
-    if start < rows:
-        yield start, rows - 1
+    if start < end:
+        yield start, end - 1
 
 
 def _without_overlaps(footers: Sequence[Footer]) -> list[Footer]:

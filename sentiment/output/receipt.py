@@ -6,7 +6,7 @@ Workers import this module: it must import no heavy library.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -94,6 +94,14 @@ class Footer:
     def from_json(cls, text: str | bytes) -> Footer:
         """Inverse of `to_json`."""
         return cls(**json.loads(text))
+
+    @classmethod
+    def from_many(cls, texts: Sequence[bytes]) -> list[Footer]:
+        """Parse many footers at once: the parser keeps one copy of each name that they share."""
+        values = json.loads(b"[" + b",".join(texts) + b"]")
+        if len(values) != len(texts):
+            raise ValueError("a footer is not one JSON object")
+        return [cls(**one) for one in values]
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[bytes, bytes] | None) -> Footer | None:

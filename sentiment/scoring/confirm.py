@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from sentiment.errors import SourceChangedError
 from sentiment.scoring.reading import Deferred, Span, unreadable
-from sentiment.source.index import read_unit
+from sentiment.source.read import read_unit
 from sentiment.source.shards import Unit
 
 # Units that the driver holds in memory at the same time.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -42,17 +42,21 @@ from sentiment.scoring.checks import check_places
 from sentiment.scoring.confirm import decide
 from sentiment.scoring.night import Night, prepare
 from sentiment.scoring.outcome import judge, warn_of_missing_truth
-from sentiment.scoring.pipeline import Work, run_pipeline
+from sentiment.scoring.pipeline import Pass, Work, run_pipeline
 from sentiment.scoring.pool import resolve_pool
 from sentiment.scoring.probe import probe_nodes
 from sentiment.scoring.reading import Deferred
 from sentiment.scoring.setup import Setup, configured_model, facts_of
 from sentiment.scoring.terminal import print_summary
 from sentiment.settings.jobs import ScoreConfig
+from sentiment.source.cut import group_into_passes
 from sentiment.source.index import outage_as_source_error
-from sentiment.source.shards import ShardIndex, Unit
+from sentiment.source.shards import ShardIndex
 
 _log = logging.getLogger(__name__)
+
+# Units of one Ray pipeline. The driver holds every task of a pipeline in memory.
+_PIPELINE_UNITS = 50_000
 
 
 def score(config: ScoreConfig, *, again: Collection[str] = ()) -> RunSummary:
@@ -210,9 +214,17 @@ def _execute(
         add_unjudged(run.output, run.fence.epoch)
     clear_markers(run.output)
     mark_incomplete(run.output, plan)
-    done = {footer.unit_id: footer for footer in _commit_rowless_shards(run, plan)}
-    units = [(unit, _columns(shard.index)) for shard in plan.shards for unit in shard.units]
-    left = Counter(unit.shard.folder for unit, _ in units)
+    done: dict[str, list[Footer]] = defaultdict(list)  # by source
+    for footer in _commit_rowless_shards(run, plan):
+        done[footer.source_file].append(footer)
+    passes = [
+        (units, _columns(shard.index))
+        for shard in plan.shards
+        for units in group_into_passes(shard.index, shard.units)
+    ]
+    left = Counter[str]()  # rows by folder
+    for units, _ in passes:
+        left[units[0].shard.folder] += sum(unit.rows for unit in units)
     incomplete: list[Incomplete] = []
 
     def complete(folder: str) -> None:
@@ -229,17 +241,17 @@ def _execute(
     for folder in folders:
         if not left[folder]:
             complete(folder)
-    for footer in _scored(run, units):
-        done[footer.unit_id] = footer
-        note(len(done))
-        left[footer.folder] -= 1
+    for committed, footer in enumerate(_scored(run, passes), start=1):
+        done[footer.source_file].append(footer)
+        note(committed)
+        left[footer.folder] -= footer.rows
         if not left[footer.folder]:
             complete(footer.folder)
-    for folder, units_left in left.items():
-        if units_left > 0:
+    for folder, rows_left in left.items():
+        if rows_left > 0:
             complete(folder)
     clear_markers(run.output)
-    return list(done.values()), incomplete
+    return [footer for footers in done.values() for footer in footers], incomplete
 
 
 def _commit_rowless_shards(run: _Run, plan: Plan) -> Iterator[Footer]:
@@ -251,13 +263,13 @@ def _commit_rowless_shards(run: _Run, plan: Plan) -> Iterator[Footer]:
             yield footer
 
 
-def _scored(run: _Run, units: Sequence[tuple[Unit, pa.Schema]]) -> Iterator[Footer]:
+def _scored(run: _Run, passes: Sequence[Pass]) -> Iterator[Footer]:
     """Score units on the cluster; yield each footer when its unit is committed.
 
     Units that could not be read get a second try, if the driver can read them or finds the same
     rows unreadable. What fails again goes into `run.left`.
     """
-    if not units:
+    if not passes:
         return
     config, setup = run.config, run.setup
     cluster = run.cluster.get()
@@ -267,7 +279,7 @@ def _scored(run: _Run, units: Sequence[tuple[Unit, pa.Schema]]) -> Iterator[Foot
     gpus = cluster.gpus if setup.pool.device_type == "cuda" else 0.0
     pool = resolve_pool(config, node_cpus=cluster.node_cpus, gpus=gpus, can_grow=cluster.can_grow)
     work = Work(
-        units=units,
+        passes=(),
         text_column=config.text_column,
         location=run.output.location,
         fence=run.fence,
@@ -278,24 +290,49 @@ def _scored(run: _Run, units: Sequence[tuple[Unit, pa.Schema]]) -> Iterator[Foot
     )
 
     def receipts() -> Iterator[Receipt]:
-        deferred: list[Deferred] = []
-        yield from _receipts(run_pipeline(work, run.live.callback), deferred)
-        if not deferred:
-            return
-        columns = {unit.unit_id: schema for unit, schema in units}
-        with outage_as_source_error():
-            decision = decide(
-                [(one, columns[one.unit.unit_id]) for one in deferred], work.text_column
-            )
-        run.left.update(decision.left)
-        if not decision.again:
-            return
-        second = replace(work, units=decision.again, confirmed=decision.confirmed)
-        deferred_again: list[Deferred] = []
-        yield from _receipts(run_pipeline(second, run.live.callback), deferred_again)
-        run.left.update((one.unit.unit_id, one.detail) for one in deferred_again)
+        done = 0
+        for some in _slices(passes):
+            yield from _scored_once(run, replace(work, passes=some, rows_before=done))
+            done += _rows_of(some)
 
-    yield from run.live.follow(receipts(), sum(unit.rows for unit, _ in units))
+    yield from run.live.follow(receipts(), _rows_of(passes))
+
+
+def _rows_of(passes: Sequence[Pass]) -> int:
+    return sum(unit.rows for units, _ in passes for unit in units)
+
+
+def _slices(passes: Sequence[Pass]) -> Iterator[Sequence[Pass]]:
+    """Divide the work among pipelines: Ray keeps every task of a pipeline in the memory of the
+    driver.
+    """
+    first = units = 0
+    for at, (some, _) in enumerate(passes):
+        if units and units + len(some) > _PIPELINE_UNITS:
+            yield passes[first:at]
+            first, units = at, 0
+        units += len(some)
+    yield passes[first:]
+
+
+def _scored_once(run: _Run, work: Work) -> Iterator[Receipt]:
+    """Run the pipeline, and a second one for the units that get a second try."""
+    deferred: list[Deferred] = []
+    yield from _receipts(run_pipeline(work, run.live.callback), deferred)
+    if not deferred:
+        return
+    columns = {units[0].shard: schema for units, schema in work.passes}
+    with outage_as_source_error():
+        decision = decide([(one, columns[one.unit.shard]) for one in deferred], work.text_column)
+    run.left.update(decision.left)
+    if not decision.again:
+        return
+    again = [((unit,), schema) for unit, schema in decision.again]
+    before = work.rows_before + _rows_of(work.passes) - _rows_of(again)
+    second = replace(work, passes=again, confirmed=decision.confirmed, rows_before=before)
+    deferred_again: list[Deferred] = []
+    yield from _receipts(run_pipeline(second, run.live.callback), deferred_again)
+    run.left.update((one.unit.unit_id, one.detail) for one in deferred_again)
 
 
 def _receipts(results: Iterator[Receipt | Deferred], deferred: list[Deferred]) -> Iterator[Receipt]:

@@ -1,5 +1,7 @@
 """The Ray Data pipeline: read, tokenise, score and commit, one unit per block.
 
+Every block is packed (see `packed.py`), so that Ray neither cuts nor joins units.
+
 read_datasource(ReviewShards) -> map(tokenise) -> map(Scorer, actor pool) -> map(commit)
 """
 
@@ -26,11 +28,14 @@ from sentiment.output.commit import Stamp
 from sentiment.output.fence import Fence
 from sentiment.output.receipt import Receipt
 from sentiment.scoring.actor import Scorer
-from sentiment.scoring.pool import TASK_CPUS, Pool
+from sentiment.scoring.packed import TARGET_BYTES, pack, unpack
+from sentiment.scoring.pool import READ_CPUS, READ_TASKS, TASK_CPUS, Pool
 from sentiment.scoring.reading import Deferred, Reader, Span
 from sentiment.scoring.stages import Commit, Tokenise, results_of
 from sentiment.scoring.tasks import explain_ray_error
 from sentiment.source.shards import Unit
+
+Pass = tuple[tuple[Unit, ...], pa.Schema]
 
 _RUNNING = re.compile(r"^ *- (.+): ([1-9]\d*) active task", re.MULTILINE)
 _FAILURES = (RayError, SystemException)
@@ -41,14 +46,16 @@ class Work:
     """What the stages of a run need.
 
     Attributes:
-        units: What to score, with the columns each shard is read with.
+        passes: What to score: units of one shard that one task reads one after another, with the
+            columns the shard is read with.
         location: The output, as an absolute path or URI. Every worker opens it again.
         fence: Stops a run that has lost the output to another one.
         no_progress_sec: Ray's own stall timeout.
         confirmed: By unit id, the rows that the driver could not read either.
+        rows_before: Rows that earlier pipelines of the run have finished, for the progress.
     """
 
-    units: Sequence[tuple[Unit, pa.Schema]]
+    passes: Sequence[Pass]
     text_column: str
     location: str
     fence: Fence
@@ -57,18 +64,19 @@ class Work:
     pool: Pool
     no_progress_sec: int
     confirmed: Mapping[str, tuple[Span, ...]] = field(default_factory=dict)
+    rows_before: int = 0
 
 
 class ReviewShards(Datasource):
-    """A Ray Data source whose read tasks are units: one task reads one unit into one block."""
+    """A Ray Data source whose read tasks are passes: a task yields the block of each unit."""
 
     def __init__(self, work: Work) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._work = work
 
     def estimate_inmemory_data_size(self) -> int | None:
-        """Return the bytes on disk of all units. Their size in memory is unknown."""
-        return sum(_bytes_of(unit) for unit, _ in self._work.units)
+        """Return None: the size in memory is unknown."""
+        return None
 
     def get_read_tasks(
         self,
@@ -76,30 +84,58 @@ class ReviewShards(Datasource):
         per_task_row_limit: int | None = None,
         data_context: Any = None,
     ) -> list[ReadTask]:
-        """Return one task per unit, whatever parallelism Ray asks for."""
+        """Return one task per pass, whatever parallelism Ray asks for."""
         return [
             ReadTask(
-                self._reader(unit, columns),
+                PackedReader(self.reader(units, columns)),
                 BlockMetadata(
-                    num_rows=unit.rows,
-                    size_bytes=_bytes_of(unit),
-                    input_files=(unit.shard.uri,),
+                    num_rows=len(units),
+                    size_bytes=sum(_bytes_of(unit) for unit in units),
+                    input_files=(units[0].shard.uri,),
                     exec_stats=None,
                 ),
             )
-            for unit, columns in self._work.units
+            for units, columns in self._work.passes
         ]
 
-    def _reader(self, unit: Unit, columns: pa.Schema) -> Reader:
+    def reader(self, units: tuple[Unit, ...], columns: pa.Schema) -> Reader:
+        """Return the reader of a pass."""
         work = self._work
+        confirmed = [span for unit in units for span in work.confirmed.get(unit.unit_id, ())]
         return Reader(
-            unit,
-            columns,
-            work.text_column,
-            work.location,
-            work.fence.token,
-            work.confirmed.get(unit.unit_id, ()),
+            units, columns, work.text_column, work.location, work.fence.token, tuple(confirmed)
         )
+
+
+@dataclass(frozen=True)
+class PackedReader:
+    """A reader whose blocks are packed."""
+
+    reader: Reader
+
+    def __call__(self) -> Iterator[pa.Table]:
+        return map(pack, self.reader())
+
+
+class PackedTokenise(Tokenise):
+    """The tokenise stage on packed blocks."""
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        return pack(super().__call__(unpack(block)))
+
+
+class PackedScorer(Scorer):
+    """The scoring actor on packed blocks."""
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        return pack(super().__call__(unpack(block)))
+
+
+class PackedCommit(Commit):
+    """The commit stage on packed blocks; what it returns is not packed."""
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        return super().__call__(unpack(block))
 
 
 def run_pipeline(
@@ -116,12 +152,13 @@ def run_pipeline(
         SentimentError: A stage failed; what was committed stays and is reused by the next run.
     """
     context = ray.data.DataContext.get_current().copy()
-    # A unit must stay one block from the reader to the commit; Ray would cut it at 128 MiB.
-    context.target_max_block_size = None
+    context.target_max_block_size = TARGET_BYTES
     context.execution_options.preserve_order = False
     # Progress is ours to show.
     context.enable_progress_bars = False
     if callback is not None:
+        rows = sum(unit.rows for units, _ in work.passes for unit in units)
+        callback.expect(sum(len(units) for units, _ in work.passes), rows, work.rows_before)
         context.custom_execution_callback_classes = [
             *context.custom_execution_callback_classes,
             callback,  # type: ignore[list-item]
@@ -168,17 +205,20 @@ def _without_chatter() -> Iterator[None]:
 
 def _dataset(work: Work) -> ray.data.Dataset:
     pool = work.pool
+    units = sum(len(units) for units, _ in work.passes)
+    tasks = max(2, pool.actors_max)
     dataset = ray.data.read_datasource(
         ReviewShards(work),
-        override_num_blocks=len(work.units),
-        num_cpus=TASK_CPUS,
+        override_num_blocks=len(work.passes),
+        num_cpus=READ_CPUS,
+        concurrency=min(READ_TASKS, tasks, len(work.passes)),
     )
     token = work.fence.token
-    tokenise = Tokenise(work.scorer.tokeniser, work.text_column, work.location, token)
+    tokenise = PackedTokenise(work.scorer.tokeniser, work.text_column, work.location, token)
     dataset = _map_blocks(dataset, tokenise, num_cpus=TASK_CPUS)
     dataset = _map_blocks(
         dataset,
-        Scorer,
+        PackedScorer,
         fn_constructor_args=(work.scorer, work.location, token),
         compute=ActorPoolStrategy(min_size=pool.actors_min, max_size=pool.actors_max),
         num_cpus=pool.cpus,
@@ -186,11 +226,11 @@ def _dataset(work: Work) -> ray.data.Dataset:
     )
     return _map_blocks(
         dataset,
-        Commit(work.location, work.stamp, work.fence),
+        PackedCommit(work.location, work.stamp, work.fence),
         # A commit takes a fraction of what scoring its unit took. Without a limit Ray starts a
         # process for every commit that waits when the actors leave; of one with more than there are
         # units it warns.
-        compute=TaskPoolStrategy(size=min(len(work.units), max(2, pool.actors_max))),
+        compute=TaskPoolStrategy(size=min(units, tasks)),
         num_cpus=TASK_CPUS,
     )
 

@@ -10,13 +10,23 @@ from sentiment.errors import ConfigError
 from sentiment.settings.choices import DeviceType
 from sentiment.settings.jobs import ScoreConfig
 
-# CPUs each read, tokenise or commit task asks for. Small, so that a machine with two cores can run
-# them beside its actor; different from every actor's share, or Ray would fuse tokenising into it.
-TASK_CPUS = 0.25
+# CPUs each tokenise or commit task asks for. Small, so that a machine with two cores can run them
+# beside its actor; different from every actor's share, or Ray would fuse tokenising into it.
+TASK_CPUS = 0.24
+
+# CPUs a read task asks for, and how many run at the same time. A task that reads many units waits
+# with its share in hand while the later stages work, so all of them together must leave room for
+# these where only _LEAST_RESERVED_CPUS are left. Not zero: nothing is to run on a head node without
+# CPUs.
+READ_CPUS = 0.001
+READ_TASKS = 10
 
 # CPUs of a cluster that actors leave to those tasks. Actors that hold every CPU starve the readers
 # they wait for, and the run stands still.
 _RESERVED_CPUS = 0.5
+
+# The same where the user chooses the share of an actor.
+_LEAST_RESERVED_CPUS = 0.25
 
 # Half a CPU is the least that makes an actor worth its memory.
 _LEAST_CPUS = 0.5
@@ -121,12 +131,12 @@ def _cpu_pool(config: ScoreConfig, node_cpus: Sequence[float], *, can_grow: bool
         # Threads are whole: no more actors than there are cores for theirs.
         fitting = min(fitting, int(sum(node_cpus) / math.ceil(share)))
         return _pool(config, "cpu", fitting, share, 0.0, can_grow=can_grow)
-    if node_cpus and share > largest - TASK_CPUS:
+    if node_cpus and share > largest - _LEAST_RESERVED_CPUS:
         raise ConfigError(
             f"--cpus-per-actor {share:g}: the largest node has {largest:g} CPUs and reading needs "
-            f"{TASK_CPUS:g} of them"
+            f"{_LEAST_RESERVED_CPUS:g} of them"
         )
-    fitting = sum(int((cpus - TASK_CPUS) / share) for cpus in node_cpus)
+    fitting = sum(int((cpus - _LEAST_RESERVED_CPUS) / share) for cpus in node_cpus)
     if not can_grow and fitting < config.actors_min:
         raise ConfigError(
             f"--actors-min {config.actors_min}: at {share:g} CPUs each {fitting} fit beside reading"

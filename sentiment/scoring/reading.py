@@ -1,9 +1,9 @@
-"""The read stage: reads a unit as one block, or defers it if it cannot be read for now."""
+"""The read stage: reads units as blocks, and defers those that cannot be read for now."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -21,10 +21,19 @@ from sentiment.block import (
 )
 from sentiment.errors import SourceChangedError
 from sentiment.output.apart import call_apart
-from sentiment.output.attempts import READER_MAX_CRASHES, Attempts, Part, with_attempts
+from sentiment.output.attempts import (
+    READER_MAX_CRASHES,
+    Attempts,
+    Part,
+    unit_of_block,
+    with_attempts,
+)
 from sentiment.output.folder import Output
-from sentiment.source.index import divide_unit, lost_unit, read_unit
+from sentiment.source.read import ShardReader, divide_unit, lost_unit, read_unit
 from sentiment.source.shards import Unit
+
+# Bytes of memory after which a unit ends early.
+_UNIT_BYTES = 64 * 2**20
 
 Span = tuple[int, int, str]  # first row, last row and reason of rows that cannot be read
 
@@ -39,13 +48,13 @@ class UnconfirmedError(Exception):
 
 @dataclass(frozen=True)
 class Reader:
-    """The read stage of one unit.
+    """The read stage: reads units of one shard one after another.
 
     Rows that crash the reader are rejected: the row groups of Parquet that hold them, or the whole
     unit of a text shard, since its reader cannot skip rows.
 
     Attributes:
-        unit: What to read.
+        units: What to read, in the order of the file.
         columns: Source columns as indexed.
         text_column: The column to score.
         location: The output, where markers of crashes are kept.
@@ -53,56 +62,77 @@ class Reader:
         confirmed: Rows that another process could not read either. Only those are rejected.
     """
 
-    unit: Unit
+    units: tuple[Unit, ...]
     columns: pa.Schema
     text_column: str
     location: str
     run_token: str
     confirmed: tuple[Span, ...] = ()
 
-    def __call__(self) -> list[pa.Table]:
-        """Read the unit.
+    def __call__(self) -> Iterator[pa.Table]:
+        """Read the units.
 
-        Returns:
-            One block, as Ray expects a list. If the unit cannot be read for now, the block has one
-            row that says so: the unit is deferred.
+        Yields:
+            A block for each unit, or several that share its rows, if these take much memory: then
+            each is a unit of its own. If a unit cannot be read for now, its block has one row that
+            says so: the unit is deferred.
 
         Raises:
             OSError: The storage does not answer.
         """
+        # After the crash of a task all of its units are read again. Those that the first process
+        # had read well must not count as attempted.
         attempts = Attempts(
-            Output.open(self.location), self.run_token, STAGE_READ, READER_MAX_CRASHES
+            Output.open(self.location),
+            self.run_token,
+            STAGE_READ,
+            READER_MAX_CRASHES,
+            settles=len(self.units) > 1,
         )
-        whole = (self.unit.first_row, self.unit.last_row + 1)
+        with ShardReader(self.units[0].shard, self.columns, self.text_column) as reader:
+            for unit in self.units:
+                left: Unit | None = unit
+                while left is not None:
+                    block = self._block(left, reader, attempts)
+                    yield block
+                    last = unit_of_block(block).last_row
+                    left = replace(left, first_row=last + 1) if last < unit.last_row else None
+
+    def _block(self, unit: Unit, reader: ShardReader, attempts: Attempts) -> pa.Table:
+        """Read a unit, or its first rows."""
+        whole = (unit.first_row, unit.last_row + 1)
+
+        def read(part: Part) -> pa.Table:
+            most = _UNIT_BYTES if part == whole else None
+            return self._confirmed(reader.read(_rows_of(unit, part), most))
+
+        def read_apart(part: Part) -> pa.Table:
+            rows = _rows_of(unit, part)
+            return self._confirmed(call_apart(read_unit, rows, self.columns, self.text_column))
+
+        def divide(part: Part) -> list[Part]:
+            parts = divide_unit(_rows_of(unit, part))
+            return [(one.first_row, one.last_row + 1) for one in parts]
+
+        def give_up(part: Part, crashes: int) -> pa.Table:
+            detail = f"{crashes} processes died while they read these rows"
+            return with_attempts(lost_unit(_rows_of(unit, part), self.columns, detail), crashes)
+
         try:
-            tables = attempts.run(
-                self.unit, whole, self._read, self._divide, self._read_apart, self._give_up
-            )
+            tables = attempts.run(unit, whole, read, divide, read_apart, give_up)
         except SourceChangedError as error:
-            return [defer_unit(self.unit, self.columns, Deferred(self.unit, str(error)))]
+            return defer_unit(unit, self.columns, Deferred(unit, str(error)))
         except UnconfirmedError as error:
-            found = Deferred(self.unit, str(error), error.spans)
-            return [defer_unit(self.unit, self.columns, found)]
+            return defer_unit(unit, self.columns, Deferred(unit, str(error), error.spans))
         if len(tables) == 1:
-            return tables
+            return tables[0]
         block = pa.concat_tables(tables, promote_options="default").combine_chunks()
         # Each part names itself as the unit. The block has to name the unit it is committed as.
         units = pa.DictionaryArray.from_arrays(
             pa.array([0] * block.num_rows, pa.int32()),
-            pa.array([self.unit.to_json()], pa.string()),
+            pa.array([unit.to_json()], pa.string()),
         )
-        return [block.set_column(block.schema.get_field_index(UNIT), UNIT, units)]
-
-    def _rows_of(self, part: Part) -> Unit:
-        return replace(self.unit, first_row=part[0], last_row=part[1] - 1)
-
-    def _read(self, part: Part) -> pa.Table:
-        return self._confirmed(read_unit(self._rows_of(part), self.columns, self.text_column))
-
-    def _read_apart(self, part: Part) -> pa.Table:
-        return self._confirmed(
-            call_apart(read_unit, self._rows_of(part), self.columns, self.text_column)
-        )
+        return block.set_column(block.schema.get_field_index(UNIT), UNIT, units)
 
     def _confirmed(self, block: pa.Table) -> pa.Table:
         """Return a block whose unreadable rows another process could not read either.
@@ -113,15 +143,12 @@ class Reader:
         found = unreadable(block)
         new = [detail for span, detail in found.items() if span not in self.confirmed]
         if new:
-            raise UnconfirmedError([*found], f"{self.unit.shard.uri}: {new[0]}")
+            raise UnconfirmedError([*found], f"{self.units[0].shard.uri}: {new[0]}")
         return block
 
-    def _divide(self, part: Part) -> list[Part]:
-        return [(one.first_row, one.last_row + 1) for one in divide_unit(self._rows_of(part))]
 
-    def _give_up(self, part: Part, crashes: int) -> pa.Table:
-        detail = f"{crashes} processes died while they read these rows"
-        return with_attempts(lost_unit(self._rows_of(part), self.columns, detail), crashes)
+def _rows_of(unit: Unit, part: Part) -> Unit:
+    return replace(unit, first_row=part[0], last_row=part[1] - 1)
 
 
 def unreadable(block: pa.Table) -> dict[Span, str]:

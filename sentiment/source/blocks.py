@@ -37,7 +37,7 @@ class Reject:
 
 @dataclass(frozen=True)
 class Rows:
-    """What a format reader returns for a unit. Good rows and rejects cover it without overlap.
+    """What a format reader returns for a unit. Good rows and rejects do not overlap.
 
     Attributes:
         good: The good rows, source columns only.
@@ -48,6 +48,11 @@ class Rows:
     good: pa.Table
     numbers: Sequence[int]
     rejects: Sequence[Reject] = ()
+
+    @property
+    def covered(self) -> int:
+        """Rows of the shard that are good or rejected."""
+        return len(self.numbers) + sum(one.last_row - one.first_row + 1 for one in self.rejects)
 
 
 def raw_text(record: bytes) -> str:
@@ -88,7 +93,7 @@ def assemble(unit: Unit, columns: pa.Schema, rows: Rows, seconds: float) -> pa.T
     Returns:
         The source columns, null where a row is rejected, then `block.CARRIER_FIELDS`.
     """
-    covered = len(rows.numbers) + sum(r.last_row - r.first_row + 1 for r in rows.rejects)
+    covered = rows.covered
     assert covered == unit.rows, f"{unit.unit_id}: {covered} rows accounted for, not {unit.rows}"
     source = _interleave(columns, rows)
     entries: list[tuple[int, int, Reject | None]] = [(n, n, None) for n in rows.numbers]

@@ -2,13 +2,58 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 from sentiment.source.shards import ShardIndex, Unit
 
-# A worker holds a whole unit in memory, and a crash loses the work on a whole unit.
-_UNIT_BYTES = 32 * 2**20
+# A worker holds a whole unit in memory, and a crash loses the work on a whole unit. Bytes of text
+# are counted as decompressed, those of Parquet as they are in the file: how many they will be, only
+# reading tells, which ends a unit early (see `read.ShardReader`).
+_UNIT_BYTES: Final = 32 * 2**20
+# Rows of text between two cuts. Outputs of earlier versions have units that start at these rows.
+_CUT_ROWS: Final = 1024
+# Decompressed bytes after which there is a cut, however few rows they hold.
+_CUT_BYTES: Final = 8 * 2**20
+
+
+class CutFinder:
+    """Counts the records of a text shard, and notes at which of them units may start.
+
+    Attributes:
+        rows: Records so far.
+    """
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._cuts: list[tuple[int, int | None]] = []
+        self._last_bytes = 0
+
+    def begin(self, offset_bytes: int) -> None:
+        """Note where the first record starts."""
+        self._note(offset_bytes)
+
+    def add(self, offset_bytes: int) -> None:
+        """Count a record.
+
+        Args:
+            offset_bytes: Where it starts in the decompressed file.
+        """
+        if self.rows and (
+            self.rows % _CUT_ROWS == 0 or offset_bytes - self._last_bytes >= _CUT_BYTES
+        ):
+            self._note(offset_bytes)
+        self.rows += 1
+
+    @property
+    def found(self) -> tuple[tuple[int, int | None], ...]:
+        """The cuts, as `ShardIndex` has them."""
+        return tuple(self._cuts) or ((0, None),)
+
+    def _note(self, offset_bytes: int) -> None:
+        self._cuts.append((self.rows, offset_bytes))
+        self._last_bytes = offset_bytes
 
 
 def cut_into_units(
@@ -18,8 +63,8 @@ def cut_into_units(
 
     Args:
         index: The shard, as indexed.
-        unit_rows: Most rows of a unit. Units are shorter where rows are long, and longer where
-            reading cannot start at any row in between.
+        unit_rows: Most rows of a unit. Units are shorter where rows are long or a row group ends,
+            and longer where reading cannot start at any row in between.
         ranges: First and last rows to cut; each range starts where a unit may start. By default all
             rows of the shard.
 
@@ -28,54 +73,94 @@ def cut_into_units(
     """
     if ranges is None:
         ranges = [(0, index.rows - 1)]
-    most_rows = _rows_within_limits(index, unit_rows)
     if index.cuts[0][1] is None:
-        return [unit for span in ranges for unit in _cut_anywhere(index, span, most_rows)]
-    offsets = dict(index.cuts)
-    starts = sorted(offsets)
+        row_bytes = index.shard.size_bytes / max(1, index.rows)
+        most_rows = max(1, min(unit_rows, int(_UNIT_BYTES / max(1.0, row_bytes))))
+        starts = [row for row, _ in index.cuts]
+        return [unit for span in ranges for unit in _cut_parquet(index, starts, span, most_rows)]
+    starts = [row for row, _ in index.cuts]
+    offsets = [offset or 0 for _, offset in index.cuts]
     units = []
     for first, last in ranges:
         start = first
         while start <= last:
-            end = _last_row(starts, start, last, most_rows)
-            offset_bytes = offsets.get(start)
-            assert offset_bytes is not None, f"row {start} starts no indexed record"
-            units.append(Unit(index.shard, start, end, offset_bytes, index.rows))
+            at = bisect_left(starts, start)
+            assert start in starts[at : at + 1], f"row {start} starts no indexed record"
+            end = min(last, _next_start(starts, offsets, at, unit_rows, last + 1) - 1)
+            units.append(Unit(index.shard, start, end, offsets[at], index.rows))
             start = end + 1
     return units
 
 
-def _rows_within_limits(index: ShardIndex, unit_rows: int) -> int:
-    """Return `unit_rows`, or fewer so that a unit stays near _UNIT_BYTES on disk."""
-    row_bytes = index.shard.size_bytes / max(1, index.rows)
-    return max(1, min(unit_rows, int(_UNIT_BYTES / max(1.0, row_bytes))))
+def group_into_passes(index: ShardIndex, units: Sequence[Unit]) -> Iterator[tuple[Unit, ...]]:
+    """Group the units of a shard that are best read one after another, by one reader.
+
+    A row group and a compressed file can be entered at their start only, and the cost of a unit in
+    the middle is that of all rows before it.
+
+    Args:
+        index: The shard, as indexed.
+        units: Units of the shard, in order.
+    """
+    if index.shard.format != "parquet":
+        if index.shard.name.lower().endswith(".gz"):
+            yield from [tuple(units)] if units else []
+        else:
+            yield from ((unit,) for unit in units)
+        return
+    starts = [row for row, _ in index.cuts]
+    together: list[Unit] = []
+    for unit in units:
+        if together and _group_of(starts, together[-1].last_row) != _group_of(
+            starts, unit.first_row
+        ):
+            yield tuple(together)
+            together = []
+        together.append(unit)
+    if together:
+        yield tuple(together)
 
 
-def _cut_anywhere(index: ShardIndex, span: tuple[int, int], most_rows: int) -> Iterator[Unit]:
-    """Cut a range of Parquet rows: reading can start at any of them."""
+def _group_of(starts: Sequence[int], row: int) -> int:
+    return bisect_right(starts, row)
+
+
+def _cut_parquet(
+    index: ShardIndex, starts: Sequence[int], span: tuple[int, int], most_rows: int
+) -> Iterator[Unit]:
+    """Cut a range of Parquet rows: units hold whole row groups, or rows of one row group.
+
+    So no row group is read for two units, but those that hold more rows than a unit.
+    """
     first, last = span
-    for start in range(first, last + 1, most_rows):
-        yield Unit(index.shard, start, min(last, start + most_rows - 1), None, index.rows)
+    while first <= last:
+        next_first = min(first + most_rows, last + 1)
+        if next_first <= last:
+            group = starts[bisect_right(starts, next_first) - 1]
+            next_first = group if group > first else next_first
+        yield Unit(index.shard, first, next_first - 1, None, index.rows)
+        first = next_first
 
 
-def _last_row(starts: Sequence[int], start: int, last: int, most_rows: int) -> int:
-    """Choose the last row of a unit of text.
+def _next_start(
+    starts: Sequence[int], offsets: Sequence[int], at: int, most_rows: int, end: int
+) -> int:
+    """Choose the row after a unit of text.
 
-    The next unit must start at a row whose byte offset is known: otherwise its reader would have to
-    read the file from an earlier row on, and so read rows of another unit as well.
+    It must be a row whose byte offset is known: otherwise its reader would have to read the file
+    from an earlier row on, and so read rows of another unit as well.
 
     Args:
         starts: Rows with known byte offsets, ascending.
-        start: First row of the unit, one of `starts`.
-        last: Last row of the range that is cut.
-        most_rows: Most rows of a unit.
+        offsets: Their offsets.
+        at: Which of them the unit starts with.
+        most_rows: Most rows of a unit, if the next known row is not farther away.
+        end: One past the last row of the range that is cut.
     """
-    ideal_next = start + most_rows
-    if ideal_next > last:
-        return last
-    after = bisect_right(starts, ideal_next)
-    if starts[after - 1] > start:
-        return starts[after - 1] - 1
-    # No known row is near enough, so this unit is longer than asked for: up to the next known row.
-    next_start = starts[after] if after < len(starts) else last + 1
-    return min(next_start - 1, last)
+    last = bisect_left(starts, end) - 1
+    by_bytes = bisect_right(offsets, offsets[at] + _UNIT_BYTES) - 1
+    if end - starts[at] <= most_rows and last <= by_bytes:
+        return end
+    by_rows = bisect_right(starts, starts[at] + most_rows) - 1
+    after = max(at + 1, min(by_rows, by_bytes))
+    return starts[after] if after <= last else end

@@ -16,13 +16,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from sentiment.source.blocks import RAW_BYTES, Reject, Rows, raw_text
-from sentiment.source.lines import (
-    CUT_ROWS,
-    MAX_RECORD_BYTES,
-    DamageError,
-    Lines,
-    LongLineError,
-)
+from sentiment.source.cut import CutFinder
+from sentiment.source.lines import MAX_RECORD_BYTES, DamageError, Lines, LongLineError
+from sentiment.source.records import RecordReader
 from sentiment.source.shards import Damage, Shard, ShardIndex, Unit
 from sentiment.source.surrogates import is_utf8, shown
 
@@ -141,26 +137,23 @@ def index_delimited(shard: Shard) -> ShardIndex:
     Returns:
         Its index; every column is a string. Malformed records count as rows.
     """
-    rows = 0
-    cuts: list[tuple[int, int | None]] = []
+    cuts = CutFinder()
     columns: pa.Schema | None = None
     try:
         with Lines(shard) as lines:
             delimiter = _DELIMITERS[shard.format]
             names = _header(_records(lines, delimiter))
             columns = pa.schema([pa.field(name, pa.string()) for name in names])
-            cuts.append((0, lines.offset_bytes))
+            cuts.begin(lines.offset_bytes)
             for record in _records(lines, delimiter, len(names)):
-                if rows and rows % CUT_ROWS == 0:
-                    cuts.append((rows, record.offset_bytes))
-                rows += 1
+                cuts.add(record.offset_bytes)
     except DamageError as error:
         if columns is None:
             damage = Damage(-1, "unreadable_file", str(error))
         else:
-            damage = Damage(rows, "unreadable_rows", str(error))
-        return ShardIndex(shard, rows, columns, tuple(cuts) or ((0, None),), damage)
-    return ShardIndex(shard, rows, columns, tuple(cuts))
+            damage = Damage(cuts.rows, "unreadable_rows", str(error))
+        return ShardIndex(shard, cuts.rows, columns, cuts.found, damage)
+    return ShardIndex(shard, cuts.rows, columns, cuts.found)
 
 
 def _header(records: Iterator[_Record]) -> list[str]:
@@ -184,45 +177,56 @@ def _header(records: Iterator[_Record]) -> list[str]:
     return [shown(name) for name in header.fields]
 
 
-def read_delimited(unit: Unit, columns: pa.Schema, text_column: str) -> Rows:
-    """Read the rows of a unit.
+class DelimitedReader:
+    """Reads units of a CSV or TSV shard; one that starts where the last one ended is read on.
 
-    Args:
-        unit: Rows of a CSV or TSV shard, from a cut of its index.
-        columns: Source columns as indexed.
-        text_column: The column to score. Bytes in it that are not UTF-8 reject the row; in other
-            columns they become `\\xNN` and the row stays good.
-
-    Returns:
-        Good rows and rejects, which together are the rows of the unit.
+    Bytes that are not UTF-8 reject the row if they are in the text column; in other columns they
+    become `\\xNN` and the row stays good.
     """
-    assert unit.offset_bytes is not None, f"{unit.unit_id} has no offset"
-    text_index = columns.get_field_index(text_column)
-    values: list[list[str]] = [[] for _ in columns]
-    numbers: list[int] = []
-    rejects: list[Reject] = []
-    row = unit.first_row
-    ending = "the file ends before the rows that were indexed"
-    try:
-        with Lines(unit.shard, unit.offset_bytes) as lines:
-            for record in _records(lines, _DELIMITERS[unit.shard.format], len(columns)):
-                reject = _judge(record, row, text_index, columns)
-                if reject is None:
-                    assert record.fields is not None
-                    numbers.append(row)
-                    for column, value in zip(values, record.fields, strict=True):
-                        column.append(value if record.valid else shown(value))
-                else:
-                    rejects.append(reject)
-                row += 1
-                if row > unit.last_row:
-                    break
-    except DamageError as error:
-        ending = str(error)
-    if row <= unit.last_row:
-        rejects.append(Reject(row, unit.last_row, "unreadable_rows", ending))
-    arrays = [pa.array(column, kind) for column, kind in zip(values, columns.types, strict=True)]
-    return Rows(pa.Table.from_arrays(arrays, schema=columns), numbers, rejects)
+
+    def __init__(self, shard: Shard, columns: pa.Schema, text_column: str) -> None:
+        """Prepare to read.
+
+        Args:
+            shard: A CSV or TSV shard.
+            columns: Source columns as indexed.
+            text_column: The column to score.
+        """
+        self._columns = columns
+        self._text_index = columns.get_field_index(text_column)
+        delimiter = _DELIMITERS[shard.format]
+        self._records = RecordReader(shard, lambda lines: _records(lines, delimiter, len(columns)))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._records.close()
+
+    def read(self, unit: Unit, max_bytes: int | None = None) -> Rows:
+        """Read the rows of a unit, which starts at a cut of the index.
+
+        Args:
+            unit: Rows of the shard.
+            max_bytes: Ignored: units of text are cut where they are planned.
+
+        Returns:
+            Good rows and rejects, which together are the rows of the unit.
+        """
+        del max_bytes
+        values: list[list[str]] = [[] for _ in self._columns]
+        numbers: list[int] = []
+        rejects: list[Reject] = []
+        for row, record in self._records.read(unit, rejects):
+            reject = _judge(record, row, self._text_index, self._columns)
+            if reject is not None:
+                rejects.append(reject)
+                continue
+            assert record.fields is not None
+            numbers.append(row)
+            for column, value in zip(values, record.fields, strict=True):
+                column.append(value if record.valid else shown(value))
+        types = self._columns.types
+        arrays = [pa.array(column, kind) for column, kind in zip(values, types, strict=True)]
+        return Rows(pa.Table.from_arrays(arrays, schema=self._columns), numbers, rejects)
 
 
 def _judge(record: _Record, row: int, text_index: int, columns: pa.Schema) -> Reject | None:

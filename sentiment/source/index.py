@@ -1,30 +1,24 @@
-"""Indexes shards and reads units of them, whatever their format.
+"""Indexes shards, whatever their format.
 
-Damaged data is no error here: an index says what cannot be read, and a block holds it as rejects.
+Damaged data is no error here: an index says what cannot be read.
 Errors are for sources that cannot be scored at all, and for storage that does not answer.
 """
 
 from __future__ import annotations
 
 import re
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import replace
-
-import pyarrow as pa
 
 from sentiment.block import CARRIER_PREFIX, UNUSABLE_COLUMNS
 from sentiment.errors import SourceChangedError, SourceError, UnusableShardError
-from sentiment.source.blocks import Rows, assemble, lost
-from sentiment.source.delimited import index_delimited, read_delimited
-from sentiment.source.jsonl import index_jsonl, read_jsonl
-from sentiment.source.parquet import index_parquet, read_parquet
-from sentiment.source.shards import Damage, Shard, ShardIndex, Unit
+from sentiment.source.delimited import index_delimited
+from sentiment.source.jsonl import index_jsonl
+from sentiment.source.parquet import index_parquet
+from sentiment.source.shards import Damage, Shard, ShardIndex
 from sentiment.source.state import check_unchanged
-from sentiment.storage import STORAGE_THREADS, is_outage
+from sentiment.storage import in_threads, is_outage
 
 # Messages must not show review text, and in a CSV file without a header the "column names" are a
 # review. So they show short names of plain characters only.
@@ -63,8 +57,8 @@ def index_shards(
                 raise
             return unusable(shard, str(error))
 
-    with ThreadPoolExecutor(STORAGE_THREADS) as threads, outage_as_source_error():
-        return list(threads.map(index, shards))
+    with outage_as_source_error():
+        return in_threads(lambda some: [index(shard) for shard in some], shards)
 
 
 def unusable(shard: Shard, detail: str) -> ShardIndex:
@@ -165,72 +159,3 @@ def _shown(names: list[str]) -> str:
     ]
     more = len(names) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
-
-
-def read_unit(unit: Unit, columns: pa.Schema, text_column: str) -> pa.Table:
-    """Read the rows of a unit as one block.
-
-    Args:
-        unit: Rows of an indexed shard, starting at one of its cuts.
-        columns: Source columns as indexed.
-        text_column: The column to score.
-
-    Returns:
-        The source columns, then `block.CARRIER_FIELDS`. One row per source row in file order,
-        except that rows lost together share one reject from ROW to ROW_END. For all other rows
-        ROW_END is ROW. A rejected row is null in every source column.
-
-    Raises:
-        SourceChangedError: The file is gone or changed since it was listed, or this process does
-            not see it.
-        OSError: The storage does not answer. All that is wrong with the data becomes rejects.
-    """
-    started = time.perf_counter()
-    check_unchanged(unit.shard)
-    rows = _read(unit, columns, text_column)
-    # The check of the state below would miss an outage that is over by then.
-    outage = next((one.detail for one in rows.rejects if is_outage(one.detail)), None)
-    if outage is not None:
-        raise OSError(f"{unit.shard.uri}: {outage}")
-    # If the file changed while it was read, the rows may be partly of the old file and partly of
-    # the new one. This also raises if the storage failed, and not the file.
-    check_unchanged(unit.shard)
-    return assemble(unit, columns, rows, time.perf_counter() - started)
-
-
-def divide_unit(unit: Unit) -> list[Unit]:
-    """Divide a unit at the row groups of its Parquet shard.
-
-    Returns:
-        At least two units; none if the rows can only be read together.
-    """
-    if unit.shard.format != "parquet":
-        return []
-    starts = [row for row, _ in index_parquet(unit.shard).cuts]
-    firsts = [unit.first_row, *(row for row in starts if unit.first_row < row <= unit.last_row)]
-    lasts = [row - 1 for row in firsts[1:]] + [unit.last_row]
-    if len(firsts) == 1:
-        return []
-    return [
-        replace(unit, first_row=first, last_row=last)
-        for first, last in zip(firsts, lasts, strict=True)
-    ]
-
-
-def lost_unit(unit: Unit, columns: pa.Schema, detail: str) -> pa.Table:
-    """Return the block that `read_unit` returns if all rows of a unit are lost.
-
-    Args:
-        unit: The unit.
-        columns: Source columns as indexed.
-        detail: What was wrong, without review text.
-    """
-    return assemble(unit, columns, lost(unit, columns, "unreadable_rows", detail), 0.0)
-
-
-def _read(unit: Unit, columns: pa.Schema, text_column: str) -> Rows:
-    if unit.shard.format == "parquet":
-        return read_parquet(unit, columns, text_column)
-    if unit.shard.format == "jsonl":
-        return read_jsonl(unit, columns, text_column)
-    return read_delimited(unit, columns, text_column)

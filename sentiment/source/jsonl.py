@@ -17,7 +17,9 @@ import pyarrow as pa
 
 from sentiment.errors import UnusableShardError
 from sentiment.source.blocks import Reject, Rows, raw_text
-from sentiment.source.lines import CUT_ROWS, DamageError, Lines, LongLineError
+from sentiment.source.cut import CutFinder
+from sentiment.source.lines import DamageError, Lines, LongLineError
+from sentiment.source.records import RecordReader
 from sentiment.source.shards import Damage, Shard, ShardIndex, Unit
 
 _INT64 = range(-(2**63), 2**63)
@@ -137,18 +139,15 @@ def index_jsonl(shard: Shard, text_column: str) -> ShardIndex:
     Raises:
         SourceError: There are more than _MAX_COLUMNS keys.
     """
-    rows = 0
     kinds: dict[str, int] = {}
-    cuts: list[tuple[int, int | None]] = []
+    cuts = CutFinder()
     damage: Damage | None = None
     seen_object = False
     try:
         with Lines(shard) as lines:
-            cuts.append((0, 0))
+            cuts.begin(0)
             for record in _records(lines):
-                if rows and rows % CUT_ROWS == 0:
-                    cuts.append((rows, record.offset_bytes))
-                rows += 1
+                cuts.add(record.offset_bytes)
                 if record.value is not None:
                     seen_object = True
                     for key, value in record.value.items():
@@ -159,10 +158,10 @@ def index_jsonl(shard: Shard, text_column: str) -> ShardIndex:
                             "keys, each of them a column; move keys that are data into values"
                         )
     except DamageError as error:
-        if rows == 0:
+        if cuts.rows == 0:
             damage = Damage(-1, "unreadable_file", str(error))
             return ShardIndex(shard, 0, None, damage=damage)
-        damage = Damage(rows, "unreadable_rows", str(error))
+        damage = Damage(cuts.rows, "unreadable_rows", str(error))
     if not seen_object:
         kinds = {text_column: _TEXT}
     columns = pa.schema(
@@ -171,7 +170,7 @@ def index_jsonl(shard: Shard, text_column: str) -> ShardIndex:
             for key, kind in kinds.items()
         ]
     )
-    return ShardIndex(shard, rows, columns, tuple(cuts), damage)
+    return ShardIndex(shard, cuts.rows, columns, cuts.found, damage)
 
 
 def _kind(value: Any) -> int:
@@ -186,47 +185,56 @@ def _kind(value: Any) -> int:
     return _TEXT if isinstance(value, str) else _OTHER
 
 
-def read_jsonl(unit: Unit, columns: pa.Schema, text_column: str) -> Rows:
-    """Read the rows of a unit.
+class JsonlReader:
+    """Reads units of a shard; goes on where the last one ended, if the next starts there.
 
-    Args:
-        unit: Rows of a JSON Lines shard, from a cut of its index.
-        columns: Source columns as indexed.
-        text_column: The column to score. A value that is neither text nor null rejects the row.
-
-    Returns:
-        Good rows and rejects, which together are the rows of the unit.
+    A value of the text column that is neither text nor null rejects the row.
     """
-    assert unit.offset_bytes is not None, f"{unit.unit_id} has no offset"
-    values: list[list[Any]] = [[] for _ in columns]
-    fields = [
-        (name, _converter(kind)) for name, kind in zip(columns.names, columns.types, strict=True)
-    ]
-    numbers: list[int] = []
-    rejects: list[Reject] = []
-    row = unit.first_row
-    ending = "the file ends before the rows that were indexed"
-    try:
-        with Lines(unit.shard, unit.offset_bytes) as lines:
-            for record in _records(lines):
-                _judge(record, text_column)
-                converted = _converted(record, fields)
-                if converted is None:
-                    raw = raw_text(record.raw)
-                    rejects.append(Reject(row, row, record.reason, record.detail, raw))
-                else:
-                    numbers.append(row)
-                    for column, value in zip(values, converted, strict=True):
-                        column.append(value)
-                row += 1
-                if row > unit.last_row:
-                    break
-    except DamageError as error:
-        ending = str(error)
-    if row <= unit.last_row:
-        rejects.append(Reject(row, unit.last_row, "unreadable_rows", ending))
-    arrays = [pa.array(column, kind) for column, kind in zip(values, columns.types, strict=True)]
-    return Rows(pa.Table.from_arrays(arrays, schema=columns), numbers, rejects)
+
+    def __init__(self, shard: Shard, columns: pa.Schema, text_column: str) -> None:
+        """Prepare to read.
+
+        Args:
+            shard: A JSON Lines shard.
+            columns: Source columns as indexed.
+            text_column: The column to score.
+        """
+        self._columns = columns
+        self._text_column = text_column
+        self._fields = [(field.name, _converter(field.type)) for field in columns]
+        self._records = RecordReader(shard, _records)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._records.close()
+
+    def read(self, unit: Unit, max_bytes: int | None = None) -> Rows:
+        """Read the rows of a unit, which starts at a cut of the index.
+
+        Args:
+            unit: Rows of the shard.
+            max_bytes: Ignored: units of text are cut where they are planned.
+
+        Returns:
+            Good rows and rejects, which together are the rows of the unit.
+        """
+        del max_bytes
+        values: list[list[Any]] = [[] for _ in self._columns]
+        numbers: list[int] = []
+        rejects: list[Reject] = []
+        for row, record in self._records.read(unit, rejects):
+            _judge(record, self._text_column)
+            converted = _converted(record, self._fields)
+            if converted is None:
+                raw = raw_text(record.raw)
+                rejects.append(Reject(row, row, record.reason, record.detail, raw))
+                continue
+            numbers.append(row)
+            for column, value in zip(values, converted, strict=True):
+                column.append(value)
+        types = self._columns.types
+        arrays = [pa.array(column, kind) for column, kind in zip(values, types, strict=True)]
+        return Rows(pa.Table.from_arrays(arrays, schema=self._columns), numbers, rejects)
 
 
 def _judge(record: _Record, text_column: str) -> None:

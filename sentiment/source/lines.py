@@ -17,8 +17,6 @@ from sentiment.storage import STORAGE_ERRORS, one_line, open_filesystem
 # The largest record. A file without line ends must not fill the memory, and the tokenizer needs
 # about 100 bytes of memory for each byte of text.
 MAX_RECORD_BYTES: Final = 16 * 1024 * 1024
-# Rows between two rows whose byte offset is noted, and at which a unit may start.
-CUT_ROWS: Final = 1024
 BOM: Final = b"\xef\xbb\xbf"
 
 _BUFFER_BYTES = 1024 * 1024
@@ -111,6 +109,10 @@ class Lines:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
     def next_line(self) -> bytes:

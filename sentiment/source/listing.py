@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 
@@ -20,9 +19,9 @@ from sentiment.source.shards import EXTENSIONS, Shard, ShardFormat, format_of
 from sentiment.source.state import fingerprint_of
 from sentiment.storage import (
     STORAGE_ERRORS,
-    STORAGE_THREADS,
     descendant_uri,
     identity_of,
+    in_threads,
     is_hidden,
     is_uri,
     one_line,
@@ -104,10 +103,9 @@ def list_shards(sources: Sequence[str]) -> Listing:
             known = candidates.get(shard.identity)
             if known is None or _rank(shard) > _rank(known):
                 candidates[shard.identity] = shard
-    with ThreadPoolExecutor(STORAGE_THREADS) as threads:
-        in_order = sorted(candidates.values(), key=lambda candidate: candidate.uri)
-        shards = tuple(threads.map(_shard, in_order))
-    return Listing(shards, tuple(sorted(skipped)))
+    in_order = sorted(candidates.values(), key=lambda candidate: candidate.uri)
+    shards = in_threads(lambda some: [_shard(one) for one in some], in_order)
+    return Listing(tuple(shards), tuple(sorted(skipped)))
 
 
 def _rank(shard: _Candidate) -> tuple[bool, int, str, str]:

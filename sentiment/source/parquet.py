@@ -7,7 +7,7 @@ Python fails on text that is not, so that is checked here, value by value where 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,8 @@ from sentiment.source.parquet_types import foreign_types, storage_field
 from sentiment.source.shards import Damage, Shard, ShardIndex, Unit
 from sentiment.storage import STORAGE_ERRORS, one_line, open_filesystem
 
-_BATCH_ROWS = 4096
+# Rows that are decoded at once: in memory, each may be far larger than its share of the file.
+_BATCH_ROWS = 1024
 _BUFFER_BYTES = 1024 * 1024
 # A damaged footer may claim any number of rows, and planning would make units of all of them. Real
 # files are far below this limit, even if they hold the same text again and again.
@@ -31,11 +32,12 @@ _MAX_ROWS_PER_BYTE = 10_000
 
 @dataclass
 class _ReadRows:
-    """Rows and rejects that were read so far."""
+    """Rows and rejects that were read so far, and the bytes of memory that the rows take."""
 
     tables: list[pa.Table] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
+    bytes: int = 0
 
 
 @contextmanager
@@ -93,35 +95,142 @@ def _group_sizes(metadata: Any, size_bytes: int) -> list[int]:
     return sizes
 
 
-def read_parquet(unit: Unit, columns: pa.Schema, text_column: str) -> Rows:
-    """Read the rows of a unit; of a damaged row group only its own rows are rejected.
+class ParquetReader:
+    """Reads units of a Parquet shard; goes on where the last one ended, if the next starts there.
 
-    Args:
-        unit: Rows of a Parquet shard.
-        columns: Source columns as indexed.
-        text_column: The column to score: bytes in it that are not UTF-8 reject the row.
+    A row group can be entered at its start only. Of a damaged row group only its own rows are
+    rejected.
     """
-    read = _ReadRows()
-    try:
-        with _open(unit.shard) as file:
-            for group, start, size in _groups(file.metadata):
+
+    def __init__(self, shard: Shard, columns: pa.Schema, text_column: str) -> None:
+        """Prepare to read.
+
+        Args:
+            shard: A Parquet shard.
+            columns: Source columns as indexed.
+            text_column: The column to score: bytes in it that are not UTF-8 reject the row.
+        """
+        self._shard = shard
+        self._columns = columns
+        self._text_column = text_column
+        self._opened = ExitStack()
+        self._file: Any = None
+        self._group: _GroupCursor | None = None
+
+    def close(self) -> None:
+        """Close the file; the next unit opens it again."""
+        self._file = self._group = None
+        self._opened.close()
+
+    def read(self, unit: Unit, max_bytes: int | None = None) -> Rows:
+        """Read the rows of a unit.
+
+        Args:
+            unit: Rows of the shard.
+            max_bytes: Stop before the rows take more memory than this, but read at least some. In a
+                file, a long text that is repeated takes its space once.
+
+        Returns:
+            Good rows and rejects, which together are the first rows of the unit, or all of them.
+        """
+        read = _ReadRows()
+        try:
+            if self._file is None:
+                self._file = self._opened.enter_context(_open(self._shard))
+            for group, start, size in _groups(self._file.metadata):
                 first, last = max(unit.first_row, start), min(unit.last_row, start + size - 1)
                 if first > last:
                     continue
+                done = len(read.tables), len(read.numbers), len(read.rejects)
                 try:
-                    part = _read_group(file, group, (first, last, start), columns, text_column)
+                    if not self._read_group(read, group, (first, last, start), max_bytes):
+                        break
                 except STORAGE_ERRORS as error:
+                    self._group = None
+                    del read.tables[done[0] :], read.numbers[done[1] :], read.rejects[done[2] :]
                     detail = f"row group {group}: {one_line(error)}"
-                    part = _ReadRows(rejects=[Reject(first, last, "unreadable_rows", detail)])
-                read.tables += part.tables
-                read.numbers += part.numbers
-                read.rejects += part.rejects
-    except STORAGE_ERRORS as error:
-        # The footer was readable when the shard was indexed, and is not now.
-        reject = Reject(unit.first_row, unit.last_row, "unreadable_file", one_line(error))
-        return Rows(empty_table(columns), (), (reject,))
-    good = pa.concat_tables([empty_table(columns), *read.tables])
-    return Rows(good, read.numbers, read.rejects)
+                    read.rejects.append(Reject(first, last, "unreadable_rows", detail))
+        except STORAGE_ERRORS as error:
+            # The footer was readable when the shard was indexed, and is not now.
+            self.close()
+            reject = Reject(unit.first_row, unit.last_row, "unreadable_file", one_line(error))
+            return Rows(empty_table(self._columns), (), (reject,))
+        good = pa.concat_tables([empty_table(self._columns), *read.tables])
+        return Rows(good, read.numbers, read.rejects)
+
+    def _read_group(
+        self, read: _ReadRows, group: int, span: tuple[int, int, int], max_bytes: int | None
+    ) -> bool:
+        """Read part of one row group.
+
+        Args:
+            read: Where to add the rows.
+            group: Row group number.
+            span: First and last row to read, and the first row of the group.
+            max_bytes: Stop when the rows take more memory than this.
+
+        Returns:
+            Whether all rows of the part were read.
+
+        Raises:
+            OSError: The group is damaged.
+            pa.ArrowException: The group is damaged.
+        """
+        first, last, start = span
+        if self._group is None or self._group.number != group or self._group.row > first:
+            self._group = _GroupCursor(self._file, group, start)
+        cursor = self._group
+        cursor.skip_to(first)
+        while cursor.row <= last:
+            row = cursor.row
+            if max_bytes is not None and read.bytes >= max_bytes:
+                return False
+            table = cursor.take(last - row + 1, max_bytes).select(self._columns.names)
+            read.bytes += table.nbytes
+            _add_rows(read, table.cast(self._columns), row, self._text_column)
+        return True
+
+
+class _GroupCursor:
+    """The rows of one row group, from its start on.
+
+    Attributes:
+        number: Number of the row group.
+        row: Number in the shard of the next row.
+    """
+
+    def __init__(self, file: Any, number: int, start: int) -> None:
+        self.number = number
+        self.row = start
+        self._batches = _batches(file, number)
+        self._rest: pa.Table | None = None
+
+    def skip_to(self, row: int) -> None:
+        """Pass over the rows before a row."""
+        while self.row < row:
+            self.take(row - self.row)
+
+    def take(self, rows: int, max_bytes: int | None = None) -> pa.Table:
+        """Return the next rows, from 1 to as many as asked for.
+
+        Args:
+            rows: Most rows.
+            max_bytes: Most bytes of memory of several rows.
+
+        Raises:
+            pa.ArrowInvalid: The group ends early.
+        """
+        while self._rest is None or not self._rest.num_rows:
+            batch = next(self._batches, None)
+            if batch is None:
+                raise pa.ArrowInvalid("it ends before the rows its footer promises")
+            self._rest = pa.Table.from_batches([batch])
+        taken = self._rest.slice(0, rows)
+        while max_bytes is not None and taken.nbytes > max_bytes and taken.num_rows > 1:
+            taken = taken.slice(0, taken.num_rows // 2)
+        self._rest = self._rest.slice(taken.num_rows)
+        self.row += taken.num_rows
+        return taken
 
 
 def _groups(metadata: Any) -> Iterator[tuple[int, int, int]]:
@@ -131,38 +240,6 @@ def _groups(metadata: Any) -> Iterator[tuple[int, int, int]]:
         size = metadata.row_group(group).num_rows
         yield group, start, size
         start += size
-
-
-def _read_group(
-    file: Any, group: int, span: tuple[int, int, int], columns: pa.Schema, text_column: str
-) -> _ReadRows:
-    """Read part of one row group.
-
-    Args:
-        file: The open `pq.ParquetFile`.
-        group: Row group number.
-        span: First and last row to read, and the first row of the group.
-        columns: Source columns as indexed.
-        text_column: The column to score.
-
-    Raises:
-        OSError: The group is damaged.
-        pa.ArrowException: The group is damaged.
-    """
-    first, last, row = span
-    read = _ReadRows()
-    for batch in _batches(file, group):
-        skip = max(first - row, 0)
-        table = pa.Table.from_batches([batch]).select(columns.names)
-        wanted = table.slice(skip, max(last - row - skip + 1, 0))
-        if wanted.num_rows:
-            _add_rows(read, wanted.cast(columns), row + skip, text_column)
-        row += batch.num_rows
-        if row > last:
-            break
-    if row <= last:
-        raise pa.ArrowInvalid("it ends before the rows its footer promises")
-    return read
 
 
 def _batches(file: Any, group: int) -> Iterator[pa.RecordBatch]:

@@ -22,8 +22,9 @@ from sentiment.errors import SourceError
 from sentiment.metrics.truth import label_text
 from sentiment.model.tokenizer import Tokeniser
 from sentiment.source.cut import cut_into_units
-from sentiment.source.index import index_shard, outage_as_source_error, read_unit
+from sentiment.source.index import index_shard, outage_as_source_error
 from sentiment.source.listing import list_shards
+from sentiment.source.read import ShardReader
 from sentiment.source.shards import Shard
 
 _BUILDERS = {"parquet": "parquet", "jsonl": "json"}
@@ -186,10 +187,8 @@ def _load_delimited(shard: Shard, text_column: str) -> datasets.Dataset:
             place = f"row {index.damage.first_row}: " if index.damage.first_row >= 0 else ""
             raise SourceError(f"{shard.uri}: {place}{index.damage.detail}; repair the file")
         assert index.columns is not None
-        blocks = [
-            read_unit(unit, index.columns, text_column)
-            for unit in cut_into_units(index, _UNIT_ROWS)
-        ]
+        with ShardReader(shard, index.columns, text_column) as reader:
+            blocks = [reader.read(unit) for unit in cut_into_units(index, _UNIT_ROWS)]
     for block in blocks:
         bad = block.filter(pc.is_valid(block.column(REASON)))
         if bad.num_rows:

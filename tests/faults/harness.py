@@ -45,7 +45,7 @@ _POLL_SEC = 0.03
 
 # How Ray titles its processes: `ray::` and what they are or run.
 _TITLES: dict[Kind, tuple[str, ...]] = {
-    "actor": ("MapWorker(MapBatches(Scorer))",),
+    "actor": ("MapWorker(MapBatches(PackedScorer))",),
     "worker": ("ray::IDLE", "Tokenise", "Commit", "ReadReviewShards"),
 }
 

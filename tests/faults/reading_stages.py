@@ -36,8 +36,9 @@ from sentiment.output.layout import REJECT_SCHEMA, added_columns
 from sentiment.output.plan import ShardPlan, plan_run
 from sentiment.output.receipt import Footer
 from sentiment.scoring.stages import tokenise_block
-from sentiment.source.index import index_shards, read_unit
+from sentiment.source.index import index_shards
 from sentiment.source.listing import list_shards
+from sentiment.source.read import read_unit
 from sentiment.source.shards import Shard, ShardIndex, Unit
 
 TEXT = "text"

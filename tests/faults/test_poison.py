@@ -42,15 +42,15 @@ module.Engine.score = deadly
 SLOW_READER = """
 import os, time
 
-read_unit = module.read_unit
+read = module.ShardReader.read
 
 def slow(*arguments):
     if os.path.exists({hold!r}):
         open({reading!r}, "w").close()
         time.sleep(300)
-    return read_unit(*arguments)
+    return read(*arguments)
 
-module.read_unit = slow
+module.ShardReader.read = slow
 """
 
 
@@ -93,7 +93,7 @@ def test_killed_drivers_are_not_held_against_what_was_being_read(
     (lake / "a.csv").write_text("text\n" + "the soup was good\n" * 30)
     pq.write_table(pa.table({"text": ["the soup was bad"] * 30}), lake / "b.parquet")
     change = SLOW_READER.format(hold=str(hold), reading=str(reading))
-    hook = write_hook(tmp_path / "hook", "sentiment.scoring.stages", change)
+    hook = write_hook(tmp_path / "hook", "sentiment.source.read", change)
     job = Job(lake, tmp_path / "out", tiny_model, scratch, extra_path=hook)
     hold.touch()
     try:

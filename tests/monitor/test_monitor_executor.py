@@ -43,16 +43,20 @@ class Hashable:
 
 PIPELINE = executor(
     operator("Input", 7),
-    operator("ReadReviewShards->MapBatches(Tokenise)", 300),
-    operator("MapBatches(Scorer)", 200, actors=(3, 1, 1)),
+    operator("ReadReviewShards", 4),
+    operator("MapBatches(PackedTokenise)", 3),
+    operator("MapBatches(PackedScorer)", 2, actors=(3, 1, 1)),
     operator("MapBatches(Commit)", 2),
 )
 
 
 def test_rows_are_reported_by_our_names_of_stages() -> None:
     seen: list[PipelineStatus] = []
-    StatusCallback(seen.append).after_execution_succeeds(PIPELINE)
-    assert seen == [PipelineStatus({"read and tokenise": 300, "score": 200}, actors=3, starting=2)]
+    one = StatusCallback(seen.append)
+    one.expect(units=4, rows=1000, rows_before=50)
+    one.after_execution_succeeds(PIPELINE)
+    rows = {"read": 1050, "tokenise": 800, "score": 550}
+    assert seen == [PipelineStatus(rows, actors=3, starting=2)]
 
 
 def test_statuses_are_reported_ten_times_a_second_at_most(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,7 +143,7 @@ def test_stages_batches_and_models_are_exported(series: Series, scored: RunSumma
     for stage, times in scored.run["time"]["stages"].items():
         assert seconds[stage] == pytest.approx(times["sec"], abs=0.002)
     stages = values(series, "sentiment_stage_rows", "stage")
-    assert stages == {"read and tokenise": 40, "score": 40}
+    assert stages == {"read": 40, "tokenise": 40, "score": 40}
     [tokens] = values(series, "sentiment_batch_tokens_total").values()
     [room] = values(series, "sentiment_batch_room_tokens_total").values()
     assert 0 < tokens < room

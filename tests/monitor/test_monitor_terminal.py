@@ -15,7 +15,7 @@ from sentiment.monitor import terminal as terminal_module
 from sentiment.monitor.account import PipelineStatus, Progress
 from sentiment.monitor.terminal import log_fields, progress_line, show_progress
 
-STATUS = PipelineStatus({"read and tokenise": 2000, "score": 1200}, actors=2, starting=1)
+STATUS = PipelineStatus({"tokenise": 2000, "score": 1200}, actors=2, starting=1)
 
 
 def progress_of(**changes: Any) -> Progress:
@@ -28,7 +28,7 @@ def progress_of(**changes: Any) -> Progress:
         "tokens_per_sec": 615.0,
         "left_sec": 3725.0,
         "status": STATUS,
-        "stage_rates": {"read and tokenise": 90.0, "score": 14.0},
+        "stage_rates": {"tokenise": 90.0, "score": 14.0},
     }
     return Progress(**{**values, **changes})
 
@@ -134,7 +134,7 @@ def test_a_short_run_has_no_line_in_its_log(
 def test_the_text_of_a_log_line() -> None:
     assert progress_line(progress_of()) == (
         "1,000 of 2,000 rows (50%), 12 rows/s, 615 tokens/s, 1:02:05 left, "
-        "2 actors (+1 starting), 3 rejected, read and tokenise 2,000 rows, score 1,200 rows at 14/s"
+        "2 actors (+1 starting), 3 rejected, tokenise 2,000 rows, score 1,200 rows at 14/s"
     )
     assert progress_line(EARLY) == "0 of 2,000 rows (0%), 0 rejected"
 

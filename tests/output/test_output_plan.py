@@ -62,17 +62,24 @@ def plan(
     unit_rows: int = 10,
     on_change: str = "refuse",
 ) -> Plan:
-    by_source: dict[str, list[Footer]] = {}
-    for one in committed:
-        by_source.setdefault(one.source_file, []).append(one)
+    grouped = by_source({one.unit_id: one for one in committed})
     return plan_run(
-        indexes, by_source, config_digest="config", unit_rows=unit_rows, on_change=on_change
+        indexes, grouped, config_digest="config", unit_rows=unit_rows, on_change=on_change
     )
+
+
+def by_source(done: Mapping[str, Footer]) -> dict[str, list[Footer]]:
+    grouped: dict[str, list[Footer]] = {}
+    for one in done.values():
+        grouped.setdefault(one.source_file, []).append(one)
+    return grouped
 
 
 def finish_all(output: Output, result: Plan, done: Mapping[str, Footer]) -> list[str]:
     """Finish every folder of a plan; the folders that are not complete."""
-    found = [finish(output, folder, shards, done) for folder, shards in result.folders.items()]
+    found = [
+        finish(output, folder, shards, by_source(done)) for folder, shards in result.folders.items()
+    ]
     return [one.folder for one in found if one is not None]
 
 
@@ -340,7 +347,7 @@ def test_files_that_the_output_does_not_hold_give_no_success(output: Output) -> 
     done = committed_all(output, result)
     lost = result.units[1].unit_id
     output.delete(lost)
-    found = finish(output, "dt=1", result.shards, done)
+    found = finish(output, "dt=1", result.shards, by_source(done))
     assert found is not None
     assert f"1 files that were committed are not in the output, first {output.path(lost)}" in (
         found.reason
@@ -377,7 +384,7 @@ def test_other_sources_of_a_folder_must_be_whole(
         write(output, replace(footer(unit), shard_rows=20))
     result = plan(parquet(25))
     done = committed_all(output, result)
-    found = finish(output, "dt=1", result.shards, done)
+    found = finish(output, "dt=1", result.shards, by_source(done))
     assert output.exists("dt=1/_SUCCESS") == (why is None)
     if why is not None:
         assert found is not None

@@ -19,6 +19,7 @@ import pytest
 
 from sentiment.errors import SentimentError
 from sentiment.ledger.summary import RunSummary
+from sentiment.output.attempts import unit_of_block
 from sentiment.output.layout import is_data_file
 from sentiment.output.receipt import Receipt
 from sentiment.scoring import job
@@ -63,12 +64,17 @@ class InProcess:
         scorer = Scorer(replace(work.scorer, threads=1), location, token)
         tokenise = Tokenise(work.scorer.tokeniser, work.text_column, location, token)
         commit = Commit(location, work.stamp, work.fence)
-        for number, (unit, columns) in enumerate(work.units):
-            if self.before_unit is not None:
-                self.before_unit(number, unit)
-            self.units += 1
-            reader = replace(shards._reader(unit, columns), location=location)
-            for block in reader():
+        number = 0
+        for units, columns in work.passes:
+            blocks = iter(replace(shards.reader(units, columns), location=location)())
+            at = units[0].first_row
+            while at <= units[-1].last_row:
+                if self.before_unit is not None:
+                    self.before_unit(number, next(u for u in units if u.last_row >= at))
+                number += 1
+                self.units += 1
+                block = next(blocks)
+                at = unit_of_block(block).last_row + 1
                 yield from results_of(commit(scorer(tokenise(block))))
 
     def run(self, *words: object, again: Collection[str] = ()) -> RunSummary:

@@ -293,10 +293,10 @@ def test_every_format_and_unit_size_gives_the_same_answers(
         for key, (_, value) in found.items():
             assert value == pytest.approx(expected[key][1], abs=1e-4)
     for plan in plans.found:
-        read_stage, actors, commit = plan.split(" -> ")[-3:]
-        assert "ReadReviewShards" in read_stage
-        assert "Tokenise" in read_stage
-        assert actors.startswith("ActorPoolMapOperator[MapBatches(Scorer)]")
+        read, tokenise, actors, commit = plan.split(" -> ")[-4:]
+        assert "ReadReviewShards" in read
+        assert "Tokenise" in tokenise
+        assert actors.startswith("ActorPoolMapOperator[MapBatches(PackedScorer)]")
         assert "Commit" in commit
     assert len(plans.found) == 2
 

@@ -21,7 +21,8 @@ from sentiment.errors import LedgerError, ModelError, OutputError, SentimentErro
 from sentiment.output.commit import Stamp
 from sentiment.output.fence import Fence
 from sentiment.output.plan import plan_run
-from sentiment.scoring.pipeline import ReviewShards, Work, _stalled, _without_chatter
+from sentiment.scoring.packed import unpack
+from sentiment.scoring.pipeline import Pass, ReviewShards, Work, _stalled, _without_chatter
 from sentiment.scoring.pool import TASK_CPUS, resolve_pool
 from sentiment.scoring.tasks import explain_ray_error
 from sentiment.settings.jobs import ScoreConfig
@@ -71,31 +72,32 @@ def test_a_crash_without_a_traceback_is_told_by_its_first_line() -> None:
     assert found.startswith("the cluster stopped the run (WorkerCrashedError: The worker died")
 
 
-def work_on(units: list[tuple[Unit, pa.Schema]], location: str) -> Work:
+def work_on(passes: list[Pass], location: str) -> Work:
     """Work whose units are only read."""
     nothing: Any = None
     fence = Fence("run", "token", 1)
     stamp = Stamp("m", "c", "v", "sentiment")
-    return Work(units, "text", location, fence, stamp, nothing, nothing, 900)
+    return Work(passes, "text", location, fence, stamp, nothing, nothing, 900)
 
 
-def test_a_read_task_is_a_unit(tmp_path: Path) -> None:
+def test_a_read_task_is_a_pass(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text\n" + "Good soup\n" * 5)
     [shard] = list_shards([str(tmp_path)]).shards
     index = index_shard(shard, "text")
     assert index.columns is not None
     plan = plan_run([index], {}, config_digest="c", unit_rows=100, on_change="refuse")
-    units = [(unit, index.columns) for unit in plan.units]
-    source = ReviewShards(work_on(units, str(tmp_path / "output")))
+    units = plan.units
+    source = ReviewShards(work_on([(tuple(units), index.columns)], str(tmp_path / "output")))
     # Ray may have any number of tasks in mind.
     [task] = source.get_read_tasks(parallelism=7)
-    [block] = list(task())
-    assert isinstance(block, pa.Table)
+    [packed] = list(task())
+    assert isinstance(packed, pa.Table)
+    assert packed.num_rows == 1
+    block = unpack(packed)
     assert block["text"].to_pylist() == ["Good soup"] * 5
     assert block[ROW].to_pylist() == [0, 1, 2, 3, 4]
     assert Unit.from_json(block[UNIT][0].as_py()) == plan.units[0]
-    assert task.metadata.num_rows == 5
-    assert source.estimate_inmemory_data_size() == shard.size_bytes
+    assert task.metadata.num_rows == 1
 
 
 def test_actors_never_ask_for_what_tasks_ask_for() -> None:

@@ -30,6 +30,7 @@ from sentiment.scoring.reading import Deferred, Reader
 from sentiment.scoring.stages import Commit, Tokenise, results_of
 from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards
+from sentiment.source.read import ShardReader, read_unit
 from sentiment.source.shards import Unit
 
 RUN = "token of the run"
@@ -78,25 +79,25 @@ def read_until_done(
     unit: Unit, columns: pa.Schema, output: str, killer: int
 ) -> tuple[pa.Table, int]:
     """Read as Ray does it, process after process, while row `killer` kills whoever reads it."""
-    read_unit, deaths = reading.read_unit, 0
+    read, deaths = ShardReader.read, 0
 
-    def deadly(part: Unit, *rest: Any) -> pa.Table:
+    def deadly(reader: ShardReader, part: Unit, max_bytes: int | None = None) -> pa.Table:
         if part.first_row <= killer <= part.last_row:
             raise Death
-        return read_unit(part, *rest)
+        return read(reader, part, max_bytes)
 
     def call_apart(_: Any, *arguments: Any) -> pa.Table:
         try:
-            return deadly(*arguments)
+            return read_unit(*arguments)
         except Death:
             raise ProcessDiedError("signal SIGSEGV") from None
 
     with pytest.MonkeyPatch.context() as process:
-        process.setattr(reading, "read_unit", deadly)
+        process.setattr(ShardReader, "read", deadly)
         process.setattr(reading, "call_apart", call_apart)
         while True:
             try:
-                [block] = Reader(unit, columns, "text", output, RUN)()
+                [block] = Reader((unit,), columns, "text", output, RUN)()
             except Death:
                 deaths += 1
                 assert deaths < 20, "it never ends"
@@ -146,7 +147,7 @@ def test_a_file_is_not_opened_to_be_divided_unless_somebody_died(
     monkeypatch.setattr(reading, "divide_unit", refuse)
     pq.write_table(pa.table({"text": ["fine"] * 9}), tmp_path / "a.parquet", row_group_size=3)
     unit, columns = planned(tmp_path / "a.parquet")
-    [block] = Reader(unit, columns, "text", str(tmp_path / "out"), RUN)()
+    [block] = Reader((unit,), columns, "text", str(tmp_path / "out"), RUN)()
     assert block.num_rows == 9
 
 
@@ -202,7 +203,7 @@ def test_a_source_that_changed_is_left_to_the_next_run(tmp_path: Path, kind: str
         with path.open("a") as file:
             file.write("late\n")
     output = Output.open(str(tmp_path / "out"))
-    [block] = Reader(unit, columns, "text", output.location, RUN)()
+    [block] = Reader((unit,), columns, "text", output.location, RUN)()
     deferred = commits_nothing(block, output)
     assert (deferred.unit, deferred.spans) == (unit, None)
     assert str(path) in deferred.detail
@@ -221,9 +222,9 @@ def test_rows_that_cannot_be_read_need_a_second_witness(tmp_path: Path) -> None:
         file.write(b"\xff\xff\xff\x7f")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     output = Output.open(str(tmp_path / "out"))
-    [block] = Reader(unit, columns, "text", output.location, RUN)()
+    [block] = Reader((unit,), columns, "text", output.location, RUN)()
     deferred = commits_nothing(block, output)
     assert deferred.spans == ((30, 59, "unreadable_rows"),)
-    again = Reader(unit, columns, "text", output.location, RUN, confirmed=deferred.spans)
+    again = Reader((unit,), columns, "text", output.location, RUN, confirmed=deferred.spans)
     [block] = again()
     assert block[REASON].to_pylist() == [None] * 30 + ["unreadable_rows"]

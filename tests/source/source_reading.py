@@ -10,8 +10,9 @@ from typing import Any
 import pyarrow as pa
 
 from sentiment.block import CARRIER_FIELDS
-from sentiment.source.index import index_shard, read_unit
+from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards
+from sentiment.source.read import read_unit
 from sentiment.source.shards import Shard, ShardIndex, Unit
 
 

@@ -19,7 +19,8 @@ from sentiment.errors import SourceError
 from sentiment.source import delimited, lines
 from sentiment.source.blocks import RAW_BYTES
 from sentiment.source.cut import cut_into_units
-from sentiment.source.index import index_shard, read_unit
+from sentiment.source.index import index_shard
+from sentiment.source.read import read_unit
 from sentiment.source.shards import Damage
 
 
@@ -57,7 +58,7 @@ def test_a_blank_line_of_one_column_is_a_row(tmp_path: Path, end: bytes) -> None
 def test_units_of_one_column_start_behind_any_blank_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sentiment.source.delimited.CUT_ROWS", 2)
+    monkeypatch.setattr("sentiment.source.cut._CUT_ROWS", 2)
     path = write(tmp_path / "a.csv", b"text\n\n\na\n\n\n\nb\n\n")
     index = index_shard(shard_of(path), "text")
     assert index.columns is not None
@@ -301,7 +302,7 @@ def test_what_the_csv_writer_writes_reads_back_in_any_split(
     if quoting == csv.QUOTE_MINIMAL and line_end == "\n":
         # This writer leaves a lone carriage return unquoted, which RFC 4180 forbids.
         rows = [(a.replace("\r", "\n"), b.replace("\r", "\n")) for a, b in rows]
-    monkeypatch.setattr(delimited, "CUT_ROWS", 3)
+    monkeypatch.setattr("sentiment.source.cut._CUT_ROWS", 3)
     target = io.StringIO(newline="")
     delimiter = "\t" if suffix == ".tsv" else ","
     writer = csv.writer(target, delimiter=delimiter, quoting=quoting, lineterminator=line_end)

@@ -16,9 +16,11 @@ from source_reading import column, read, rejects, shard_of, units_of
 from sentiment.block import CARRIER_FIELDS, REASON, REASONS
 from sentiment.errors import SourceChangedError, SourceError
 from sentiment.source import index as index_module
+from sentiment.source import read as read_module
 from sentiment.source import state
 from sentiment.source.blocks import Reject, Rows, assemble
-from sentiment.source.index import index_shard, index_shards, read_unit
+from sentiment.source.index import index_shard, index_shards
+from sentiment.source.read import read_unit
 from sentiment.source.shards import Shard, ShardIndex, Unit
 
 NAMES = ["a.parquet", "a.csv", "a.jsonl"]
@@ -135,14 +137,21 @@ def test_a_file_that_changes_while_it_is_read_is_no_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     index = make(tmp_path / name)
-    read_before = index_module._read
+    reader_of = read_module._reader_of
 
-    def slow(*arguments: Any) -> Rows:
-        rows = read_before(*arguments)
-        make(tmp_path / name, rows=7)
-        return rows
+    def slow(*arguments: Any) -> Any:
+        reader = reader_of(*arguments)
+        read_before = reader.read
 
-    monkeypatch.setattr(index_module, "_read", slow)
+        def read_slowly(*unit: Any) -> Rows:
+            rows = read_before(*unit)
+            make(tmp_path / name, rows=7)
+            return rows
+
+        monkeypatch.setattr(reader, "read", read_slowly)
+        return reader
+
+    monkeypatch.setattr(read_module, "_reader_of", slow)
     with pytest.raises(SourceChangedError):
         read(index)
 

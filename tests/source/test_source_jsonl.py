@@ -12,8 +12,8 @@ import pytest
 from source_reading import column, load, read, rejects, shard_of, units_of, write
 
 from sentiment.errors import SourceError
-from sentiment.source import jsonl
-from sentiment.source.index import index_shard, read_unit
+from sentiment.source.index import index_shard
+from sentiment.source.read import read_unit
 from sentiment.source.shards import Damage
 
 
@@ -45,7 +45,7 @@ def test_types_are_decided_over_the_whole_shard(
     kind: pa.DataType,
     expected: list[Any],
 ) -> None:
-    monkeypatch.setattr(jsonl, "CUT_ROWS", 1)  # every unit is one row and must agree
+    monkeypatch.setattr("sentiment.source.cut._CUT_ROWS", 1)  # every unit is one row and must agree
     path = save(tmp_path / name, *({"text": "t", "v": value} for value in values))
     index, block = load(path)
     assert index.columns.equals(pa.schema([("text", pa.string()), ("v", kind)]))

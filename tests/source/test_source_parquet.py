@@ -15,7 +15,8 @@ from source_reading import column, load, read, rejects, shard_of
 
 from sentiment.errors import SourceError
 from sentiment.source import parquet
-from sentiment.source.index import index_shard, read_unit
+from sentiment.source.index import index_shard
+from sentiment.source.read import read_unit
 from sentiment.source.shards import Unit
 
 

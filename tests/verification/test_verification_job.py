@@ -43,8 +43,9 @@ from sentiment.output.layout import REJECTED_FOLDER, reject_file_of, unit_of_rej
 from sentiment.output.plan import plan_run
 from sentiment.output.receipt import FOOTER_KEY, Footer
 from sentiment.settings.jobs import VerifyConfig
-from sentiment.source.index import index_shard, read_unit
+from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards
+from sentiment.source.read import read_unit
 from sentiment.verification.job import Verification, check, verify
 
 STAMP = Stamp("model", "config", "0.1.0", "sentiment")
@@ -112,7 +113,9 @@ def score(lake: Path, output: Output, stamp: Stamp = STAMP, unit_rows: int = 4) 
             assert index.columns is not None
             rows = scored(read_unit(unit, index.columns, "text"))
             footers.append(commit_unit(output, stamp, unit, rows))
-    done = {one.unit_id: one for one in footers}
+    done: dict[str, list[Footer]] = {}
+    for one in footers:
+        done.setdefault(one.source_file, []).append(one)
     for folder, folder_plans in plan.folders.items():
         assert finish(output, folder, folder_plans, done) is None
 
