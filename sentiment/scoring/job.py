@@ -42,10 +42,10 @@ from sentiment.scoring.checks import check_places
 from sentiment.scoring.confirm import decide
 from sentiment.scoring.night import Night, prepare
 from sentiment.scoring.outcome import judge, warn_of_missing_truth
-from sentiment.scoring.pipeline import Pass, Work, run_pipeline
+from sentiment.scoring.pipeline import Work, run_pipeline
 from sentiment.scoring.pool import resolve_pool
 from sentiment.scoring.probe import probe_nodes
-from sentiment.scoring.reading import Deferred
+from sentiment.scoring.reading import Deferred, Pass
 from sentiment.scoring.setup import Setup, configured_model, facts_of
 from sentiment.scoring.terminal import print_summary
 from sentiment.settings.jobs import ScoreConfig
@@ -241,9 +241,15 @@ def _execute(
     for folder in folders:
         if not left[folder]:
             complete(folder)
-    for committed, footer in enumerate(_scored(run, passes), start=1):
+    seen = {footer.unit_id for footers in done.values() for footer in footers}
+    for footer in _scored(run, passes):
+        # Ray runs a read task again if its process dies, and drops what it has got already by its
+        # number. A source that changes in between could shift the numbers.
+        if footer.unit_id in seen:
+            continue
+        seen.add(footer.unit_id)
         done[footer.source_file].append(footer)
-        note(committed)
+        note(len(seen))
         left[footer.folder] -= footer.rows
         if not left[footer.folder]:
             complete(footer.folder)
@@ -303,9 +309,7 @@ def _rows_of(passes: Sequence[Pass]) -> int:
 
 
 def _slices(passes: Sequence[Pass]) -> Iterator[Sequence[Pass]]:
-    """Divide the work among pipelines: Ray keeps every task of a pipeline in the memory of the
-    driver.
-    """
+    """Divide the work among pipelines, so that each is small enough for the driver."""
     first = units = 0
     for at, (some, _) in enumerate(passes):
         if units and units + len(some) > _PIPELINE_UNITS:
@@ -323,13 +327,12 @@ def _scored_once(run: _Run, work: Work) -> Iterator[Receipt]:
         return
     columns = {units[0].shard: schema for units, schema in work.passes}
     with outage_as_source_error():
-        decision = decide([(one, columns[one.unit.shard]) for one in deferred], work.text_column)
+        decision = decide(deferred, columns, work.text_column)
     run.left.update(decision.left)
     if not decision.again:
         return
-    again = [((unit,), schema) for unit, schema in decision.again]
-    before = work.rows_before + _rows_of(work.passes) - _rows_of(again)
-    second = replace(work, passes=again, confirmed=decision.confirmed, rows_before=before)
+    before = work.rows_before + _rows_of(work.passes) - _rows_of(decision.again)
+    second = replace(work, passes=decision.again, confirmed=decision.confirmed, rows_before=before)
     deferred_again: list[Deferred] = []
     yield from _receipts(run_pipeline(second, run.live.callback), deferred_again)
     run.left.update((one.unit.unit_id, one.detail) for one in deferred_again)

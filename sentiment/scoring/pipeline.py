@@ -30,12 +30,10 @@ from sentiment.output.receipt import Receipt
 from sentiment.scoring.actor import Scorer
 from sentiment.scoring.packed import TARGET_BYTES, pack, unpack
 from sentiment.scoring.pool import READ_CPUS, READ_TASKS, TASK_CPUS, Pool
-from sentiment.scoring.reading import Deferred, Reader, Span
+from sentiment.scoring.reading import Deferred, Pass, Reader, Span
 from sentiment.scoring.stages import Commit, Tokenise, results_of
 from sentiment.scoring.tasks import explain_ray_error
 from sentiment.source.shards import Unit
-
-Pass = tuple[tuple[Unit, ...], pa.Schema]
 
 _RUNNING = re.compile(r"^ *- (.+): ([1-9]\d*) active task", re.MULTILINE)
 _FAILURES = (RayError, SystemException)

@@ -35,6 +35,7 @@ from sentiment.source.shards import Unit
 # Bytes of memory after which a unit ends early.
 _UNIT_BYTES = 64 * 2**20
 
+Pass = tuple[tuple[Unit, ...], pa.Schema]  # units of one shard, and its columns
 Span = tuple[int, int, str]  # first row, last row and reason of rows that cannot be read
 
 

@@ -22,8 +22,9 @@ from sentiment.output.commit import Stamp
 from sentiment.output.fence import Fence
 from sentiment.output.plan import plan_run
 from sentiment.scoring.packed import unpack
-from sentiment.scoring.pipeline import Pass, ReviewShards, Work, _stalled, _without_chatter
+from sentiment.scoring.pipeline import ReviewShards, Work, _stalled, _without_chatter
 from sentiment.scoring.pool import TASK_CPUS, resolve_pool
+from sentiment.scoring.reading import Pass
 from sentiment.scoring.tasks import explain_ray_error
 from sentiment.settings.jobs import ScoreConfig
 from sentiment.source.index import index_shard

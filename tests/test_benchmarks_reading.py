@@ -1,0 +1,43 @@
+"""The benchmarks of planning and of reading: they run, and their last line is JSON."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from benchmark_scripts import ROOT
+
+pytestmark = pytest.mark.slow
+
+
+def last_line(script: str, *words: str) -> Any:
+    done = subprocess.run(
+        [sys.executable, f"benchmarks/{script}", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_it_plans_a_lake_that_is_all_committed(tmp_path: Path) -> None:
+    for _ in range(2):  # the second time on the files of the first
+        report = last_line("planning.py", "--shards", "30", "--folder", str(tmp_path))
+        assert report["shards"] == 30
+        assert {"list sources", "read footers", "index and plan", "peak MiB"} <= report.keys()
+    assert len(list((tmp_path / "output").rglob("*.parquet"))) == 30
+
+
+def test_large_files_are_read_in_units(tmp_path: Path) -> None:
+    for _ in range(2):
+        report = last_line("passes.py", "--rows", "3000", "--folder", str(tmp_path))
+        assert report["rows"] == 3000
+        for name in ("one-group.parquet", "one.csv.gz"):
+            assert report[name]["units"] > 0
