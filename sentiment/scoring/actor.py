@@ -17,6 +17,7 @@ from sentiment.output.apart import call_apart
 from sentiment.output.attempts import Attempts
 from sentiment.output.folder import Output
 from sentiment.output.receipt import ActorNote
+from sentiment.scoring.packed import pack, unpack
 
 
 def score_once(plan: ScorerPlan, block: pa.Table) -> pa.Table:
@@ -87,3 +88,10 @@ class Scorer:
             pa.array(np.zeros(scored.num_rows, np.int32)), pa.array([note.to_json()])
         )
         return scored.append_column(SCORER, notes)
+
+
+class PackedScorer(Scorer):
+    """The scoring actor on packed blocks."""
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        return pack(super().__call__(unpack(block)))

@@ -3,13 +3,20 @@
 Ray cuts and joins blocks by their size. A unit has to stay one block from the reader to the commit,
 and a reader that yields unit after unit must not have to wait for the last one. One row cannot be
 cut, and with a target size below that of any row, each leaves at once.
+
+Task workers import this module, so like `stages` it imports neither torch nor transformers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
+
+from sentiment.scoring.reading import Reader
+from sentiment.scoring.stages import Commit, Tokenise
 
 # Bytes of a block that Ray aims at. Every row is larger, so that every row is a block.
 TARGET_BYTES: Final = 1
@@ -33,3 +40,27 @@ def unpack(packed: pa.Table) -> pa.Table:
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+@dataclass(frozen=True)
+class PackedReader:
+    """A reader whose blocks are packed."""
+
+    reader: Reader
+
+    def __call__(self) -> Iterator[pa.Table]:
+        return map(pack, self.reader())
+
+
+class PackedTokenise(Tokenise):
+    """The tokenise stage on packed blocks."""
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        return pack(super().__call__(unpack(block)))
+
+
+class PackedCommit(Commit):
+    """The commit stage on packed blocks; what it returns is not packed."""
+
+    def __call__(self, block: pa.Table) -> pa.Table:
+        return super().__call__(unpack(block))

@@ -27,11 +27,11 @@ from sentiment.monitor.executor import StatusCallback
 from sentiment.output.commit import Stamp
 from sentiment.output.fence import Fence
 from sentiment.output.receipt import Receipt
-from sentiment.scoring.actor import Scorer
-from sentiment.scoring.packed import TARGET_BYTES, pack, unpack
+from sentiment.scoring.actor import PackedScorer
+from sentiment.scoring.packed import TARGET_BYTES, PackedCommit, PackedReader, PackedTokenise
 from sentiment.scoring.pool import READ_CPUS, READ_TASKS, TASK_CPUS, Pool
 from sentiment.scoring.reading import Deferred, Pass, Reader, Span
-from sentiment.scoring.stages import Commit, Tokenise, results_of
+from sentiment.scoring.stages import results_of
 from sentiment.scoring.tasks import explain_ray_error
 from sentiment.source.shards import Unit
 
@@ -88,7 +88,7 @@ class ReviewShards(Datasource):
                 PackedReader(self.reader(units, columns)),
                 BlockMetadata(
                     num_rows=len(units),
-                    size_bytes=sum(_bytes_of(unit) for unit in units),
+                    size_bytes=units[0].shard.size_bytes,  # a hint: it bounds that of the pass
                     input_files=(units[0].shard.uri,),
                     exec_stats=None,
                 ),
@@ -103,37 +103,6 @@ class ReviewShards(Datasource):
         return Reader(
             units, columns, work.text_column, work.location, work.fence.token, tuple(confirmed)
         )
-
-
-@dataclass(frozen=True)
-class PackedReader:
-    """A reader whose blocks are packed."""
-
-    reader: Reader
-
-    def __call__(self) -> Iterator[pa.Table]:
-        return map(pack, self.reader())
-
-
-class PackedTokenise(Tokenise):
-    """The tokenise stage on packed blocks."""
-
-    def __call__(self, block: pa.Table) -> pa.Table:
-        return pack(super().__call__(unpack(block)))
-
-
-class PackedScorer(Scorer):
-    """The scoring actor on packed blocks."""
-
-    def __call__(self, block: pa.Table) -> pa.Table:
-        return pack(super().__call__(unpack(block)))
-
-
-class PackedCommit(Commit):
-    """The commit stage on packed blocks; what it returns is not packed."""
-
-    def __call__(self, block: pa.Table) -> pa.Table:
-        return super().__call__(unpack(block))
 
 
 def run_pipeline(
@@ -248,11 +217,6 @@ def _map_blocks(dataset: ray.data.Dataset, function: Any, **options: Any) -> ray
         udf_modifying_row_count=False,
         **options,
     )
-
-
-def _bytes_of(unit: Unit) -> int:
-    # Only a hint for Ray's memory budget: the shard's bytes bound the unit's.
-    return min(unit.shard.size_bytes, 32 * 2**20)
 
 
 def _stalled(error: ExecutionTimeoutError, no_progress_sec: int) -> SentimentError:

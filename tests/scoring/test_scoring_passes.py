@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -205,3 +207,12 @@ def test_ray_keeps_the_units_of_a_pass_apart(
     assert len(data_files(out)) == 6 + 4
     assert len(labels_in(out)) == 74
     assert_every_row_once(out, 74)
+
+
+def test_task_workers_import_no_heavy_library() -> None:
+    """A worker imports the modules of the stages that it runs, once per process."""
+    script = "import sys, sentiment.scoring.packed; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert not {"torch", "transformers"} & set(done.stdout.split())
