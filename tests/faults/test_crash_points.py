@@ -288,7 +288,7 @@ def run(
     if night.retire:
         retire(output, gone)
     reused = [footer for one in plan.shards for footer in one.reused]
-    counted = sum(one.rows for one in [*done.values(), *reused])
+    counted = sum(one.rows for footers in [*done.values(), reused] for one in footers)
     assert counted == sum(one.expected for one in plan.shards)
 
 

@@ -8,7 +8,7 @@ import pytest
 from in_process import InProcess
 
 from sentiment.cluster import Cluster, LazyCluster
-from sentiment.scoring import job
+from sentiment.scoring import execution
 
 
 @pytest.fixture
@@ -21,8 +21,8 @@ def out(tmp_path: Path) -> Path:
 def jobs(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> InProcess:
     """`score` in this process, with a model that loads fast."""
     runs = InProcess(tiny_model)
-    monkeypatch.setattr(job, "run_pipeline", runs.pipeline)
-    monkeypatch.setattr(job, "probe_nodes", lambda output: None)
+    monkeypatch.setattr(execution, "run_pipeline", runs.pipeline)
+    monkeypatch.setattr(execution, "probe_nodes", lambda output: None)
     here = Cluster("local", (1.0,), 0.0, can_grow=False)
     monkeypatch.setattr(LazyCluster, "get", lambda self: here)
     return runs

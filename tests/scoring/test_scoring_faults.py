@@ -33,7 +33,7 @@ from sentiment.output.attempts import Marker, marker_of
 from sentiment.output.folder import Output
 from sentiment.output.holder import Holder
 from sentiment.output.layout import ATTEMPTS_FOLDER, LEASE_FILE
-from sentiment.scoring import indexing, job, night, stages
+from sentiment.scoring import execution, indexing, job, night, stages
 from sentiment.source import parquet
 from sentiment.source.listing import list_shards
 from sentiment.source.shards import Unit
@@ -440,7 +440,7 @@ def test_a_late_attempt_of_a_unit_harms_nothing(
         late.append(lambda: list(pipeline(work, callback)))
         yield from pipeline(work, callback)
 
-    monkeypatch.setattr(job, "run_pipeline", twice)
+    monkeypatch.setattr(execution, "run_pipeline", twice)
     jobs.run(source, "--output", out, "--max-rejected", "1")
     before = labels_in(out)
     write = Output.write

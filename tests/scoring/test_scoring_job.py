@@ -211,7 +211,7 @@ def test_the_same_command_again_scores_nothing(
     def started(*_: object) -> None:
         raise AssertionError("the pipeline was started")
 
-    monkeypatch.setattr("sentiment.scoring.job.run_pipeline", started)
+    monkeypatch.setattr("sentiment.scoring.execution.run_pipeline", started)
     times = {path: path.stat().st_mtime_ns for path in data_files(scored.output)}
     summary = scored.again()
     assert (summary.ledger.labelled, summary.ledger.rejected) == (0, 0)

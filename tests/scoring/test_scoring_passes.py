@@ -23,8 +23,9 @@ from in_process import (
 
 from sentiment.output.attempts import Marker, marker_of
 from sentiment.output.folder import Output
-from sentiment.scoring import job, reading
+from sentiment.scoring import execution, job, reading
 from sentiment.scoring.packed import pack, unpack
+from sentiment.scoring.pipeline import Work
 from sentiment.scoring.reading import Reader
 from sentiment.settings.jobs import ScoreConfig
 from sentiment.source.cut import cut_into_units
@@ -140,17 +141,17 @@ def test_work_is_done_slice_after_slice(
 ) -> None:
     """Ray holds every task of a pipeline in the memory of the driver."""
     monkeypatch.setattr("sentiment.source.cut._CUT_ROWS", 2)
-    monkeypatch.setattr(job, "_PIPELINE_UNITS", 4)
+    monkeypatch.setattr(execution, "_PIPELINE_UNITS", 4)
     for name in "abcde":
         gz(tmp_path / "lake" / f"{name}.csv.gz", 6)  # 3 units each
     works = []
-    pipeline: Callable[..., object] = job.run_pipeline
+    pipeline: Callable[..., object] = execution.run_pipeline
 
-    def noted(work: job.Work, callback: object) -> object:
+    def noted(work: Work, callback: object) -> object:
         works.append(work)
         return pipeline(work, callback)
 
-    monkeypatch.setattr(job, "run_pipeline", noted)
+    monkeypatch.setattr(execution, "run_pipeline", noted)
     summary = jobs.run(tmp_path / "lake", "--output", out, "--unit-rows", "2")
     assert summary.ledger.labelled == 30
     assert [len(work.passes) for work in works] == [1] * 5
