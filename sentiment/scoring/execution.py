@@ -76,50 +76,78 @@ def execute(
         add_unjudged(run.output, run.fence.epoch)
     clear_markers(run.output)
     mark_incomplete(run.output, plan)
-    done: dict[str, list[Footer]] = defaultdict(list)  # by source
+    folders = _Folders(run, night)
     for footer in _commit_rowless_shards(run, plan):
-        done[footer.source_file].append(footer)
+        folders.add(footer)
     passes = [
         (units, _columns(shard.index))
         for shard in plan.shards
         for units in group_into_passes(shard.index, shard.units)
     ]
-    left = Counter[str]()  # rows by folder
-    for units, _ in passes:
-        left[units[0].shard.folder] += sum(unit.rows for unit in units)
-    incomplete: list[Incomplete] = []
+    for folder in plan.folders:
+        if not folders.rows_left[folder]:
+            folders.complete(folder)
+    for footer in _scored(run, passes):
+        if not folders.add(footer):
+            continue
+        note(len(folders.committed))
+        folders.rows_left[footer.folder] -= footer.rows
+        if not folders.rows_left[footer.folder]:
+            folders.complete(footer.folder)
+    for folder, rows_left in folders.rows_left.items():
+        if rows_left > 0:
+            folders.complete(folder)
+    clear_markers(run.output)
+    return list(folders.committed.values()), folders.incomplete
 
-    def complete(folder: str) -> None:
+
+class _Folders:
+    """The folders of a run and what is committed in them.
+
+    Attributes:
+        committed: Footers by unit id.
+        rows_left: Rows of each folder that are still to be scored.
+        incomplete: Folders that cannot be completed.
+    """
+
+    def __init__(self, run: Run, night: Night) -> None:
+        self._run = run
+        self._night = night
+        self._plans = night.plan.folders
+        self._by_source: dict[str, list[Footer]] = defaultdict(list)
+        self.committed: dict[str, Footer] = {}
+        self.incomplete: list[Incomplete] = []
+        self.rows_left = Counter[str]()
+        for unit in night.plan.units:
+            self.rows_left[unit.shard.folder] += unit.rows
+
+    def add(self, footer: Footer) -> bool:
+        """Count a committed unit; return False if it is counted already.
+
+        Ray runs a read task again if its process dies, and knows by their numbers which of its
+        blocks it has got. A source that changes in between could shift the numbers.
+        """
+        if footer.unit_id in self.committed:
+            return False
+        self.committed[footer.unit_id] = footer
+        self._by_source[footer.source_file].append(footer)
+        return True
+
+    def complete(self, folder: str) -> None:
+        """Give a folder its `_SUCCESS`, if it holds all rows."""
+        run, night = self._run, self._night
         if run.config.on_deleted == "retire":
             retire(run.output, [footer for footer in night.gone if footer.folder == folder])
-        was_complete = folder in night.committed.complete
         found = finish(
-            run.output, folder, folders[folder], done, was_complete=was_complete, left=run.left
+            run.output,
+            folder,
+            self._plans[folder],
+            self._by_source,
+            was_complete=folder in night.committed.complete,
+            left=run.left,
         )
         if found is not None:
-            incomplete.append(found)
-
-    folders = plan.folders
-    for folder in folders:
-        if not left[folder]:
-            complete(folder)
-    seen = {footer.unit_id for footers in done.values() for footer in footers}
-    for footer in _scored(run, passes):
-        # Ray runs a read task again if its process dies, and drops what it has got already by its
-        # number. A source that changes in between could shift the numbers.
-        if footer.unit_id in seen:
-            continue
-        seen.add(footer.unit_id)
-        done[footer.source_file].append(footer)
-        note(len(seen))
-        left[footer.folder] -= footer.rows
-        if not left[footer.folder]:
-            complete(footer.folder)
-    for folder, rows_left in left.items():
-        if rows_left > 0:
-            complete(folder)
-    clear_markers(run.output)
-    return [footer for footers in done.values() for footer in footers], incomplete
+            self.incomplete.append(found)
 
 
 def _commit_rowless_shards(run: Run, plan: Plan) -> Iterator[Footer]:
