@@ -61,7 +61,16 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_threads(
+def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Call a function on every item in many threads, for work that waits for the storage.
+
+    Returns:
+        The results, in the order of the items.
+    """
+    return parts_in_threads(lambda part: [function(item) for item in part], items)
+
+
+def parts_in_threads(
     function: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item]
 ) -> list[Result]:
     """Call a function on parts of a list in many threads, for work that waits for the storage.

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmark_scripts import ROOT
+from benchmark_scripts import output_of
 
 pytestmark = pytest.mark.slow
 
 
 def last_line(script: str, *words: str) -> Any:
-    done = subprocess.run(
-        [sys.executable, f"benchmarks/{script}", *words],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(output_of(script, *words)[-1])
 
 
 def test_it_plans_a_lake_that_is_all_committed(tmp_path: Path) -> None:

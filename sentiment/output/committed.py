@@ -14,7 +14,7 @@ from sentiment.output.folder import Output
 from sentiment.output.layout import SUCCESS_FILE, is_data_file, source_hash_in
 from sentiment.output.receipt import FOOTER_KEY, Footer
 from sentiment.source.shards import EARLIER_HASH_DIGITS, Shard, hash_of
-from sentiment.storage import identity_of, in_threads, is_outage, one_line
+from sentiment.storage import identity_of, in_threads, is_outage, one_line, parts_in_threads
 
 # What `read_footer` raises if a file is damaged or cannot be read.
 UNREADABLE = (OSError, pa.ArrowException, ValueError, TypeError)
@@ -78,7 +78,7 @@ def read_committed(output: Output, shards: Iterable[Shard]) -> Committed:
         return _footers(output, paths, must_read=hashes)
 
     footers: dict[str, list[Footer]] = defaultdict(list)
-    for path, footer in zip(ours, in_threads(read, ours), strict=True):
+    for path, footer in zip(ours, parts_in_threads(read, ours), strict=True):
         if footer is not None and (identity := source_of(footer)) in identities:
             placed = footer if footer.unit_id == path else replace(footer, unit_id=path)
             footers[identity].append(placed)
@@ -124,7 +124,7 @@ def find_footers(output: Output, paths: Sequence[str]) -> list[tuple[str, Footer
     Returns:
         Paths with their footers, in the order of the paths.
     """
-    footers = in_threads(lambda some: [find_footer(output, path) for path in some], paths)
+    footers = in_threads(lambda path: find_footer(output, path), paths)
     found = zip(paths, footers, strict=True)
     return [(path, footer) for path, footer in found if footer is not None]
 
@@ -145,8 +145,9 @@ def _footers(
     """
     try:
         texts = [_metadata(output, path).get(FOOTER_KEY) for path in paths]
-        if (known := [text for text in texts if text is not None]) == texts:
-            return [*Footer.from_many(known)]
+        footers = Footer.from_many([text for text in texts if text is not None])
+        if len(footers) == len(paths):
+            return [*footers]
     except UNREADABLE:
         pass
     # Something is wrong with one of them.

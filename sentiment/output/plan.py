@@ -51,10 +51,7 @@ class ShardPlan:
             committed_now: Footers of the files of this shard that the run has committed.
         """
         ids = {footer.unit_id for footer in committed_now}
-        ranged = sorted(
-            (footer for footer in committed_now if not footer.rowless),
-            key=lambda one: one.first_row,
-        )
+        ranged = [footer for footer in committed_now if not footer.rowless]
         missing = []
         for unit in self.units:
             if unit.unit_id in ids:

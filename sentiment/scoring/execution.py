@@ -26,7 +26,7 @@ from sentiment.scoring.night import Night
 from sentiment.scoring.pipeline import Work, run_pipeline
 from sentiment.scoring.pool import resolve_pool
 from sentiment.scoring.probe import probe_nodes
-from sentiment.scoring.reading import Deferred, Pass
+from sentiment.scoring.reading import Deferred, Pass, rows_of
 from sentiment.scoring.setup import Setup
 from sentiment.settings.jobs import ScoreConfig
 from sentiment.source.cut import group_into_passes
@@ -189,13 +189,9 @@ def _scored(run: Run, passes: Sequence[Pass]) -> Iterator[Footer]:
         done = 0
         for some in _slices(passes):
             yield from _scored_once(run, replace(work, passes=some, rows_before=done))
-            done += _rows_of(some)
+            done += rows_of(some)
 
-    yield from run.live.follow(receipts(), _rows_of(passes))
-
-
-def _rows_of(passes: Sequence[Pass]) -> int:
-    return sum(unit.rows for units, _ in passes for unit in units)
+    yield from run.live.follow(receipts(), rows_of(passes))
 
 
 def _slices(passes: Sequence[Pass]) -> Iterator[Sequence[Pass]]:
@@ -221,7 +217,7 @@ def _scored_once(run: Run, work: Work) -> Iterator[Receipt]:
     run.left.update(decision.left)
     if not decision.again:
         return
-    before = work.rows_before + _rows_of(work.passes) - _rows_of(decision.again)
+    before = work.rows_before + rows_of(work.passes) - rows_of(decision.again)
     second = replace(work, passes=decision.again, confirmed=decision.confirmed, rows_before=before)
     deferred_again: list[Deferred] = []
     yield from _receipts(run_pipeline(second, run.live.callback), deferred_again)

@@ -30,7 +30,7 @@ from sentiment.output.receipt import Receipt
 from sentiment.scoring.actor import PackedScorer
 from sentiment.scoring.packed import TARGET_BYTES, PackedCommit, PackedReader, PackedTokenise
 from sentiment.scoring.pool import READ_CPUS, READ_TASKS, TASK_CPUS, Pool
-from sentiment.scoring.reading import Deferred, Pass, Reader, Span
+from sentiment.scoring.reading import Deferred, Pass, Reader, Span, rows_of, units_of
 from sentiment.scoring.stages import results_of
 from sentiment.scoring.tasks import explain_ray_error
 from sentiment.source.shards import Unit
@@ -124,8 +124,7 @@ def run_pipeline(
     # Progress is ours to show.
     context.enable_progress_bars = False
     if callback is not None:
-        rows = sum(unit.rows for units, _ in work.passes for unit in units)
-        callback.expect(sum(len(units) for units, _ in work.passes), rows, work.rows_before)
+        callback.expect(units_of(work.passes), rows_of(work.passes), work.rows_before)
         context.custom_execution_callback_classes = [
             *context.custom_execution_callback_classes,
             callback,  # type: ignore[list-item]
@@ -172,7 +171,6 @@ def _without_chatter() -> Iterator[None]:
 
 def _dataset(work: Work) -> ray.data.Dataset:
     pool = work.pool
-    units = sum(len(units) for units, _ in work.passes)
     tasks = max(2, pool.actors_max)
     dataset = ray.data.read_datasource(
         ReviewShards(work),
@@ -197,7 +195,7 @@ def _dataset(work: Work) -> ray.data.Dataset:
         # A commit takes a fraction of what scoring its unit took. Without a limit Ray starts a
         # process for every commit that waits when the actors leave; of one with more than there are
         # units it warns.
-        compute=TaskPoolStrategy(size=min(units, tasks)),
+        compute=TaskPoolStrategy(size=min(units_of(work.passes), tasks)),
         num_cpus=TASK_CPUS,
     )
 

@@ -39,6 +39,16 @@ Pass = tuple[tuple[Unit, ...], pa.Schema]  # units of one shard, and its columns
 Span = tuple[int, int, str]  # first row, last row and reason of rows that cannot be read
 
 
+def rows_of(passes: Sequence[Pass]) -> int:
+    """Return the number of rows of passes."""
+    return sum(unit.rows for units, _ in passes for unit in units)
+
+
+def units_of(passes: Sequence[Pass]) -> int:
+    """Return the number of units of passes."""
+    return sum(len(units) for units, _ in passes)
+
+
 class UnconfirmedError(Exception):
     """Rows could not be read, and nobody else has seen that yet."""
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from sentiment.source.blocks import RAW_BYTES, Reject, Rows, raw_text
+from sentiment.source.blocks import RAW_BYTES, Reject, raw_text
 from sentiment.source.cut import CutFinder
 from sentiment.source.lines import MAX_RECORD_BYTES, DamageError, Lines, LongLineError
-from sentiment.source.records import RecordReader
-from sentiment.source.shards import Damage, Shard, ShardIndex, Unit
+from sentiment.source.records import TextReader
+from sentiment.source.shards import Damage, Shard, ShardIndex
 from sentiment.source.surrogates import is_utf8, shown
 
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
@@ -177,56 +177,28 @@ def _header(records: Iterator[_Record]) -> list[str]:
     return [shown(name) for name in header.fields]
 
 
-class DelimitedReader:
-    """Reads units of a CSV or TSV shard; one that starts where the last one ended is read on.
+def delimited_reader(shard: Shard, columns: pa.Schema, text_column: str) -> TextReader[_Record]:
+    """Return a reader of the units of a CSV or TSV shard.
 
     Bytes that are not UTF-8 reject the row if they are in the text column; in other columns they
     become `\\xNN` and the row stays good.
+
+    Args:
+        shard: A CSV or TSV shard.
+        columns: Source columns as indexed.
+        text_column: The column to score.
     """
+    delimiter, width = _DELIMITERS[shard.format], len(columns)
+    text_index = columns.get_field_index(text_column)
 
-    def __init__(self, shard: Shard, columns: pa.Schema, text_column: str) -> None:
-        """Prepare to read.
+    def convert(row: int, record: _Record) -> list[str] | Reject:
+        reject = _judge(record, row, text_index, columns)
+        if reject is not None:
+            return reject
+        assert record.fields is not None
+        return record.fields if record.valid else [shown(value) for value in record.fields]
 
-        Args:
-            shard: A CSV or TSV shard.
-            columns: Source columns as indexed.
-            text_column: The column to score.
-        """
-        self._columns = columns
-        self._text_index = columns.get_field_index(text_column)
-        delimiter = _DELIMITERS[shard.format]
-        self._records = RecordReader(shard, lambda lines: _records(lines, delimiter, len(columns)))
-
-    def close(self) -> None:
-        """Close the file."""
-        self._records.close()
-
-    def read(self, unit: Unit, max_bytes: int | None = None) -> Rows:
-        """Read the rows of a unit, which starts at a cut of the index.
-
-        Args:
-            unit: Rows of the shard.
-            max_bytes: Ignored: units of text are cut where they are planned.
-
-        Returns:
-            Good rows and rejects, which together are the rows of the unit.
-        """
-        del max_bytes
-        values: list[list[str]] = [[] for _ in self._columns]
-        numbers: list[int] = []
-        rejects: list[Reject] = []
-        for row, record in self._records.read(unit, rejects):
-            reject = _judge(record, row, self._text_index, self._columns)
-            if reject is not None:
-                rejects.append(reject)
-                continue
-            assert record.fields is not None
-            numbers.append(row)
-            for column, value in zip(values, record.fields, strict=True):
-                column.append(value if record.valid else shown(value))
-        types = self._columns.types
-        arrays = [pa.array(column, kind) for column, kind in zip(values, types, strict=True)]
-        return Rows(pa.Table.from_arrays(arrays, schema=self._columns), numbers, rejects)
+    return TextReader(shard, columns, lambda lines: _records(lines, delimiter, width), convert)
 
 
 def _judge(record: _Record, row: int, text_index: int, columns: pa.Schema) -> Reject | None:

@@ -58,7 +58,7 @@ def index_shards(
             return unusable(shard, str(error))
 
     with outage_as_source_error():
-        return in_threads(lambda some: [index(shard) for shard in some], shards)
+        return in_threads(index, shards)
 
 
 def unusable(shard: Shard, detail: str) -> ShardIndex:

@@ -16,11 +16,11 @@ from typing import Any
 import pyarrow as pa
 
 from sentiment.errors import UnusableShardError
-from sentiment.source.blocks import Reject, Rows, raw_text
+from sentiment.source.blocks import Reject, raw_text
 from sentiment.source.cut import CutFinder
 from sentiment.source.lines import DamageError, Lines, LongLineError
-from sentiment.source.records import RecordReader
-from sentiment.source.shards import Damage, Shard, ShardIndex, Unit
+from sentiment.source.records import TextReader
+from sentiment.source.shards import Damage, Shard, ShardIndex
 
 _INT64 = range(-(2**63), 2**63)
 # Python's own limit is about 1,000 levels, less the depth of the call stack at that moment. A limit
@@ -185,56 +185,26 @@ def _kind(value: Any) -> int:
     return _TEXT if isinstance(value, str) else _OTHER
 
 
-class JsonlReader:
-    """Reads units of a shard; goes on where the last one ended, if the next starts there.
+def jsonl_reader(shard: Shard, columns: pa.Schema, text_column: str) -> TextReader[_Record]:
+    """Return a reader of the units of a shard.
 
     A value of the text column that is neither text nor null rejects the row.
+
+    Args:
+        shard: A JSON Lines shard.
+        columns: Source columns as indexed.
+        text_column: The column to score.
     """
+    fields = [(field.name, _converter(field.type)) for field in columns]
 
-    def __init__(self, shard: Shard, columns: pa.Schema, text_column: str) -> None:
-        """Prepare to read.
+    def convert(row: int, record: _Record) -> list[Any] | Reject:
+        _judge(record, text_column)
+        converted = _converted(record, fields)
+        if converted is None:
+            return Reject(row, row, record.reason, record.detail, raw_text(record.raw))
+        return converted
 
-        Args:
-            shard: A JSON Lines shard.
-            columns: Source columns as indexed.
-            text_column: The column to score.
-        """
-        self._columns = columns
-        self._text_column = text_column
-        self._fields = [(field.name, _converter(field.type)) for field in columns]
-        self._records = RecordReader(shard, _records)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._records.close()
-
-    def read(self, unit: Unit, max_bytes: int | None = None) -> Rows:
-        """Read the rows of a unit, which starts at a cut of the index.
-
-        Args:
-            unit: Rows of the shard.
-            max_bytes: Ignored: units of text are cut where they are planned.
-
-        Returns:
-            Good rows and rejects, which together are the rows of the unit.
-        """
-        del max_bytes
-        values: list[list[Any]] = [[] for _ in self._columns]
-        numbers: list[int] = []
-        rejects: list[Reject] = []
-        for row, record in self._records.read(unit, rejects):
-            _judge(record, self._text_column)
-            converted = _converted(record, self._fields)
-            if converted is None:
-                raw = raw_text(record.raw)
-                rejects.append(Reject(row, row, record.reason, record.detail, raw))
-                continue
-            numbers.append(row)
-            for column, value in zip(values, converted, strict=True):
-                column.append(value)
-        types = self._columns.types
-        arrays = [pa.array(column, kind) for column, kind in zip(values, types, strict=True)]
-        return Rows(pa.Table.from_arrays(arrays, schema=self._columns), numbers, rejects)
+    return TextReader(shard, columns, _records, convert)
 
 
 def _judge(record: _Record, text_column: str) -> None:

@@ -104,7 +104,7 @@ def list_shards(sources: Sequence[str]) -> Listing:
             if known is None or _rank(shard) > _rank(known):
                 candidates[shard.identity] = shard
     in_order = sorted(candidates.values(), key=lambda candidate: candidate.uri)
-    shards = in_threads(lambda some: [_shard(one) for one in some], in_order)
+    shards = in_threads(_shard, in_order)
     return Listing(tuple(shards), tuple(sorted(skipped)))
 
 

@@ -14,8 +14,8 @@ from typing import Protocol
 import pyarrow as pa
 
 from sentiment.source.blocks import Rows, assemble, lost
-from sentiment.source.delimited import DelimitedReader
-from sentiment.source.jsonl import JsonlReader
+from sentiment.source.delimited import delimited_reader
+from sentiment.source.jsonl import jsonl_reader
 from sentiment.source.parquet import ParquetReader, index_parquet
 from sentiment.source.shards import Shard, Unit
 from sentiment.source.state import check_unchanged
@@ -102,8 +102,8 @@ def _reader_of(shard: Shard, columns: pa.Schema, text_column: str) -> _FormatRea
     if shard.format == "parquet":
         return ParquetReader(shard, columns, text_column)
     if shard.format == "jsonl":
-        return JsonlReader(shard, columns, text_column)
-    return DelimitedReader(shard, columns, text_column)
+        return jsonl_reader(shard, columns, text_column)
+    return delimited_reader(shard, columns, text_column)
 
 
 def read_unit(unit: Unit, columns: pa.Schema, text_column: str) -> pa.Table:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -14,7 +13,7 @@ from sentiment.errors import VerificationError
 from sentiment.logs import printable
 from sentiment.output.folder import Output
 from sentiment.settings.jobs import VerifyConfig
-from sentiment.storage import STORAGE_THREADS
+from sentiment.storage import in_threads
 from sentiment.verification.contents import Contents, Problem, folder_of, list_contents
 from sentiment.verification.footers import DataFile, Examined, examine
 from sentiment.verification.shards import (
@@ -117,8 +116,7 @@ def check(
         return examine(output, path, contents.rejects, deep=deep)
 
     # Threads serve --deep as well: Arrow decodes without Python's global lock.
-    with ThreadPoolExecutor(STORAGE_THREADS) as threads:
-        examined = list(threads.map(one_file, contents.data))
+    examined = in_threads(one_file, contents.data)
     files = without_copies(one.file for one in examined if one.file is not None)
     shards = by_source(files)
     problems = [problem for one in examined for problem in one.problems]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from pyarrow import fs
 
@@ -15,7 +14,7 @@ from sentiment.source.coverage import Coverage
 from sentiment.source.index import check_some_usable, index_shards
 from sentiment.source.listing import list_shards
 from sentiment.source.shards import ShardIndex
-from sentiment.storage import STORAGE_THREADS, open_filesystem
+from sentiment.storage import in_threads, open_filesystem
 from sentiment.verification.contents import Problem
 from sentiment.verification.footers import DataFile
 from sentiment.verification.shards import end_of, span
@@ -47,11 +46,10 @@ def source_problems(
     covers = [Coverage.of(source) for source in sources]
     listed = {shard.identity for shard in listing.shards}
     missing = [uri for uri in shards if uri not in listed and any(one.holds(uri) for one in covers)]
-    with ThreadPoolExecutor(STORAGE_THREADS) as threads:
-        for uri, gone in zip(missing, threads.map(_is_gone, missing), strict=True):
-            if gone:
-                what = f"is gone, but the output holds its rows, for example {shards[uri][0].path}"
-                problems.append(Problem(uri, what))
+    for uri, gone in zip(missing, in_threads(_is_gone, missing), strict=True):
+        if gone:
+            what = f"is gone, but the output holds its rows, for example {shards[uri][0].path}"
+            problems.append(Problem(uri, what))
     return problems
 
 
