@@ -176,7 +176,9 @@ def _dataset(work: Work) -> ray.data.Dataset:
         ReviewShards(work),
         override_num_blocks=len(work.passes),
         num_cpus=READ_CPUS,
-        concurrency=min(READ_TASKS, tasks, len(work.passes)),
+        # Reading takes a hundredth of what scoring takes: a second reader for one actor would only
+        # be one more process to start while the model loads.
+        concurrency=min(READ_TASKS, max(1, pool.actors_max), len(work.passes)),
     )
     token = work.fence.token
     tokenise = PackedTokenise(work.scorer.tokeniser, work.text_column, work.location, token)
