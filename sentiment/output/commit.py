@@ -258,9 +258,12 @@ def _write(output: Output, footer: Footer, data: pa.Table, rejects: pa.Table) ->
         assert footer.reject_file is not None
         output.write(footer.reject_file, rejected_rows)
     output.write(footer.unit_id, serialise(data, footer))
+    if footer.reject_file is not None and not output.exists(footer.reject_file):
+        # This attempt was taken for dead: when the folder was completed, nothing named its rejects.
+        output.write(footer.reject_file, rejected_rows)
     try:
-        if output.fence is not None:
-            output.fence(output)
+        with output.behind_fence():
+            pass
     except LeaseLostError:
         _take_back(output, footer)
         raise

@@ -3,17 +3,23 @@
 A run can hang for minutes: its machine is suspended, or its storage does not answer. Another run
 then takes the lease over. If the first one wakes up, it must not write what it had at hand, nor
 delete what it takes for superseded. So every process of a run reads the lease file before it
-changes anything.
+changes anything, and where the filesystem has locks, no other run can take the lease until the
+change is done.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+from pyarrow import fs
 
 from sentiment.errors import LeaseLostError
 from sentiment.output.folder import Output
 from sentiment.output.holder import Holder
-from sentiment.output.layout import LEASE_FILE
+from sentiment.output.layout import LEASE_FILE, PRIVATE_FOLDER
+from sentiment.output.lock import lock_folder
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,25 @@ class Fence:
     token: str
     epoch: int
 
-    def __call__(self, output: Output) -> None:
+    @contextmanager
+    def __call__(self, output: Output) -> Iterator[None]:
+        """Check that the lease is held, and keep it while the body runs.
+
+        On object stores, which have no locks, it may be lost in the body.
+
+        Raises:
+            LeaseLostError: Another run holds the lease, or held it after this one.
+            OutputError: The lease cannot be read or locked.
+        """
+        if not isinstance(output.filesystem, fs.LocalFileSystem):
+            self.check(output)
+            yield
+            return
+        with lock_folder(output.path(PRIVATE_FOLDER), shared=True):
+            self.check(output)
+            yield
+
+    def check(self, output: Output) -> None:
         """Check that the lease is held. A missing or damaged file is no other run's.
 
         Raises:

@@ -8,6 +8,7 @@ committed or reused.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -102,7 +103,7 @@ def finish(
     _delete_superseded(output, shards, expected, present)
     others = _files_of_others(output, folder, shards)
     if not output.exists(_in(folder, SUCCESS_FILE)):
-        _delete_stray_rejects(output, folder, expected.values(), others)
+        _delete_stray_rejects(output, folder, expected, others)
         if not was_complete and (reason := _unfinished(output, others)):
             return Incomplete(folder, reason, is_ours=False)
         output.write(_in(folder, SUCCESS_FILE), b"")
@@ -202,20 +203,39 @@ def _problem(files: Sequence[Footer]) -> str | None:
 
 
 def _delete_stray_rejects(
-    output: Output, folder: str, expected: Collection[Footer], others: Sequence[str]
+    output: Output, folder: str, expected: Mapping[str, Footer], others: Collection[str]
 ) -> None:
     """Remove the reject files that no data file names, which a crash or a second commit leaves.
+
+    Two attempts of a unit may reject for other reasons or in other words, and then have reject
+    files of different names. If the attempt that reported was not the one that wrote last, the data
+    file tells which of them counts.
 
     Args:
         output: The output.
         folder: One of its folders.
-        expected: Footers of the data files of this run.
+        expected: Footers of the data files of this run, by their paths.
         others: Data files of other sources. Their rejects stay.
     """
-    named = {rejects_of(footer) for footer in expected}
+    by_unit: dict[str, list[str]] = defaultdict(list)
     for path in data_files(output, f"{REJECTED_FOLDER}/{folder}".rstrip("/")):
-        if path not in named and unit_of_reject_file(path) not in others:
-            output.delete(path)
+        by_unit[unit_of_reject_file(path)].append(path)
+    named = {rejects_of(footer) for footer in expected.values()}
+    doubtful = {
+        unit_id: paths
+        for unit_id, paths in by_unit.items()
+        if unit_id not in others and (len(paths) > 1 or paths[0] not in named)
+    }
+    written = dict(find_footers(output, sorted(expected.keys() & doubtful.keys())))
+    named |= {rejects_of(footer) for footer in written.values()}
+    for unit_id, footer in written.items():
+        named -= {rejects_of(expected[unit_id])} - {rejects_of(footer)}
+    for unit_id, paths in doubtful.items():
+        if unit_id in expected and unit_id not in written:
+            continue  # its footer cannot be read now
+        for path in paths:
+            if path not in named:
+                output.delete(path)
 
 
 def _in(folder: str, name: str) -> str:

@@ -12,7 +12,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Self
 from uuid import uuid4
@@ -49,14 +49,14 @@ class Output:
             process, whatever its working directory.
         filesystem: The filesystem of the folder.
         root: Path of the folder on that filesystem, without a trailing slash.
-        fence: Called before every write and delete. It raises if this process may not change the
+        fence: Entered for every write and delete. It raises if this process may not change the
             output any more (see `fence.py`).
     """
 
     location: str
     filesystem: fs.FileSystem
     root: str
-    fence: Callable[[Output], None] | None = None
+    fence: Callable[[Output], AbstractContextManager[None]] | None = None
 
     @classmethod
     def open(cls, location: str) -> Self:
@@ -80,7 +80,7 @@ class Output:
             raise OutputError(f"--output {location}: is a file, expected a folder")
         return cls(descendant_uri(location, ""), filesystem, root.rstrip("/"))
 
-    def fenced(self, fence: Callable[[Output], None]) -> Output:
+    def fenced(self, fence: Callable[[Output], AbstractContextManager[None]]) -> Self:
         """Return the same output, with a check before every write and delete."""
         return replace(self, fence=fence)
 
@@ -95,17 +95,21 @@ class Output:
             OutputError: The file cannot be written.
             LeaseLostError: Another run has taken the output over; nothing is written.
         """
-        self._check_fence()
         target = self.path(relative)
         with _storage_errors_as_ours(target, "cannot be written"):
             if isinstance(self.filesystem, fs.LocalFileSystem):
                 self._write_local(target, data)
             else:
-                _upload(self.filesystem, target, data)
+                with self.behind_fence():
+                    _upload(self.filesystem, target, data)
 
-    def _check_fence(self) -> None:
-        if self.fence is not None:
-            self.fence(self)
+    def behind_fence(self) -> AbstractContextManager[None]:
+        """Return a context in which no other run can take the output over.
+
+        Raises:
+            LeaseLostError: Another run has taken it over already; raised when it is entered.
+        """
+        return nullcontext() if self.fence is None else self.fence(self)
 
     def _write_local(self, target: str, data: bytes | memoryview) -> None:
         os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -118,7 +122,8 @@ class Output:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, target)
+            with self.behind_fence():
+                os.replace(temporary, target)
         except BaseException:
             if os.path.exists(temporary):
                 os.unlink(temporary)
@@ -144,9 +149,8 @@ class Output:
         self._remove(folder, fs.FileType.Directory, self.filesystem.delete_dir)
 
     def _remove(self, relative: str, kind: fs.FileType, delete: Callable[[str], None]) -> None:
-        self._check_fence()
         target = self.path(relative)
-        with _storage_errors_as_ours(target, "cannot be deleted"):
+        with _storage_errors_as_ours(target, "cannot be deleted"), self.behind_fence():
             if self.filesystem.get_file_info(target).type == kind:
                 delete(target)
 

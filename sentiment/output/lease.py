@@ -13,16 +13,16 @@ decides:
   not change for `stale_sec`, measured by the clock of the second run, that run takes the lease
   over. Clocks of different hosts are never compared.
 
-On local disks every change of the file happens under a lock on its folder. A new file appears by a
-hard link: the link fails if the file exists, even on network filesystems where locks do not reach
-other hosts (NFS). Object stores have neither locks nor links. There a run writes the file, waits
-for `settle_sec` and reads it again; if it finds another run in it, it stops. That is not quite
-safe, but a run notices before its next write that the lease is another's (see `fence.py`).
+On local disks every change of the file happens under a lock on its folder (see `lock.py`). A new
+file appears by a hard link: the link fails if the file exists, even on network filesystems where
+locks do not reach other hosts (NFS). Object stores have neither locks nor links. There a run writes
+the file, waits for `settle_sec` and reads it again; if it finds another run in it, it stops. That
+is not quite safe, but a run notices before its next write that the lease is another's (see
+`fence.py`).
 """
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import threading
@@ -39,6 +39,7 @@ from sentiment.output.fence import Fence
 from sentiment.output.folder import Output
 from sentiment.output.holder import Holder, timestamp
 from sentiment.output.layout import LEASE_FILE, PRIVATE_FOLDER
+from sentiment.output.lock import lock_folder
 
 _log = logging.getLogger(__name__)
 
@@ -273,22 +274,12 @@ def _exclusively(output: Output) -> Iterator[bool]:
 
     Yields:
         False where locks are not possible: on object stores and some network filesystems.
+
+    Raises:
+        OutputError: The folder cannot be opened, or another process keeps its lock.
     """
     if not isinstance(output.filesystem, fs.LocalFileSystem):
         yield False
         return
-    path = output.path(PRIVATE_FOLDER)
-    try:
-        os.makedirs(path, exist_ok=True)
-        folder = os.open(path, os.O_RDONLY)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be opened ({error.strerror or error})") from error
-    try:
-        locked = True
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX)
-        except OSError:  # NFS and some others lock no folders
-            locked = False
+    with lock_folder(output.path(PRIVATE_FOLDER)) as locked:
         yield locked
-    finally:
-        os.close(folder)  # and with it the lock

@@ -1,12 +1,15 @@
-"""An output in memory whose writer can be stopped at any storage operation, as a power cut would.
+"""An output in memory whose writer can be stopped at any storage operation.
 
 Takes a number of operations and a moment, gives an `Output` that raises `PowerCut` there and leaves
-behind what a dead process leaves behind. Knows nothing of what is written.
+behind what a dead process leaves behind, or an error of the store, or that hands over to another
+writer. Knows nothing of what is written.
 """
 
 from __future__ import annotations
 
 import io
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -96,27 +99,72 @@ class _Upload(io.BytesIO):
         super().close()
 
 
+class Process:
+    """A writer in a thread of its own, which can be suspended and goes on later.
+
+    Only one of all writers and their creator goes on at any time.
+
+    Attributes:
+        ended: Whether there is nothing left to do.
+        error: What ended it, if not its end.
+    """
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self.ended = False
+        self.error: BaseException | None = None
+        self._work = work
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._turn, self._others_turn = threading.Semaphore(0), threading.Semaphore(0)
+
+    def go_on(self) -> None:
+        """Let it work until it suspends itself or ends."""
+        if self._thread.ident is None:
+            self._thread.start()
+        else:
+            self._turn.release()
+        self._others_turn.acquire()
+
+    def suspend(self) -> None:
+        """Called in its own thread: wait for the next `go_on`."""
+        self._others_turn.release()
+        self._turn.acquire()
+
+    def _run(self) -> None:
+        try:
+            self._work()
+        except BaseException as error:  # the creator looks at it
+            self.error = error
+        self.ended = True
+        self._others_turn.release()
+
+
 @dataclass
 class Fuse:
-    """Counts storage operations down to a power cut.
+    """Counts storage operations down to a fault.
 
     Attributes:
         left: Operations that still succeed; None for all.
         moment: What has happened of the operation that does not.
+        fault: Raised by that operation. After an error of the store the next one succeeds again.
+        before: Called before the operations of these numbers, the first being 0.
         operations: Operations begun so far.
     """
 
     left: int | None = None
     moment: Moment = "before"
+    fault: type[BaseException] = PowerCut
+    before: dict[int, Callable[[], None]] = field(default_factory=dict)
     operations: int = 0
 
     def burns(self) -> bool:
-        """Whether the operation that begins now is the last."""
+        """Whether the operation that begins now is the one that fails."""
+        if (action := self.before.get(self.operations)) is not None:
+            action()
         self.operations += 1
         if self.left is None:
             return False
         self.left -= 1
-        return self.left < 0
+        return self.left == -1 or (self.left < 0 and self.fault is PowerCut)
 
 
 @dataclass(frozen=True)
@@ -140,26 +188,26 @@ class FragileOutput(Output):
         if not cut or self.fuse.moment == "after":
             super().write(relative, data)
         if cut:
-            raise PowerCut
+            raise self.fuse.fault("made up")
 
     def delete(self, relative: str) -> None:
         cut = self.fuse.burns()
         if not cut or self.fuse.moment == "after":
             super().delete(relative)
         if cut:
-            raise PowerCut
+            raise self.fuse.fault("made up")
 
     def exists(self, relative: str) -> bool:
         if self.fuse.burns():
-            raise PowerCut
+            raise self.fuse.fault("made up")
         return super().exists(relative)
 
     def list_files(self, folder: str) -> list[str]:
         if self.fuse.burns():
-            raise PowerCut
+            raise self.fuse.fault("made up")
         return super().list_files(folder)
 
     def list_tree(self, folder: str) -> list[str]:
         if self.fuse.burns():
-            raise PowerCut
+            raise self.fuse.fault("made up")
         return super().list_tree(folder)

@@ -238,7 +238,13 @@ def test_the_reject_file_comes_before_the_data_file(
     output: Output, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[str] = []
-    monkeypatch.setattr(Output, "write", lambda self, path, data: written.append(path))
+    write = Output.write
+
+    def noted(self: Output, path: str, data: bytes) -> None:
+        written.append(path)
+        write(self, path, data)
+
+    monkeypatch.setattr(Output, "write", noted)
     unit = Unit(SHARD, 0, 0)
     block = scored(unit, source([None]), {0: ("tokenise", "null_text")})
     footer = commit_unit(output, STAMP, unit, block)

@@ -24,7 +24,7 @@ import pytest
 from pyarrow import fs
 
 from sentiment.errors import LeaseLostError, OutputError
-from sentiment.output import lease
+from sentiment.output import lease, lock
 from sentiment.output.folder import Output
 from sentiment.output.holder import Holder, process_state
 from sentiment.output.layout import LEASE_FILE
@@ -217,6 +217,34 @@ def test_a_fence_travels_to_workers(output: Output) -> None:
         leave(output)
         with pytest.raises(LeaseLostError):
             output.fenced(fence).write("b.parquet", b"x")
+
+
+def test_nobody_takes_over_between_the_look_at_the_lease_and_the_change(
+    output: Output, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process is suspended there, for longer than a lease lives."""
+    monkeypatch.setattr(lock, "PATIENCE_SEC", 0.1)
+    rename, refused = os.replace, []
+
+    def suspended(source: str, target: str) -> None:
+        if target.endswith("data.parquet"):
+            with pytest.raises(OutputError, match=r"kept its lock .* suspended") as caught:
+                leave_by_run(output, "second")
+            refused.append(caught.value)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", suspended)
+    with hold(output, "first", PATIENT) as mine:
+        output.fenced(mine.fence).write("data.parquet", b"x")
+    assert len(refused) == 1
+    leave_by_run(output, "second")
+
+
+def leave_by_run(output: Output, run_id: str) -> None:
+    """Take the lease over as a run does, whoever holds it."""
+    current = output.read(LEASE_FILE)
+    holder = Holder.this_process(run_id).succeeds(Holder.from_bytes(current))
+    assert lease._replace_lease(output, current, holder.to_bytes(), QUICK)
 
 
 def test_outputs_do_not_mind_each_other(tmp_path: Path, no_waiting: None) -> None:

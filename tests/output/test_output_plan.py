@@ -367,6 +367,23 @@ def test_files_of_ours_that_nobody_knows_go(output: Output) -> None:
     assert files(output) == sorted([*done, "dt=1/_SUCCESS"])
 
 
+@pytest.mark.parametrize("last", ["the one that reported", "the late one"])
+def test_of_two_attempts_that_reject_in_other_words_the_last_one_counts(
+    output: Output, last: str
+) -> None:
+    result = plan(parquet(5))
+    [unit] = result.units
+    reported = rejecting(footer(unit, rejected=1))
+    late = replace(reported, reject_file=reject_file_of(unit.unit_id, b"late"))
+    written = reported if last == "the one that reported" else late
+    for one in (reported, late):
+        assert one.reject_file is not None
+        output.write(one.reject_file, b"")
+    write(output, written)
+    assert finish_all(output, result, {unit.unit_id: reported}) == []
+    assert files(output) == sorted(["dt=1/_SUCCESS", unit.unit_id, str(written.reject_file)])
+
+
 @pytest.mark.parametrize(
     ("others", "why"),
     [
