@@ -262,8 +262,7 @@ def _write(output: Output, footer: Footer, data: pa.Table, rejects: pa.Table) ->
         # This attempt was taken for dead: when the folder was completed, nothing named its rejects.
         output.write(footer.reject_file, rejected_rows)
     try:
-        with output.behind_fence():
-            pass
+        output.check_fence()
     except LeaseLostError:
         _take_back(output, footer)
         raise

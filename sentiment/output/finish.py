@@ -78,6 +78,7 @@ def finish(
 
     Raises:
         OutputError: A file cannot be written or removed.
+        LeaseLostError: Another run has taken the output over.
     """
     if (reason := _missing(shards, committed_now, left or {})) is not None:
         return Incomplete(folder, reason)
@@ -95,6 +96,7 @@ def finish(
     }
     lost = sorted(expected.keys() - present)
     if lost:
+        output.check_fence()  # another run may have superseded them
         return Incomplete(
             folder,
             f"{len(lost):,} files that were committed are not in the output, first "

@@ -111,6 +111,15 @@ class Output:
         """
         return nullcontext() if self.fence is None else self.fence(self)
 
+    def check_fence(self) -> None:
+        """Check that this process may still change the output.
+
+        Raises:
+            LeaseLostError: Another run has taken it over.
+        """
+        with self.behind_fence():
+            pass
+
     def _write_local(self, target: str, data: bytes | memoryview) -> None:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         # The leading dot hides the file from readers, and each writer has a random name of its own.
