@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -56,13 +57,20 @@ S3_CONNECT_SEC = 5.0
 S3_SILENT_SEC = 10.0
 S3_ATTEMPTS = 7
 
+# Where the storage answers at once, as a local disk does, calls mostly compute. Python computes in
+# one thread at a time, and 16 of them would mostly wait for each other.
+_BUSY_THREADS = 2
+
+# Items by which it is found out which of the two a storage is.
+_TRIED_ITEMS = 4
+
 _CHUNK_ITEMS = 128
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """Call a function on every item in many threads, for work that waits for the storage.
+    """Call a function on every item in several threads, as it may wait for the storage.
 
     Returns:
         The results, in the order of the items.
@@ -73,9 +81,10 @@ def in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> lis
 def parts_in_threads(
     function: Callable[[Sequence[Item]], list[Result]], items: Sequence[Item]
 ) -> list[Result]:
-    """Call a function on parts of a list in many threads, for work that waits for the storage.
+    """Call a function on parts of a list in several threads, as it may wait for the storage.
 
-    A task for every single item would cost more than reading a small local file does.
+    A task for every single item would cost more than reading a small local file does. The first
+    items tell how many threads are worth it.
 
     Args:
         function: Returns a result for each item of the part it gets.
@@ -84,10 +93,18 @@ def parts_in_threads(
     Returns:
         The results, in the order of the items.
     """
+    results, threads = list[Result](), STORAGE_THREADS
+    if len(items) >= _TRIED_ITEMS * STORAGE_THREADS:
+        started, computed = time.perf_counter(), time.thread_time()
+        results, items = function(items[:_TRIED_ITEMS]), items[_TRIED_ITEMS:]
+        if time.thread_time() - computed > (time.perf_counter() - started) / 2:
+            threads = _BUSY_THREADS
     size = max(1, min(_CHUNK_ITEMS, len(items) // (4 * STORAGE_THREADS)))
     parts = [items[start : start + size] for start in range(0, len(items), size)]
-    with ThreadPoolExecutor(STORAGE_THREADS) as threads:
-        return [result for results in threads.map(function, parts) for result in results]
+    with ThreadPoolExecutor(threads) as pool:
+        for part in pool.map(function, parts):
+            results.extend(part)
+    return results
 
 
 def is_uri(location: str) -> bool:

@@ -7,6 +7,7 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any, Final, Literal
 
 import pandas as pd
@@ -158,10 +159,9 @@ def summarise(
         truth: What values of the label column stand for; None if there is no such column.
         unjudged: Epochs of earlier runs whose rows nobody has judged.
     """
-    scored = merge([COUNTS_OF_NO_ROWS, *(footer.metrics for footer in committed)])
-    counts = merge([scored, *(footer.metrics for footer in reused)])
-    before = [footer.metrics for footer in reused if footer.epoch in unjudged]
-    tonight = merge([scored, *before]) if before else scored
+    scored = _merged(committed)
+    counts = _merged(reused, scored)
+    tonight = _merged([footer for footer in reused if footer.epoch in unjudged], scored)
     truth = truth_among([counts], truth)
     scored, counts, tonight = (judged(one, truth) for one in (scored, counts, tonight))
     labelled = sum(footer.labelled for footer in committed)
@@ -183,6 +183,11 @@ def summarise(
     )
 
 
+def _merged(footers: Iterable[Footer], start: Counts = COUNTS_OF_NO_ROWS) -> Counts:
+    """Add the counts of footers to others, one after another: all together they may be large."""
+    return merge(chain([start], (footer.metrics for footer in footers)))
+
+
 def write_run(
     output: Output,
     summary: RunSummary,
@@ -200,10 +205,10 @@ def write_run(
     Raises:
         OutputError: A file cannot be written.
     """
-    by_folder: dict[str, list[Counts]] = defaultdict(list)
+    by_folder: dict[str, list[Footer]] = defaultdict(list)
     for footer in footers:
-        by_folder[footer.folder].append(footer.metrics)
-    merged = {folder: merge([COUNTS_OF_NO_ROWS, *parts]) for folder, parts in by_folder.items()}
+        by_folder[footer.folder].append(footer)
+    merged = {folder: _merged(some) for folder, some in by_folder.items()}
     truth = truth_among(merged.values(), truth)
     table = partition_table({folder: judged(counts, truth) for folder, counts in merged.items()})
     table.insert(0, "run_id", summary.run_id)

@@ -16,7 +16,7 @@ from sentiment.source.cut import cut_into_units
 from sentiment.source.shards import Shard, ShardIndex, Unit
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ShardPlan:
     """The plan for one shard.
 
@@ -150,6 +150,8 @@ def plan_run(
 
 def rejected_for(footer: Footer, reasons: Collection[str]) -> bool:
     """Whether a unit has rows that were rejected for one of these reasons."""
+    if not reasons or not footer.rejected:
+        return False
     return any(reason in reasons for reason in footer.metrics.get("rejected", ()))
 
 

@@ -6,14 +6,44 @@ Workers import this module: it must import no heavy library.
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final
+from typing import Any, Final, overload
 
 from sentiment.block import STAGE_WRITE
 from sentiment.output.layout import earlier_reject_file_of
 
 FOOTER_KEY: Final = b"sentiment"
+
+# Fields whose words most footers of an output share.
+_COMMON: Final = ("model_digest", "config_digest", "code_version", "text_column", "label_column")
+
+
+class _Packed:
+    """A field of a dataclass that is kept pickled, and unpickled each time it is read.
+
+    A run over a large output holds the footers of all of its files. Their counts are small numbers
+    in many lists: as Python objects they would take four times the memory.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = f"_{name}"
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> tuple[()]: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> dict[str, Any]: ...
+    def __get__(self, instance: object | None, owner: type) -> dict[str, Any] | tuple[()]:
+        if instance is None:
+            return ()  # the default: no counts, and nothing that a JSON file could hold
+        value: dict[str, Any] = pickle.loads(getattr(instance, self._name))
+        return value
+
+    def __set__(self, instance: object, value: Mapping[str, Any] | tuple[()]) -> None:
+        counts = {} if value == () else value
+        # `setattr` would be refused: the dataclass is frozen.
+        object.__setattr__(instance, self._name, pickle.dumps(counts, pickle.HIGHEST_PROTOCOL))
 
 
 @dataclass(frozen=True)
@@ -31,7 +61,8 @@ class Footer:
         model_digest: Digest of the model.
         config_digest: Digest of all settings that decide the labels.
         code_version: Version of the scoring code.
-        metrics: Counts of the unit that can be added up, see `metrics/counts.py`.
+        metrics: Counts of the unit that can be added up, see `metrics/counts.py`. Reading them
+            takes some microseconds, and changes to what is read are lost.
         epoch: Epoch of the lease under which the file was written.
         shard_rows: Rows of the whole shard, so that an unfinished shard shows from its files alone.
             None in files of earlier versions.
@@ -54,7 +85,7 @@ class Footer:
     model_digest: str
     config_digest: str
     code_version: str
-    metrics: dict[str, Any] = field(default_factory=dict)
+    metrics: _Packed = _Packed()
     epoch: int = 0
     shard_rows: int | None = None
     reject_file: str | None = None
@@ -96,11 +127,29 @@ class Footer:
         return cls(**json.loads(text))
 
     @classmethod
-    def from_many(cls, texts: Sequence[bytes]) -> list[Footer]:
-        """Parse many footers at once: the parser keeps one copy of each name that they share."""
+    def from_many(cls, texts: Sequence[bytes], known: Sequence[Mapping[str, str]]) -> list[Footer]:
+        """Parse many footers at once, so that they share names and words in memory.
+
+        Args:
+            texts: The footers, as JSON.
+            known: For each of them, fields whose values the caller has at hand. Where they are
+                equal, the footer takes these.
+
+        Raises:
+            ValueError, TypeError: One is not the JSON of a footer.
+        """
         values = json.loads(b"[" + b",".join(texts) + b"]")
         if len(values) != len(texts):
             raise ValueError("a footer is not one JSON object")
+        words: dict[str, str] = {}
+        for one, at_hand in zip(values, known, strict=True):
+            if isinstance(one, dict):
+                for name in _COMMON:
+                    if isinstance(word := one.get(name), str):
+                        one[name] = words.setdefault(word, word)
+                for name, word in at_hand.items():
+                    if one.get(name) == word:
+                        one[name] = word
         return [cls(**one) for one in values]
 
     @classmethod

@@ -124,15 +124,19 @@ def _walk_local(filesystem: fs.FileSystem, root: str) -> Iterator[tuple[str, fs.
         seen.add((status.st_dev, status.st_ino))
         with os.scandir(folder) as scan:
             entries = sorted((e for e in scan if not is_hidden(e.name)), key=lambda e: e.name)
-        files = []
+        # Of a folder of many files the path below the root is worked out once.
+        inside = os.path.relpath(folder, root)
+        start = "" if inside == os.curdir else f"{inside}/"
+        files = list[str]()
         for entry in entries:
             if not is_utf8(entry.name):
                 if os.path.isdir(entry.path) or format_of(entry.name) is not None:
                     raise SourceError(f"{shown(entry.path)}: the name is not UTF-8; rename it")
-                yield os.path.relpath(shown(entry.path), root), fs.FileInfo(shown(entry.path))
+                yield start + shown(entry.name), fs.FileInfo(shown(entry.path))
             elif os.path.isdir(entry.path):
                 (links if entry.is_symlink() else folders).append(entry.path)
             else:
-                files.append(entry.path)
-        for name, info in zip(files, filesystem.get_file_info(files), strict=True):
-            yield os.path.relpath(name, root), info
+                files.append(entry.name)
+        infos = filesystem.get_file_info([os.path.join(folder, name) for name in files])
+        for name, info in zip(files, infos, strict=True):
+            yield start + name, info

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -156,7 +157,9 @@ def _identity(uri: str, real_folder: Callable[[str], str]) -> str:
         return identity_of(uri)
     folder, name = os.path.split(uri)
     path = os.path.join(real_folder(folder), name)
-    return os.path.realpath(path) if os.path.islink(path) else path
+    if os.path.islink(path):
+        return os.path.realpath(path)
+    return uri if path == uri else path  # one string for both
 
 
 def _candidate(
@@ -169,7 +172,8 @@ def _candidate(
 ) -> _Candidate:
     kind = format_of(path)
     assert kind is not None
-    return _Candidate(uri, "/".join(folder), path, filesystem, info, kind, identity)
+    # Shards of one folder share its name.
+    return _Candidate(uri, sys.intern("/".join(folder)), path, filesystem, info, kind, identity)
 
 
 def hive_folders(path: str) -> list[str]:

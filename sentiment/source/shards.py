@@ -45,7 +45,7 @@ def format_of(name: str) -> ShardFormat | None:
     return EXTENSIONS.get(extension)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Shard:
     """One input file, as listed.
 
@@ -96,7 +96,7 @@ def hash_of(identity: str) -> str:
     return hashlib.sha256(identity.encode()).hexdigest()[:_HASH_DIGITS]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Unit:
     """Rows `first_row` to `last_row` (inclusive, from 0) of a shard: read and committed as one.
 
@@ -143,7 +143,7 @@ class Unit:
         return cls(**{**values, "shard": Shard(**values["shard"])})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Damage:
     """The part of a shard that cannot be read, from some row to the end; one reject stands for it.
 
@@ -158,7 +158,7 @@ class Damage:
     detail: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ShardIndex:
     """What a run must know of a shard before it reads rows.
 

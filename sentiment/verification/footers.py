@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -121,12 +122,13 @@ def _unusable(path: str, what: str) -> Examined:
 def _is_sound(footer: Footer) -> bool:
     """Whether the values have the right types and possible ranges; JSON itself checks neither."""
     values = vars(footer)
+    counts: Any = footer.metrics
     texts = ("unit_id", "source_file", "fingerprint", "model_digest", "config_digest")
     numbers = ("first_row", "last_row", "labelled", "rejected")
     return (
         all(isinstance(values[name], str) for name in texts)
         and all(type(values[name]) is int for name in numbers)
-        and isinstance(values["metrics"], dict)
+        and isinstance(counts, dict)
         and min(footer.first_row, footer.labelled, footer.rejected) >= 0
         and footer.last_row >= footer.first_row - 1
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +196,7 @@ def test_the_terminal_says_where_the_time_went() -> None:
 def test_the_terminal_shows_how_many_windows_disagree() -> None:
     one = footer(["a", "b"])
     assert "windows of" not in printed(summary(one))
-    one.metrics["split_rows"] = 2
+    one = replace(one, metrics={**one.metrics, "split_rows": 2})
     assert "windows of 4 rows disagree" in printed(summary(one, one))
 
 
@@ -247,7 +248,7 @@ def test_lines_in_a_log_file_are_not_cut(capsys: pytest.CaptureFixture[str]) -> 
 def test_the_terminal_shows_the_share_of_unknown_tokens() -> None:
     one = footer(["a", "b"])
     assert "does not know" not in printed(summary(one))
-    one.metrics["unknown_tokens"] = 7
+    one = replace(one, metrics={**one.metrics, "unknown_tokens": 7})
     assert "50.00% of the tokens are characters that the model does not know" in printed(
         summary(one)
     )

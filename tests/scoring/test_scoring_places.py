@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -155,7 +156,7 @@ def rename_as_earlier(out: Path, shown: str) -> None:
         assert footer is not None
         stem, digits, first, last = path.name.rsplit("-", 3)
         earlier = path.with_name(f"{stem}-{digits[:8]}-{first}-{last}")
-        values = {**vars(footer), "unit_id": str(earlier.relative_to(out)), "source_file": shown}
+        values = {**asdict(footer), "unit_id": str(earlier.relative_to(out)), "source_file": shown}
         for name in ("epoch", "shard_rows", "reject_file"):
             values.pop(name)
         old = Footer(**values)
