@@ -12,6 +12,7 @@ from pyarrow import fs
 from sentiment.errors import SourceError
 from sentiment.source.shards import format_of
 from sentiment.source.surrogates import is_utf8, shown
+from sentiment.source.tables import refuse_table, refuse_table_among
 from sentiment.storage import is_hidden, is_uri
 
 
@@ -74,7 +75,9 @@ def expand_glob(
             if matches_path(relative.split("/"), pattern):
                 yield relative, info
         return
-    for info in _children(filesystem, path):
+    children = _children(filesystem, path)
+    refuse_table(filesystem, path, [info.base_name for info in children])
+    for info in children:
         if not _matches(info.base_name, pattern[0]):
             continue
         if info.type == fs.FileType.Directory:
@@ -102,8 +105,11 @@ def _walk(filesystem: fs.FileSystem, path: str) -> Iterator[tuple[str, fs.FileIn
         yield from _walk_local(filesystem, path)
         return
     # An object store has no links, and one flat listing costs fewer requests than one per folder.
-    for info in filesystem.get_file_info(fs.FileSelector(path, recursive=True)):
-        relative = info.path[len(path.rstrip("/")) + 1 :]
+    root = path.rstrip("/")
+    infos = filesystem.get_file_info(fs.FileSelector(path, recursive=True))
+    refuse_table_among(root, (info.path[len(root) + 1 :].split("/") for info in infos))
+    for info in infos:
+        relative = info.path[len(root) + 1 :]
         if info.type != fs.FileType.Directory and not is_hidden(relative):
             yield relative, info
 
@@ -123,7 +129,9 @@ def _walk_local(filesystem: fs.FileSystem, root: str) -> Iterator[tuple[str, fs.
             continue
         seen.add((status.st_dev, status.st_ino))
         with os.scandir(folder) as scan:
-            entries = sorted((e for e in scan if not is_hidden(e.name)), key=lambda e: e.name)
+            found = sorted(scan, key=lambda entry: entry.name)
+        refuse_table(filesystem, folder, [entry.name for entry in found])
+        entries = [entry for entry in found if not is_hidden(entry.name)]
         # Of a folder of many files the path below the root is worked out once.
         inside = os.path.relpath(folder, root)
         start = "" if inside == os.curdir else f"{inside}/"

@@ -18,6 +18,7 @@ from sentiment.errors import SourceError
 from sentiment.source.globs import expand_glob, split_glob
 from sentiment.source.shards import EXTENSIONS, Shard, ShardFormat, format_of
 from sentiment.source.state import fingerprint_of
+from sentiment.source.tables import refuse_within_table
 from sentiment.storage import (
     STORAGE_ERRORS,
     descendant_uri,
@@ -122,6 +123,7 @@ def _find(source: str) -> tuple[list[_Candidate], list[str]]:
     info = filesystem.get_file_info(path)
     if info.type == fs.FileType.NotFound:
         raise SourceError(f"source {source!r} does not exist; check the path")
+    refuse_within_table(filesystem, path)
     if info.type != fs.FileType.Directory:
         if pattern:
             raise SourceError(f"{base!r} in source {source!r} is no folder; check the glob")
