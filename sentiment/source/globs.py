@@ -13,7 +13,7 @@ from sentiment.errors import SourceError
 from sentiment.source.shards import format_of
 from sentiment.source.surrogates import is_utf8, shown
 from sentiment.source.tables import refuse_table, refuse_table_among
-from sentiment.storage import is_hidden, is_uri
+from sentiment.storage import is_uri
 
 
 def split_glob(source: str) -> tuple[str, list[str]]:
@@ -36,8 +36,18 @@ def split_glob(source: str) -> tuple[str, list[str]]:
 
 
 def _matches(name: str, pattern: str) -> bool:
-    """Whether a component of a glob matches a name; wildcards do not match hidden names."""
-    return fnmatchcase(name, pattern) and (not is_hidden(name) or pattern[0] == name[0])
+    """Whether a component of a glob matches a name; wildcards do not match names to skip."""
+    return fnmatchcase(name, pattern) and (not is_skipped(name) or pattern[0] == name[0])
+
+
+def is_skipped(path: str) -> bool:
+    """Whether a file of a source is passed over for its name, or for that of a folder above it.
+
+    As in Spark: names that start with `.`, and those that start with `_` unless they hold `=`, as
+    the partition `_date=2026-11-20` does.
+    """
+    parts = path.split("/")
+    return any(part[:1] == "." or (part[:1] == "_" and "=" not in part) for part in parts)
 
 
 def matches_path(parts: Sequence[str], pattern: Sequence[str]) -> bool:
@@ -65,7 +75,7 @@ def expand_glob(
     Args:
         filesystem: Where the folder is.
         path: The folder.
-        pattern: Components of the glob; none to find every file without a hidden name.
+        pattern: Components of the glob; none to find every file that is not skipped for its name.
 
     Yields:
         The path of each file relative to the folder, and what the filesystem says of it.
@@ -100,7 +110,7 @@ def _children(filesystem: fs.FileSystem, path: str) -> list[fs.FileInfo]:
 
 
 def _walk(filesystem: fs.FileSystem, path: str) -> Iterator[tuple[str, fs.FileInfo]]:
-    """Find every file below a folder without hidden names; yield relative paths and infos."""
+    """Find every file below a folder that is not skipped; yield relative paths and infos."""
     if isinstance(filesystem, fs.LocalFileSystem):
         yield from _walk_local(filesystem, path)
         return
@@ -110,7 +120,7 @@ def _walk(filesystem: fs.FileSystem, path: str) -> Iterator[tuple[str, fs.FileIn
     refuse_table_among(root, (info.path[len(root) + 1 :].split("/") for info in infos))
     for info in infos:
         relative = info.path[len(root) + 1 :]
-        if info.type != fs.FileType.Directory and not is_hidden(relative):
+        if info.type != fs.FileType.Directory and not is_skipped(relative):
             yield relative, info
 
 
@@ -131,7 +141,7 @@ def _walk_local(filesystem: fs.FileSystem, root: str) -> Iterator[tuple[str, fs.
         with os.scandir(folder) as scan:
             found = sorted(scan, key=lambda entry: entry.name)
         refuse_table(filesystem, folder, [entry.name for entry in found])
-        entries = [entry for entry in found if not is_hidden(entry.name)]
+        entries = [entry for entry in found if not is_skipped(entry.name)]
         # Of a folder of many files the path below the root is worked out once.
         inside = os.path.relpath(folder, root)
         start = "" if inside == os.curdir else f"{inside}/"

@@ -40,8 +40,8 @@ class Listing:
     Attributes:
         shards: Sorted by URI, each once.
         skipped: Files in folders or globs that are no shards, because their extension is unknown or
-            they are not plain files. Sorted. Names that start with `_` or `.` are not among them,
-            and neither are further paths to files that are listed.
+            they are not plain files. Sorted. What is skipped for its name (see `is_skipped`) is not
+            among them, and neither are further paths to files that are listed.
     """
 
     shards: tuple[Shard, ...]
@@ -67,8 +67,8 @@ def list_shards(sources: Sequence[str]) -> Listing:
     Args:
         sources: Files, folders (with all folders in them) and globs (`*`, `?`, `[…]`, `**`), each
             a local path or a URI. In a URI `?` starts the query and is no wildcard. A wildcard does
-            not match a name that starts with `_` or `.`. A glob that matches a folder stands for
-            all shards in it.
+            not match names that are skipped (see `is_skipped`). A glob that matches a folder stands
+            for all shards in it.
 
     Returns:
         The shards, and the files that are skipped. A link that leads nowhere is a shard that cannot
@@ -98,7 +98,7 @@ def list_shards(sources: Sequence[str]) -> Listing:
         if not found:
             raise SourceError(
                 f"{source!r} holds no shards; known extensions are {', '.join(EXTENSIONS)}, and "
-                "names that start with '_' or '.' are skipped"
+                "names that start with '.' or, without '=', with '_' are skipped"
             )
         skipped.update(skipped_here)
         for shard in found:
@@ -146,7 +146,7 @@ def _find(source: str) -> tuple[list[_Candidate], list[str]]:
         if format_of(relative) is None or not is_file:
             skipped.append(uri)
             continue
-        folder = [*folders, *relative.split("/")[:-1]]
+        folder = [*folders, *map(_visible, relative.split("/")[:-1])]
         identity = _identity(uri, real_folder)
         full_path = f"{path.rstrip('/')}/{relative}"
         shards.append(_candidate(uri, folder, full_path, filesystem, inside, identity))
@@ -181,9 +181,18 @@ def _candidate(
 def hive_folders(path: str) -> list[str]:
     """Return the `key=value` components of a path, by which Hive names partitions.
 
-    Those that start with `_` or `.` are left out: readers would skip what lies in such a folder.
+    They are as folders of an output are named, see `_visible`.
     """
-    return [part for part in path.split("/") if _HIVE.fullmatch(part) and not is_hidden(part)]
+    return [_visible(part) for part in path.split("/") if _HIVE.fullmatch(part)]
+
+
+def _visible(name: str) -> str:
+    """Return the name that a folder has in the output.
+
+    Readers skip names that start with `_` or `.`. Percent-encoded they do not, and Spark, pyarrow
+    and pandas decode them, so that the partition key is what it was.
+    """
+    return f"%{ord(name[0]):02X}{name[1:]}" if is_hidden(name) else name
 
 
 def _shard(file: _Candidate) -> Shard:

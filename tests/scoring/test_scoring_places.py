@@ -25,7 +25,9 @@ from in_process import (
 
 from sentiment.errors import ConfigError, RejectedRowsError, SourceError
 from sentiment.output.commit import serialise
+from sentiment.output.folder import Output
 from sentiment.output.receipt import Footer
+from sentiment.verification.job import check
 
 
 @pytest.fixture
@@ -90,6 +92,32 @@ def test_rows_of_a_hidden_file_are_seen_by_readers(
         jobs.run(tmp_path / name, "--output", out)
         assert ds.dataset(out, format="parquet").count_rows() == 3
         assert_every_row_once(out, 3)
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern", "folder"),
+    [
+        ("_date=2026-11-20/r.csv", "", "%5Fdate=2026-11-20"),
+        ("de/_old/r.csv", "*/_old/*.csv", "de/%5Fold"),
+        ("de/.old/r.csv", "*/.old/*", "de/%2Eold"),
+    ],
+)
+def test_rows_of_a_hidden_folder_are_seen_by_readers(
+    jobs: InProcess, tmp_path: Path, out: Path, path: str, pattern: str, folder: str
+) -> None:
+    write_csv(tmp_path / "lake" / path, GOOD)
+    source = tmp_path / "lake" / pattern
+    jobs.run(source, "--output", out)
+    assert is_complete(out, folder)
+    assert jobs.run(source, "--output", out).ledger.reused == len(GOOD)
+    seen = ds.dataset(out, format="parquet", partitioning="hive").to_table()
+    assert seen.num_rows == len(GOOD)
+    if "=" in folder:
+        assert set(seen.column("_date").to_pylist()) == {"2026-11-20"}
+    assert (
+        check(Output.open(str(out)), deep=True, sources=[str(source)], text_column="text").problems
+        == ()
+    )
 
 
 @pytest.mark.parametrize("key", ["sentiment", "Sentiment", "SENTIMENT_SCORE"])

@@ -49,6 +49,16 @@ def test_folder_skips_hidden_names_and_returns_unknown_ones(tmp_path: Path) -> N
     assert listing_.skipped == tuple(notes)
 
 
+def test_a_partition_may_start_with_an_underscore(tmp_path: Path) -> None:
+    """Spark reads it, too. Readers of the output do not, unless it is encoded."""
+    path = touch(tmp_path / "_date=2026-11-20/_hour=7/a.csv")
+    touch(tmp_path / ".date=2026-11-20/b.csv")
+    for source in (tmp_path, tmp_path / "*", tmp_path / "**/*.csv", tmp_path / "_date=2026-11-20"):
+        [shard] = list_shards([str(source)]).shards
+        assert shard.uri == path
+        assert shard.folder == "%5Fdate=2026-11-20/%5Fhour=7"
+
+
 def test_relative_source_gives_absolute_uri(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
