@@ -142,6 +142,7 @@ def half_done(files: Mapping[str, bytes], folder: str, due: set[str]) -> list[st
         if uri not in due
         and (
             len(one.stamps) > 1
+            or sum(DAMAGED in said for said in one.answers.values()) > 1
             or any(len(said) > 1 for said in one.answers.values())
             or not set(range(one.total)) <= one.answers.keys()
         )

@@ -47,7 +47,8 @@ def test_a_suspended_run_doubles_no_row_when_it_wakes(
     second = Job(lake, tmp_path / "out", tiny_model, scratch, unit_rows=70)
     process = first.start()
     try:
-        until(lambda: first.committed() >= 2, 120)
+        # Files without rows come before Ray is up, and its start would not survive the pause.
+        until(lambda: first.committed() >= 4, 120)
         signal_all(first, signal.SIGSTOP)
         before = first.committed()
         until(lambda: second.start().wait(harness.RUN_SEC) == 0, 400)
@@ -58,7 +59,7 @@ def test_a_suspended_run_doubles_no_row_when_it_wakes(
         harness.reap(first.mark, patience_sec=0)
         harness.reap(second.mark, patience_sec=0)
     assert "took over while run" in first.log()
-    assert before >= 2
+    assert before >= 4
     found = harness.read_output(tmp_path / "out")
     assert same_rows(found, undisturbed)
     assert found.success == undisturbed.success
