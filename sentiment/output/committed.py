@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -79,11 +80,8 @@ def read_committed(output: Output, shards: Iterable[Shard]) -> Committed:
         and (found in by_hash or len(found) == EARLIER_HASH_DIGITS)
     ]
 
-    def read(some: Sequence[tuple[str, Shard | None]]) -> list[Footer | None]:
-        return _footers(output, some)
-
     with _collector_paused():
-        found_footers = parts_in_threads(read, ours)
+        found_footers = parts_in_threads(partial(_footers, output), ours)
     footers: dict[str, list[Footer]] = defaultdict(list)
     for (path, _), footer in zip(ours, found_footers, strict=True):
         if footer is not None and (identity := source_of(footer)) in identities:

@@ -13,13 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pyarrow import fs
-
 from sentiment.errors import LeaseLostError
 from sentiment.output.folder import Output
 from sentiment.output.holder import Holder
-from sentiment.output.layout import LEASE_FILE, PRIVATE_FOLDER
-from sentiment.output.lock import lock_folder
+from sentiment.output.layout import LEASE_FILE
+from sentiment.output.lock import lock_lease
 
 
 @dataclass(frozen=True)
@@ -46,11 +44,7 @@ class Fence:
             LeaseLostError: Another run holds the lease, or held it after this one.
             OutputError: The lease cannot be read or locked.
         """
-        if not isinstance(output.filesystem, fs.LocalFileSystem):
-            self.check(output)
-            yield
-            return
-        with lock_folder(output.path(PRIVATE_FOLDER), shared=True):
+        with lock_lease(output, shared=True):
             self.check(output)
             yield
 

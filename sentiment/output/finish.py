@@ -229,9 +229,7 @@ def _delete_stray_rejects(
         if unit_id not in others and (len(paths) > 1 or paths[0] not in named)
     }
     written = dict(find_footers(output, sorted(expected.keys() & doubtful.keys())))
-    named |= {rejects_of(footer) for footer in written.values()}
-    for unit_id, footer in written.items():
-        named -= {rejects_of(expected[unit_id])} - {rejects_of(footer)}
+    named = {rejects_of(footer) for footer in {**expected, **written}.values()}
     for unit_id, paths in doubtful.items():
         if unit_id in expected and unit_id not in written:
             continue  # its footer cannot be read now

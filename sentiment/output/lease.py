@@ -39,7 +39,7 @@ from sentiment.output.fence import Fence
 from sentiment.output.folder import Output
 from sentiment.output.holder import Holder, timestamp
 from sentiment.output.layout import LEASE_FILE, PRIVATE_FOLDER
-from sentiment.output.lock import lock_folder
+from sentiment.output.lock import lock_lease
 
 _log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class Lease:
                 _log.warning("the lease could not be renewed, will try again: %s", error)
 
     def _renew(self) -> None:
-        with _exclusively(self._output):
+        with lock_lease(self._output):
             current = Holder.from_bytes(self._output.read(LEASE_FILE))
             # If the file is gone or damaged, no other run holds the lease: write it again.
             if current is None or current.token == self._holder.token:
@@ -109,7 +109,7 @@ class Lease:
         self._ended.set()
         self._thread.join()
         try:
-            with _exclusively(self._output):
+            with lock_lease(self._output):
                 current = Holder.from_bytes(self._output.read(LEASE_FILE))
                 if current is not None and current.token == self._holder.token:
                     released = replace(current, released=True, renewals=current.renewals + 1)
@@ -125,7 +125,7 @@ class Lease:
         output.
         """
         try:
-            with _exclusively(self._output):
+            with lock_lease(self._output):
                 if self._output.list_tree("") == [LEASE_FILE]:
                     self._output.delete(LEASE_FILE)
                     self._remove_empty_folders()
@@ -234,7 +234,7 @@ def _replace_lease(output: Output, expected: bytes | None, data: bytes, times: L
     Returns:
         False if another run replaced it first.
     """
-    with _exclusively(output) as locked:
+    with lock_lease(output) as locked:
         if output.read(LEASE_FILE) != expected:
             return False
         if expected is None and isinstance(output.filesystem, fs.LocalFileSystem):
@@ -266,20 +266,3 @@ def _create(output: Output, data: bytes) -> bool:
     finally:
         output.delete(draft)
     return True
-
-
-@contextmanager
-def _exclusively(output: Output) -> Iterator[bool]:
-    """Lock the lease against other processes while the body runs.
-
-    Yields:
-        False where locks are not possible: on object stores and some network filesystems.
-
-    Raises:
-        OutputError: The folder cannot be opened, or another process keeps its lock.
-    """
-    if not isinstance(output.filesystem, fs.LocalFileSystem):
-        yield False
-        return
-    with lock_folder(output.path(PRIVATE_FOLDER)) as locked:
-        yield locked

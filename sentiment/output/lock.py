@@ -17,7 +17,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from pyarrow import fs
+
 from sentiment.errors import OutputError
+from sentiment.output.folder import Output
+from sentiment.output.layout import PRIVATE_FOLDER
 
 # Longest wait for another process. It holds the lock for milliseconds, unless it is suspended.
 PATIENCE_SEC: Final = 60.0
@@ -25,11 +29,11 @@ _POLL_SEC = 0.005
 
 
 @contextmanager
-def lock_folder(path: str, *, shared: bool = False) -> Iterator[bool]:
-    """Lock a folder of a local or mounted filesystem while the body runs; create it if needed.
+def lock_lease(output: Output, *, shared: bool = False) -> Iterator[bool]:
+    """Lock the lease of an output against other processes while the body runs.
 
     Args:
-        path: The folder.
+        output: The output. The folder of the lease is made if there is none.
         shared: Whether other processes may hold it at the same time, if they share it as well.
 
     Yields:
@@ -38,6 +42,10 @@ def lock_folder(path: str, *, shared: bool = False) -> Iterator[bool]:
     Raises:
         OutputError: The folder cannot be opened, or another process keeps its lock.
     """
+    if not isinstance(output.filesystem, fs.LocalFileSystem):
+        yield False
+        return
+    path = output.path(PRIVATE_FOLDER)
     try:
         os.makedirs(path, exist_ok=True)
         folder = os.open(path, os.O_RDONLY)

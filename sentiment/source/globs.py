@@ -117,9 +117,9 @@ def _walk(filesystem: fs.FileSystem, path: str) -> Iterator[tuple[str, fs.FileIn
     # An object store has no links, and one flat listing costs fewer requests than one per folder.
     root = path.rstrip("/")
     infos = filesystem.get_file_info(fs.FileSelector(path, recursive=True))
-    refuse_table_among(root, (info.path[len(root) + 1 :].split("/") for info in infos))
-    for info in infos:
-        relative = info.path[len(root) + 1 :]
+    found = [(info.path[len(root) + 1 :], info) for info in infos]
+    refuse_table_among(root, (relative.split("/") for relative, _ in found))
+    for relative, info in found:
         if info.type != fs.FileType.Directory and not is_skipped(relative):
             yield relative, info
 

@@ -8,7 +8,7 @@ replaced come back.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 
 from pyarrow import fs
@@ -48,7 +48,7 @@ def refuse_within_table(filesystem: fs.FileSystem, path: str) -> None:
             refuse_table(filesystem, folder, [one.base_name for one in found])
 
 
-def refuse_table(filesystem: fs.FileSystem, folder: str, names: Iterable[str]) -> None:
+def refuse_table(filesystem: fs.FileSystem, folder: str, names: Collection[str]) -> None:
     """Refuse a folder that holds the log of a table.
 
     Args:
@@ -60,22 +60,20 @@ def refuse_table(filesystem: fs.FileSystem, folder: str, names: Iterable[str]) -
         SourceError: It is a table.
         OSError: The storage does not answer.
     """
-    for name in names:
-        if name in _LOGS:
-            raise _refusal(folder, _LOGS[name], f"{name}/")
-        if name == _ICEBERG_FOLDER:
-            selector = fs.FileSelector(f"{folder}/{name}", allow_not_found=True)
-            inside = [one.base_name for one in filesystem.get_file_info(selector)]
-            if any(map(_ICEBERG_FILE.fullmatch, inside)):
-                raise _refusal(folder, "Iceberg", f"{name}/*.metadata.json")
+    paths = [[name] for name in names]
+    if _ICEBERG_FOLDER in names:
+        selector = fs.FileSelector(f"{folder}/{_ICEBERG_FOLDER}", allow_not_found=True)
+        inside = filesystem.get_file_info(selector)
+        paths += [[_ICEBERG_FOLDER, one.base_name] for one in inside]
+    refuse_table_among(folder, paths)
 
 
 def refuse_table_among(root: str, paths: Iterable[Sequence[str]]) -> None:
-    """Refuse a folder if a table lies below it.
+    """Refuse a folder if it is a table, or one lies below it.
 
     Args:
         root: The folder.
-        paths: Components of all paths below it, hidden ones included.
+        paths: Components of the paths below it, hidden ones included.
 
     Raises:
         SourceError: There is a table.
