@@ -51,7 +51,10 @@ def find_gone(
 
 
 def retire(output: Output, gone: Sequence[Footer]) -> None:
-    """Remove data files and their reject files, and `_SUCCESS` from folders that hold no others.
+    """Remove data files and their reject files.
+
+    A folder has no `_SUCCESS` meanwhile, as it holds a part of these sources only. It gets it back
+    if there are other files in it.
 
     Args:
         output: The output.
@@ -64,9 +67,13 @@ def retire(output: Output, gone: Sequence[Footer]) -> None:
     for footer in gone:
         by_folder[footer.folder].append(footer)
     for folder, footers in by_folder.items():
-        staying = set(data_files(output, folder)) - {footer.unit_id for footer in footers}
-        if not staying:
-            output.delete(f"{folder}/{SUCCESS_FILE}" if folder else SUCCESS_FILE)
+        leaving = {footer.unit_id for footer in footers}
+        present = set(data_files(output, folder))
+        if not leaving & present:
+            continue  # removed before the folder was completed
+        success = f"{folder}/{SUCCESS_FILE}" if folder else SUCCESS_FILE
+        was_complete = output.exists(success)
+        output.delete(success)
         for footer in footers:
             # The data file first: if only the reject file were gone and the source came back, the
             # data file would count as a complete unit. A reject file that a crash leaves behind is
@@ -74,6 +81,8 @@ def retire(output: Output, gone: Sequence[Footer]) -> None:
             output.delete(footer.unit_id)
             if (rejects := rejects_of(footer)) is not None:
                 output.delete(rejects)
+        if was_complete and present - leaving:
+            output.write(success, b"")
 
 
 def gone_facts(gone: Sequence[Footer], on_deleted: str) -> dict[str, Any]:

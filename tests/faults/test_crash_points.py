@@ -347,8 +347,18 @@ SHARD_COMES_BACK = Life(
         for lake, cut in ((WITH_ANOTHER, None), (ANOTHER, cut))
     ),
 )
+# A shard is gone, and its rows are being removed from a folder in which another one stays.
+RETIRED_BESIDE_ANOTHER = Life(
+    SHARD,
+    tuple(
+        replace(QUIET, lake=lake, retire=cut is not None, fails_after=cut)
+        for cut in range(1, 12)
+        for lake, cut in ((WITH_ANOTHER, None), (ANOTHER, cut), (ANOTHER, None))
+    ),
+)
 
 
+@example(RETIRED_BESIDE_ANOTHER)
 @example(SHARD_COMES_BACK)
 @example(UNITS_CHANGE)
 @example(MODEL_COMES_BACK)
