@@ -69,7 +69,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for path in make_files(words.folder or Path(scratch), words.rows):
             [shard] = list_shards([str(path)]).shards
-            index = index_shard(shard, "text")
+            index = index_shard(shard)
             first = index.cuts[0][1]
             whole = seconds_for(index, [Unit(shard, 0, index.rows - 1, first, index.rows)])
             units = seconds_for(index, cut_into_units(index, UNIT_ROWS))

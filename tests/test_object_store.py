@@ -151,8 +151,8 @@ def test_shards_are_listed_and_read_as_on_a_local_disk(
         put(direct, f"{bucket}/lake/{name}", data)
     here = list_shards([str(tmp_path)]).shards
     there = list_shards([uri(proxy, f"{bucket}/lake")]).shards
-    assert [(s.folder, s.name, s.format, s.size_bytes) for s in there] == [
-        (s.folder, s.name, s.format, s.size_bytes) for s in here
+    assert [(s.folder, s.name, s.size_bytes) for s in there] == [
+        (s.folder, s.name, s.size_bytes) for s in here
     ]
     for local, remote in zip(here, there, strict=True):
         assert read(remote).equals(read(local)), remote.name
@@ -160,7 +160,7 @@ def test_shards_are_listed_and_read_as_on_a_local_disk(
 
 def read(shard: Shard) -> pa.Table:
     """Source columns of a whole shard."""
-    index = index_shard(shard, "text")
+    index = index_shard(shard)
     assert index.columns is not None
     assert index.damage is None
     [shard_plan] = plan_run([index], {}, config_digest="", unit_rows=100, on_change="refuse").shards
@@ -264,7 +264,7 @@ def test_a_missing_bucket_is_told_before_any_work(proxy: Proxy) -> None:
 def test_commit_resume_and_success(proxy: Proxy, direct: fs.S3FileSystem, bucket: str) -> None:
     put(direct, f"{bucket}/lake/dt=1/a.csv", b"text\n")
     [shard] = list_shards([uri(proxy, f"{bucket}/lake")]).shards
-    index: ShardIndex = index_shard(shard, "text")
+    index: ShardIndex = index_shard(shard)
     output = Output.open(uri(proxy, f"{bucket}/out"))
 
     def plan() -> Any:
@@ -447,7 +447,7 @@ def test_a_store_that_keeps_failing_is_an_error_with_a_remedy(
         list_shards([uri(proxy, f"{bucket}/lake")])
     # No fault of the file: nothing of it may be rejected.
     with pytest.raises(OSError, match=rf"'lake/a.csv' in bucket '{bucket}'"):
-        index_shard(shard, "text")
+        index_shard(shard)
     proxy.calm()
     output.write("a", b"one")
     assert read(shard).num_rows == 1

@@ -5,6 +5,7 @@ They come from a scored output, or from sources that hold predicted labels alrea
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -23,6 +24,7 @@ from sentiment.settings.jobs import EvaluateConfig
 from sentiment.source.cut import cut_into_units
 from sentiment.source.index import index_shards
 from sentiment.source.listing import list_shards
+from sentiment.source.options import ReadOptions
 from sentiment.source.read import ShardReader
 from sentiment.source.shards import Unit
 
@@ -42,7 +44,8 @@ def scored_rows(output: Output, config: EvaluateConfig, truth: TruthMap) -> pd.D
     Returns:
         COLUMNS of every labelled row; `truth` is None where a row has no true label.
     """
-    committed = read_committed(output, list_shards(config.sources).shards)
+    options = ReadOptions.of(config)
+    committed = read_committed(output, list_shards(config.sources, options).shards)
     footers = [footer for found in committed.footers.values() for footer in found]
     parts = [
         _of_output(output, footer, config)
@@ -63,9 +66,10 @@ def given_rows(config: EvaluateConfig) -> pd.DataFrame:
         SourceError: A column is missing, or scores are no probabilities.
     """
     assert config.prediction_column is not None
-    shards = list_shards(config.sources).shards
+    options = replace(ReadOptions.of(config), text_column=config.prediction_column)
+    shards = list_shards(config.sources, options).shards
     parts = []
-    for index in index_shards(shards, config.prediction_column):
+    for index in index_shards(shards, options):
         units = cut_into_units(index, _UNIT_ROWS)
         if not units:
             continue

@@ -10,13 +10,15 @@ from sentiment.output.plan import index_from_files, rejected_for
 from sentiment.scoring.tasks import index_on_cluster
 from sentiment.settings.jobs import ScoreConfig
 from sentiment.source.index import index_shards
+from sentiment.source.layout import BINARY_FORMATS, format_named
+from sentiment.source.options import ReadOptions
 from sentiment.source.shards import Shard, ShardIndex
 from sentiment.source.state import was_missing
 
 # Looks at a damaged shard, after the first one.
 _LOOKS = 3
 
-# Delimited text up to this size is indexed in this process: starting a cluster takes longer.
+# Text up to this size is indexed in this process: starting a cluster takes longer.
 _LOCAL_INDEX_BYTES = 64 * 2**20
 
 
@@ -43,6 +45,7 @@ def index_sources(
     Raises:
         SourceError: A shard cannot be scored as it is, or the storage does not answer.
     """
+    options = ReadOptions.of(config)
     found: dict[Shard, ShardIndex] = {}
     if config.on_change == "refuse":
         for shard in shards:
@@ -51,14 +54,19 @@ def index_sources(
                 continue
             if (known := index_from_files(shard, footers)) is not None:
                 found[shard] = known
-    text = [shard for shard in shards if shard.format != "parquet" and shard not in found]
+    # A guess from the name, which decides no more than where a shard is looked at.
+    text = [
+        shard
+        for shard in shards
+        if format_named(shard.name) not in BINARY_FORMATS and shard not in found
+    ]
     if sum(shard.size_bytes for shard in text) > _LOCAL_INDEX_BYTES:
         cluster.get()
-        found.update(zip(text, index_on_cluster(text, config.text_column), strict=True))
+        found.update(zip(text, index_on_cluster(text, options), strict=True))
     here = [shard for shard in shards if shard not in found]
-    found.update(zip(here, index_shards(here, config.text_column, keep_going=True), strict=True))
+    found.update(zip(here, index_shards(here, options, keep_going=True), strict=True))
     indexes = [found[shard] for shard in shards]
-    indexes = _with_confirmed_damage(indexes, config, cluster, by_driver=frozenset(here))
+    indexes = _with_confirmed_damage(indexes, options, cluster, by_driver=frozenset(here))
     return [_not_lost(index, committed) for index in indexes]
 
 
@@ -74,7 +82,7 @@ def _not_lost(index: ShardIndex, committed: Committed) -> ShardIndex:
 
 def _with_confirmed_damage(
     indexes: Sequence[ShardIndex],
-    config: ScoreConfig,
+    options: ReadOptions,
     cluster: LazyCluster,
     *,
     by_driver: Set[Shard],
@@ -91,9 +99,9 @@ def _with_confirmed_damage(
             break
         on_cluster = cluster.is_up and (look % 2 == 0) == (doubted[0] in by_driver)
         again = (
-            index_on_cluster(doubted, config.text_column)
+            index_on_cluster(doubted, options)
             if on_cluster
-            else index_shards(doubted, config.text_column, keep_going=True)
+            else index_shards(doubted, options, keep_going=True)
         )
         differing = [index for index in again if _seen(index) != _seen(found[index.shard])]
         found.update((index.shard, index) for index in again)

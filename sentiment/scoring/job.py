@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import partial
 from uuid import uuid4
 
 from sentiment.cluster import LazyCluster
-from sentiment.errors import SentimentError
+from sentiment.errors import LeaseLostError, OutputError, SentimentError
 from sentiment.ledger.compare import compare_with_earlier
 from sentiment.ledger.diary import Diary, forget_unfinished
 from sentiment.ledger.summary import RunSummary, summarise, write_run
@@ -76,7 +76,7 @@ def score(config: ScoreConfig, *, again: Collection[str] = ()) -> RunSummary:
         output = output.fenced(fence)
         setup, night = prepare(config, model, output, fence.epoch, cluster, live, again)
         run = Run(config, output, fence, setup, cluster, live)
-        with _diary(run, night.plan) as note:
+        with _diary(run, night.plan) as note, _lost_lease_first(output):
             scored, incomplete = execute(run, night, note)
             live.account.phases.enter(FINISH)
             _settle_gone(run.output, night.gone, config)
@@ -89,6 +89,27 @@ def score(config: ScoreConfig, *, again: Collection[str] = ()) -> RunSummary:
     if problem is not None:
         raise problem
     return summary
+
+
+@contextmanager
+def _lost_lease_first(output: Output) -> Iterator[None]:
+    """Name the lost lease where something else failed for it.
+
+    The run that took over removes files and folders that this one is about to use. That looks like
+    a fault of the storage.
+
+    Raises:
+        LeaseLostError: The body failed, and another run has taken the output over.
+    """
+    try:
+        yield
+    except SentimentError as error:
+        with suppress(OutputError):  # if the lease cannot be read, the first error tells more
+            try:
+                output.check_fence()
+            except LeaseLostError as lost:
+                raise lost from error
+        raise
 
 
 @contextmanager
@@ -144,6 +165,7 @@ def _conclude(
         run={
             **facts_of(config, run.setup),
             **run.live.facts(),
+            "no_shards": night.no_shards,
             "gone": gone_facts(night.gone, config.on_deleted),
             "unfinished": [asdict(entry) for entry in night.unfinished],
         },

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sentiment.cluster import LazyCluster
 from sentiment.ledger.diary import Entry, find_unfinished
@@ -21,8 +22,8 @@ from sentiment.scoring.checks import check_columns
 from sentiment.scoring.indexing import index_sources
 from sentiment.scoring.setup import Setup, resolve_setup
 from sentiment.settings.jobs import ScoreConfig
-from sentiment.source.listing import list_shards
-from sentiment.source.shards import Shard
+from sentiment.source.listing import Listing, list_shards
+from sentiment.source.options import ReadOptions
 
 _log = logging.getLogger(__name__)
 
@@ -36,12 +37,14 @@ class Night:
         committed: What the output held.
         gone: Footers of the files of sources that do not exist any more.
         unfinished: Runs before this one that ended without an account.
+        no_shards: What `run.json` says of files in the sources that hold no records.
     """
 
     plan: Plan
     committed: Committed
     gone: Sequence[Footer]
     unfinished: list[Entry]
+    no_shards: dict[str, Any]
 
 
 # More than seven parameters: each is a part of the run, and `score` has no other way to give them.
@@ -66,9 +69,9 @@ def prepare(
         ModelError: The model cannot be loaded or cannot spell the labels.
         OutputError: The output was made by another configuration.
     """
-    shards = _list(config, live)
-    committed = read_committed(output, shards)
-    shards = [committed.placed(shard) for shard in shards]
+    listing = _list(config, live)
+    committed = read_committed(output, listing.shards)
+    shards = [committed.placed(shard) for shard in listing.shards]
     indexes = index_sources(shards, committed, config, cluster, again=again)
     indexes = check_columns(indexes, config)
     live.account.phases.enter(TRY_MODEL)
@@ -89,13 +92,13 @@ def prepare(
     unfinished = find_unfinished(output)
     for entry in unfinished:
         _log.warning("%s; this run goes on from there", entry)
-    return setup, Night(plan, committed, gone, unfinished)
+    return setup, Night(plan, committed, gone, unfinished, listing.facts())
 
 
-def _list(config: ScoreConfig, live: LiveRun) -> Sequence[Shard]:
+def _list(config: ScoreConfig, live: LiveRun) -> Listing:
     """List the shards of the sources, and warn of files that are none."""
     live.account.phases.enter(LIST_AND_INDEX)
-    listing = list_shards(config.sources)
+    listing = list_shards(config.sources, ReadOptions.of(config))
     for path in listing.skipped:
-        _log.warning("%s: skipped, not a plain file of a known format", path)
-    return listing.shards
+        _log.warning("%s: skipped: neither name nor content say that it holds records", path)
+    return listing

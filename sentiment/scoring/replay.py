@@ -16,6 +16,7 @@ from sentiment.output.layout import RUN_FILE, file_of_run
 from sentiment.scoring.job import score
 from sentiment.settings.jobs import ReplayConfig, ScoreConfig
 from sentiment.source.listing import list_shards
+from sentiment.source.options import ReadOptions
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +37,8 @@ def replay(config: ReplayConfig) -> RunSummary:
     output = Output.open(config.output)
     runs = _settings(output)
     sources = list(dict.fromkeys(source for run in runs for source in run.sources))
-    there = [source for source in sources if _is_there(source)]
+    options = ReadOptions.of(runs[-1])
+    there = [source for source in sources if _is_there(source, options)]
     if not there:
         raise SourceError(f"{config.output}: none of its {len(sources)} sources is there any more")
     settings = runs[-1].model_copy(
@@ -83,9 +85,9 @@ def _settings(output: Output) -> list[ScoreConfig]:
     return settings[::-1]
 
 
-def _is_there(source: str) -> bool:
+def _is_there(source: str, options: ReadOptions) -> bool:
     try:
-        list_shards([source])
+        list_shards([source], options)
     except SourceError as error:
         _log.warning("left out: %s", error)
         return False

@@ -200,6 +200,8 @@ def _deciding(config: ScoreConfig, scorer: ScorerPlan) -> dict[str, Any]:
         "tokenizer": scorer.tokeniser.digest,
         "calibration": scorer.calibration.digest if scorer.calibration else None,
         "text_column": config.text_column,
+        # Where it is not given, a file is read as ever, and the digest is what it was.
+        **({"format": config.format} if config.format else {}),
         "prefix": config.prefix,
         "scoring_version": SCORING_VERSION,
     }

@@ -12,6 +12,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from sentiment.errors import SentimentError
 from sentiment.scoring.pool import TASK_CPUS
 from sentiment.source.index import index_shards
+from sentiment.source.options import ReadOptions
 from sentiment.source.shards import ShardIndex
 
 # Our own errors and any exception, as they are written at the end of a traceback.
@@ -19,23 +20,23 @@ _OUR_ERROR = re.compile(r"^ *sentiment\.errors\.(\w+): (.+)$", re.MULTILINE)
 _EXCEPTION = re.compile(r"[\w.]*(Error|Exception|Exit|Interrupt)\b")
 
 
-def index_on_cluster(shards: Sequence[Any], text_column: str) -> list[ShardIndex]:
-    """Index shards of delimited text in parallel, one task per shard; see `index_shards`.
+def index_on_cluster(shards: Sequence[Any], options: ReadOptions) -> list[ShardIndex]:
+    """Index shards in parallel, one task per shard; see `index_shards`.
 
     Raises:
         SourceError: A shard cannot be planned, or the storage does not answer.
     """
     index = ray.remote(num_cpus=TASK_CPUS)(_index)
     try:
-        tasks = [index.remote(shard, text_column) for shard in shards]
+        tasks = [index.remote(shard, options) for shard in shards]
         results = ray.get(tasks)
         return [one for indexes in results for one in indexes]
     except RayError as error:
         raise explain_ray_error(error) from error
 
 
-def _index(shard: Any, text_column: str) -> list[ShardIndex]:
-    return index_shards([shard], text_column, keep_going=True)
+def _index(shard: Any, options: ReadOptions) -> list[ShardIndex]:
+    return index_shards([shard], options, keep_going=True)
 
 
 def probe_on_gpu(check: Callable[[], Any], gpus: float, timeout_sec: float) -> Any:

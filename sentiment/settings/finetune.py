@@ -12,7 +12,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from sentiment.settings.choices import template_problem
 from sentiment.settings.flags import Groups
 from sentiment.settings.headings import FINETUNE
-from sentiment.settings.load import JobConfig, no_half
+from sentiment.settings.load import no_half
+from sentiment.settings.sources import SourceSettings
 
 _RECIPES_FILE = Path(__file__).with_name("recipes.yaml")
 
@@ -51,7 +52,7 @@ class ArchitectureConfig(BaseModel):
     )
 
 
-class FinetuneConfig(JobConfig):
+class FinetuneConfig(SourceSettings):
     """Fine-tune a T5 that answers with a label, from a folder, a hub id or an architecture."""
 
     command: ClassVar[str] = "finetune"
@@ -74,7 +75,6 @@ class FinetuneConfig(JobConfig):
     architecture: ArchitectureConfig | None = Field(
         None, description="Train this network from nothing instead of --model."
     )
-    text_column: str = Field("text", description="Column that holds the review.")
     label_column: str = Field("label", description="Column that holds the true label.")
     confidence_column: str | None = Field(
         None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from sentiment.settings.flags import Groups
+from sentiment.settings.sources import HOW_TO_READ
 
 _MODEL: Final = {
     "revision": "NAME",
@@ -49,7 +50,7 @@ _MOST_USED: Final = {
 
 SCORE: Final[Groups] = {
     "most used": _MOST_USED,
-    "input": {"label_map": "VALUE=LABEL"},
+    "input": {"label_map": "VALUE=LABEL", **HOW_TO_READ},
     "output": {"prefix": "WORD", "group_by": "COLUMN", "on_change": None, "on_deleted": None},
     "model": _MODEL,
     "reading and answering": _ANSWERS,
@@ -71,6 +72,7 @@ EVALUATE: Final[Groups] = {
         "label_map": "VALUE=LABEL",
         "prediction_column": "COLUMN",
         "score_column": "COLUMN",
+        **HOW_TO_READ,
     },
     "figures": {
         "positive_label": "LABEL",
@@ -102,6 +104,7 @@ VERIFY: Final[Groups] = {
         "output": "OUTPUT",
         "source": "SOURCE",
         "text_column": "COLUMN",
+        **HOW_TO_READ,
         "deep": None,
         "config": "PATH",
         "quiet": None,
@@ -135,6 +138,7 @@ FINETUNE: Final[Groups] = {
         "validation": "SOURCE",
         "validation_fraction": "FRACTION",
         "test": "SOURCE",
+        **HOW_TO_READ,
         "confidence_column": "COLUMN",
         "label_texts": "VALUE=TEXT",
         "meanings": "TEXT=LABEL",

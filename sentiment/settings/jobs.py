@@ -25,6 +25,7 @@ from sentiment.settings.headings import (
     VERIFY,
 )
 from sentiment.settings.load import JobConfig, no_half
+from sentiment.settings.sources import SourceSettings
 
 # Settings of an evaluation that have an effect only where a model scores the sources.
 OF_THE_MODEL: Final = (
@@ -36,7 +37,7 @@ OF_THE_MODEL: Final = (
 )  # fmt: skip
 
 
-class ScoringSettings(JobConfig):
+class ScoringSettings(SourceSettings):
     """What scoring and evaluating share: sources, the model, devices."""
 
     positional: ClassVar[tuple[str, ...]] = ("sources",)
@@ -44,8 +45,8 @@ class ScoringSettings(JobConfig):
     # Not required of the command line, because the YAML file may name them.
     sources: CliPositionalArg[list[str]] = Field(
         [],
-        description="Files, folders or globs, one or more: Parquet, CSV, TSV, JSON Lines; local or "
-        "s3://…",
+        description="Files, folders or globs, one or more: Parquet, ORC, Avro, CSV, TSV, JSON; "
+        "local or s3://…",
     )
     output: str = Field(description="Folder of labelled Parquet; local path or s3://… URI.")
 
@@ -65,7 +66,6 @@ class ScoringSettings(JobConfig):
     allow_pickle_weights: bool = Field(
         False, description="Accept weights in .bin files; they are read without running code."
     )
-    text_column: str = Field("text", min_length=1, description="Column that holds the review.")
     label_column: str | None = Field(
         None, description="Column with true labels; adds accuracy and a confusion matrix."
     )
@@ -295,7 +295,7 @@ class ReportConfig(JobConfig):
     nights: int = Field(365, ge=1, description="Most runs to show side by side.")
 
 
-class VerifyConfig(JobConfig):
+class VerifyConfig(SourceSettings):
     """Check an output from its files alone: every row once, nothing torn, nothing tampered with."""
 
     command: ClassVar[str] = "verify"
@@ -309,7 +309,6 @@ class VerifyConfig(JobConfig):
     source: list[str] | None = Field(
         None, description="Files, folders or globs whose every row the output must account for."
     )
-    text_column: str = Field("text", min_length=1, description="Column that holds the review.")
     deep: bool = Field(
         False, description="Read all rows and count again, instead of only the metadata."
     )

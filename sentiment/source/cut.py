@@ -102,8 +102,8 @@ def group_into_passes(index: ShardIndex, units: Sequence[Unit]) -> Iterator[tupl
         index: The shard, as indexed.
         units: Units of the shard, in order.
     """
-    if index.shard.format != "parquet":
-        if index.shard.name.lower().endswith(".gz"):
+    if not index.shard.is_binary:
+        if index.shard.has_one_entry:
             yield from [tuple(units)] if units else []
         else:
             yield from ((unit,) for unit in units)

@@ -10,8 +10,8 @@ from typing import Any
 from pyarrow import fs
 
 from sentiment.errors import SourceError
-from sentiment.source.shards import format_of
-from sentiment.source.surrogates import is_utf8, shown
+from sentiment.source.formats.surrogates import is_utf8, shown
+from sentiment.source.layout import is_named_as_data
 from sentiment.source.tables import refuse_table, refuse_table_among
 from sentiment.storage import is_uri
 
@@ -148,7 +148,7 @@ def _walk_local(filesystem: fs.FileSystem, root: str) -> Iterator[tuple[str, fs.
         files = list[str]()
         for entry in entries:
             if not is_utf8(entry.name):
-                if os.path.isdir(entry.path) or format_of(entry.name) is not None:
+                if os.path.isdir(entry.path) or is_named_as_data(entry.name):
                     raise SourceError(f"{shown(entry.path)}: the name is not UTF-8; rename it")
                 yield start + shown(entry.name), fs.FileInfo(shown(entry.path))
             elif os.path.isdir(entry.path):

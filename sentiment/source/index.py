@@ -10,12 +10,16 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from sentiment.block import CARRIER_PREFIX, UNUSABLE_COLUMNS
 from sentiment.errors import SourceChangedError, SourceError, UnusableShardError
-from sentiment.source.delimited import index_delimited
-from sentiment.source.jsonl import index_jsonl
-from sentiment.source.parquet import index_parquet
+from sentiment.source.content import NoDataError, layout_of
+from sentiment.source.formats.delimited import index_delimited
+from sentiment.source.formats.groups import index_groups
+from sentiment.source.formats.json_columns import index_json
+from sentiment.source.formats.lines import CorruptError, DamageError
+from sentiment.source.options import BY_DEFAULT, ReadOptions
 from sentiment.source.shards import Damage, Shard, ShardIndex
 from sentiment.source.state import check_unchanged
 from sentiment.storage import in_threads, is_outage
@@ -27,13 +31,13 @@ _NAMES_SHOWN = 30
 
 
 def index_shards(
-    shards: Sequence[Shard], text_column: str, *, keep_going: bool = False
+    shards: Sequence[Shard], options: ReadOptions = BY_DEFAULT, *, keep_going: bool = False
 ) -> list[ShardIndex]:
     """Index shards, several at a time.
 
     Args:
         shards: Shards, as listed.
-        text_column: The column to score.
+        options: How to read them.
         keep_going: Return an empty index, which says why, for a shard that is gone or changed since
             it was listed, or whose columns cannot be used.
 
@@ -47,7 +51,7 @@ def index_shards(
 
     def index(shard: Shard) -> ShardIndex:
         try:
-            return index_shard(shard, text_column)
+            return index_shard(shard, options)
         except SourceChangedError as error:
             if not keep_going:
                 raise
@@ -99,18 +103,18 @@ def outage_as_source_error() -> Iterator[None]:
         ) from error
 
 
-def index_shard(shard: Shard, text_column: str) -> ShardIndex:
-    """Index a shard: count its rows, find its columns and the rows at which units may start.
+def index_shard(shard: Shard, options: ReadOptions = BY_DEFAULT) -> ShardIndex:
+    """Index a shard: find out how to read it, its rows, columns and where units may start.
 
-    Parquet needs a read of the footer, text a read of the whole file.
+    Binary formats need a read of the footer, text a read of the whole file.
 
     Args:
         shard: The shard, as listed.
-        text_column: The column to score.
+        options: How to read it.
 
     Returns:
-        Its index. If the file is damaged, the index covers the rows before the damage and describes
-        it.
+        Its index. Its shard knows the layout, if there is one. If the file is damaged, the index
+        covers the rows before the damage and describes it.
 
     Raises:
         UnusableShardError: The text column is absent, two columns share a name, or a column has a
@@ -118,19 +122,34 @@ def index_shard(shard: Shard, text_column: str) -> ShardIndex:
         SourceChangedError: The file is gone or changed since it was listed.
         OSError: The storage does not answer.
     """
-    if shard.format == "parquet":
-        index = index_parquet(shard)
-    elif shard.format == "jsonl":
-        index = index_jsonl(shard, text_column)
-    else:
-        index = index_delimited(shard)
+    index = _index(shard, options)
     if index.damage is not None:
         if is_outage(index.damage.detail):
             raise OSError(f"{shard.uri}: {index.damage.detail}")
         check_unchanged(shard)  # raises if the storage does not answer: the file may be good
     if index.columns is not None:
-        _check_columns(shard, index.columns.names, text_column)
+        _check_columns(shard, index.columns.names, options.text_column)
     return index
+
+
+def _index(shard: Shard, options: ReadOptions) -> ShardIndex:
+    try:
+        layout = layout_of(shard, options)
+    except DamageError as error:
+        return ShardIndex(shard, 0, None, damage=Damage(-1, "unreadable_file", str(error)))
+    except NoDataError as error:
+        # It was listed because it could not be opened then.
+        raise SourceChangedError(
+            f"{shard.uri}: could not be read when it was listed; run the same command again"
+        ) from error
+    shard = replace(shard, layout=layout)
+    if shard.is_binary:
+        return index_groups(shard)
+    index = index_json if layout.format in ("json", "jsonl") else index_delimited
+    try:
+        return index(shard, options.text_column)
+    except CorruptError as error:
+        return ShardIndex(shard, 0, None, damage=Damage(-1, "unreadable_file", str(error)))
 
 
 def _check_columns(shard: Shard, names: list[str], text_column: str) -> None:

@@ -9,14 +9,20 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
+from pathlib import PurePosixPath
+from typing import Any
 
 from pyarrow import fs
 
 from sentiment.errors import SourceError
+from sentiment.source.content import NoDataError, layout_of, members_of
+from sentiment.source.formats.lines import DamageError
 from sentiment.source.globs import expand_glob, split_glob
-from sentiment.source.shards import EXTENSIONS, Shard, ShardFormat, format_of
+from sentiment.source.layout import FORMAT_NAMES, ZIP_NAME, format_named, is_named_as_data
+from sentiment.source.options import BY_DEFAULT, ReadOptions
+from sentiment.source.shards import Member, Shard
 from sentiment.source.state import fingerprint_of
 from sentiment.source.tables import refuse_within_table
 from sentiment.storage import (
@@ -30,6 +36,9 @@ from sentiment.storage import (
     open_filesystem,
 )
 
+# Of files that are no shards, so many are named.
+_PATHS_SHOWN = 1000
+
 _HIVE = re.compile(r"[^=]+=.*", re.DOTALL)
 
 
@@ -39,29 +48,52 @@ class Listing:
 
     Attributes:
         shards: Sorted by URI, each once.
-        skipped: Files in folders or globs that are no shards, because their extension is unknown or
-            they are not plain files. Sorted. What is skipped for its name (see `is_skipped`) is not
-            among them, and neither are further paths to files that are listed.
+        skipped: Files in folders or globs that are no shards: neither name nor content say that
+            they hold records, or they are not plain files. Sorted. What is skipped for its name
+            (see `is_skipped`) is not among them, and neither are further paths to listed files.
+        ignored: Files that the user's own patterns leave out. Sorted.
     """
 
     shards: tuple[Shard, ...]
     skipped: tuple[str, ...]
+    ignored: tuple[str, ...] = ()
+
+    def facts(self) -> dict[str, Any]:
+        """Return what `run.json` says of the files that are no shards."""
+        return {
+            name: {"files": len(paths), "first": list(paths[:_PATHS_SHOWN])}
+            for name, paths in (("skipped", self.skipped), ("ignored", self.ignored))
+        }
 
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A file that may become a shard; its footer is not read yet."""
+    """A file that may become a shard, or several; it is not opened yet."""
 
     uri: str
     folder: str
     path: str
     filesystem: fs.FileSystem
     info: fs.FileInfo
-    format: ShardFormat
     identity: str
 
 
-def list_shards(sources: Sequence[str]) -> Listing:
+@dataclass
+class _Found:
+    """What was found so far: candidates by identity, and URIs of other files."""
+
+    candidates: dict[str, _Candidate] = field(default_factory=dict)
+    skipped: set[str] = field(default_factory=set)
+    ignored: set[str] = field(default_factory=set)
+
+    def add(self, candidate: _Candidate) -> None:
+        """Add a file, by the best of its paths."""
+        known = self.candidates.get(candidate.identity)
+        if known is None or _rank(candidate) > _rank(known):
+            self.candidates[candidate.identity] = candidate
+
+
+def list_shards(sources: Sequence[str], options: ReadOptions = BY_DEFAULT) -> Listing:
     """List every shard of the sources.
 
     Args:
@@ -69,24 +101,26 @@ def list_shards(sources: Sequence[str]) -> Listing:
             a local path or a URI. In a URI `?` starts the query and is no wildcard. A wildcard does
             not match names that are skipped (see `is_skipped`). A glob that matches a folder stands
             for all shards in it.
+        options: How they are listed and read. Files whose names do not say what they hold are
+            opened.
 
     Returns:
         The shards, and the files that are skipped. A link that leads nowhere is a shard that cannot
         be opened: if it were skipped, nobody would notice that its rows are missing. If sources
         overlap, also through links, a file is one shard with its real path and the longest of its
-        possible folders, whatever the order of the sources.
+        possible folders, whatever the order of the sources. A zip archive is a shard for each file
+        of records in it.
 
     Raises:
-        SourceError: A source does not exist, cannot be listed or holds no shard, or a file given
-            by name has an unknown extension.
+        SourceError: A source does not exist, cannot be listed or holds no shard.
     """
     if not sources:
         raise SourceError("no source given; name a file, a folder or a glob of reviews")
-    candidates: dict[str, _Candidate] = {}
-    skipped: set[str] = set()
+    found = _Found()
+    by_source: list[tuple[str, list[str]]] = []
     for source in sources:
         try:
-            found, skipped_here = _find(source)
+            by_source.append((source, _find(source, options, found)))
         except UnicodeError as error:
             raise SourceError(
                 f"{source!r} holds a file name that is not UTF-8; rename it"
@@ -95,19 +129,28 @@ def list_shards(sources: Sequence[str]) -> Listing:
             raise SourceError(
                 f"cannot list {source!r}: {one_line(error)}; check permissions and credentials"
             ) from error
-        if not found:
-            raise SourceError(
-                f"{source!r} holds no shards; known extensions are {', '.join(EXTENSIONS)}, and "
-                "names that start with '.' or, without '=', with '_' are skipped"
-            )
-        skipped.update(skipped_here)
-        for shard in found:
-            known = candidates.get(shard.identity)
-            if known is None or _rank(shard) > _rank(known):
-                candidates[shard.identity] = shard
-    in_order = sorted(candidates.values(), key=lambda candidate: candidate.uri)
-    shards = in_threads(_shard, in_order)
-    return Listing(tuple(shards), tuple(sorted(skipped)))
+    in_order = sorted(found.candidates.values(), key=lambda candidate: candidate.uri)
+    shards = in_threads(partial(_shards, options=options), in_order)
+    empty = {one.identity for one, some in zip(in_order, shards, strict=True) if not some}
+    for source, identities in by_source:
+        if empty.issuperset(identities):
+            raise SourceError(_nothing_in(source, found))
+    found.skipped.update(found.candidates[identity].uri for identity in empty)
+    return Listing(
+        tuple(shard for some in shards for shard in some),
+        tuple(sorted(found.skipped)),
+        tuple(sorted(found.ignored)),
+    )
+
+
+def _nothing_in(source: str, found: _Found) -> str:
+    ignored = f"; {len(found.ignored)} files are left out by --ignore" if found.ignored else ""
+    return (
+        f"{source!r} holds no shards. Known extensions are {', '.join(FORMAT_NAMES)}, also "
+        "compressed or in a .zip. Files of other names are shards if their content shows it, or "
+        "--format names it. Names that start with '.' or, without '=', with '_' are "
+        f"skipped{ignored}"
+    )
 
 
 def _rank(shard: _Candidate) -> tuple[bool, int, str, str]:
@@ -116,8 +159,12 @@ def _rank(shard: _Candidate) -> tuple[bool, int, str, str]:
     return shard.uri == shard.identity, depth, shard.folder, shard.uri
 
 
-def _find(source: str) -> tuple[list[_Candidate], list[str]]:
-    """Find the shards of one source, and the URIs of files that are skipped."""
+def _find(source: str, options: ReadOptions, found: _Found) -> list[str]:
+    """Find the files of one source.
+
+    Returns:
+        The identities of those that may be shards.
+    """
     base, pattern = split_glob(source)
     filesystem, path = open_filesystem(base)
     info = filesystem.get_file_info(path)
@@ -127,30 +174,35 @@ def _find(source: str) -> tuple[list[_Candidate], list[str]]:
     if info.type != fs.FileType.Directory:
         if pattern:
             raise SourceError(f"{base!r} in source {source!r} is no folder; check the glob")
-        if info.type != fs.FileType.File or format_of(info.base_name) is None:
-            raise SourceError(
-                f"source {source!r} is no shard; known extensions are {', '.join(EXTENSIONS)}, so "
-                "rename or convert it, or give the folder to skip what is no shard"
-            )
-        parent = path.rpartition("/")[0]
+        if info.type != fs.FileType.File:
+            raise SourceError(f"source {source!r} is no plain file; give a file or a folder")
+        folder = "/".join(hive_folders(path.rpartition("/")[0]))
         uri = descendant_uri(base, "")
-        shard = _candidate(uri, hive_folders(parent), path, filesystem, info, identity_of(uri))
-        return [shard], []
+        found.add(_Candidate(uri, folder, path, filesystem, info, identity_of(uri)))
+        return [identity_of(uri)]
     folders = hive_folders(path)
     real_folder = cache(os.path.realpath)  # of a folder of many files its links are followed once
-    shards, skipped = [], []
+    identities = []
     for relative, inside in expand_glob(filesystem, path, pattern):
         uri = descendant_uri(base, relative)
-        is_broken = inside.type == fs.FileType.NotFound and os.path.islink(uri)
-        is_file = inside.type == fs.FileType.File or is_broken
-        if format_of(relative) is None or not is_file:
-            skipped.append(uri)
+        if _is_ignored(relative, options):
+            found.ignored.add(uri)
             continue
-        folder = [*folders, *map(_visible, relative.split("/")[:-1])]
+        is_broken = inside.type == fs.FileType.NotFound and os.path.islink(uri)
+        if not (is_broken and is_named_as_data(relative)) and inside.type != fs.FileType.File:
+            found.skipped.add(uri)
+            continue
+        # Shards of one folder share its name.
+        folder = sys.intern("/".join([*folders, *map(_visible, relative.split("/")[:-1])]))
         identity = _identity(uri, real_folder)
         full_path = f"{path.rstrip('/')}/{relative}"
-        shards.append(_candidate(uri, folder, full_path, filesystem, inside, identity))
-    return shards, skipped
+        found.add(_Candidate(uri, folder, full_path, filesystem, inside, identity))
+        identities.append(identity)
+    return identities
+
+
+def _is_ignored(relative: str, options: ReadOptions) -> bool:
+    return any(PurePosixPath(relative).match(pattern) for pattern in options.ignore)
 
 
 def _identity(uri: str, real_folder: Callable[[str], str]) -> str:
@@ -162,20 +214,6 @@ def _identity(uri: str, real_folder: Callable[[str], str]) -> str:
     if os.path.islink(path):
         return os.path.realpath(path)
     return uri if path == uri else path  # one string for both
-
-
-def _candidate(
-    uri: str,
-    folder: list[str],
-    path: str,
-    filesystem: fs.FileSystem,
-    info: fs.FileInfo,
-    identity: str,
-) -> _Candidate:
-    kind = format_of(path)
-    assert kind is not None
-    # Shards of one folder share its name.
-    return _Candidate(uri, sys.intern("/".join(folder)), path, filesystem, info, kind, identity)
 
 
 def hive_folders(path: str) -> list[str]:
@@ -195,8 +233,45 @@ def _visible(name: str) -> str:
     return f"%{ord(name[0]):02X}{name[1:]}" if is_hidden(name) else name
 
 
-def _shard(file: _Candidate) -> Shard:
+def _shards(file: _Candidate, options: ReadOptions) -> list[Shard]:
+    """Return the shards that a file is: mostly one; none if it holds no records."""
     name = file.path.rpartition("/")[2]
-    fingerprint = fingerprint_of(file.filesystem, file.path, file.info, file.format)
+    is_parquet = format_named(name) == "parquet"
+    if name.lower().endswith(ZIP_NAME):
+        return _members(file, name, options)
+    if not is_named_as_data(name) and options.format is None:
+        try:
+            layout = layout_of(_shard(file, name, is_parquet=False), options)
+            is_parquet = layout.format == "parquet" and not layout.compression
+        except NoDataError:
+            return []
+        except DamageError:
+            pass  # told when it is indexed
+    return [_shard(file, name, is_parquet)]
+
+
+def _members(file: _Candidate, name: str, options: ReadOptions) -> list[Shard]:
+    """Return the shards of a zip archive; itself if it cannot be opened."""
+    archive = _shard(file, name, is_parquet=False)
+    try:
+        with file.filesystem.open_input_file(file.path) as opened:
+            members = members_of(opened, options)
+    except (*STORAGE_ERRORS, DamageError):
+        return [archive]
+    return [
+        replace(
+            archive,
+            uri=descendant_uri(file.uri, path),
+            name=path.rpartition("/")[2],
+            size_bytes=size_bytes,
+            identity=identity_of(descendant_uri(file.identity, path)),
+            member=Member(file.uri, path),
+        )
+        for path, size_bytes in members.items()
+    ]
+
+
+def _shard(file: _Candidate, name: str, is_parquet: bool) -> Shard:
+    fingerprint = fingerprint_of(file.filesystem, file.path, file.info, is_parquet=is_parquet)
     size_bytes = file.info.size or 0
-    return Shard(file.uri, file.folder, name, file.format, fingerprint, size_bytes, file.identity)
+    return Shard(file.uri, file.folder, name, fingerprint, size_bytes, file.identity)

@@ -14,9 +14,9 @@ from typing import Protocol
 import pyarrow as pa
 
 from sentiment.source.blocks import Rows, assemble, lost
-from sentiment.source.delimited import delimited_reader
-from sentiment.source.jsonl import jsonl_reader
-from sentiment.source.parquet import ParquetReader, index_parquet
+from sentiment.source.formats.delimited import delimited_reader
+from sentiment.source.formats.groups import GroupReader, index_groups
+from sentiment.source.formats.json_columns import json_reader
 from sentiment.source.shards import Shard, Unit
 from sentiment.source.state import check_unchanged
 from sentiment.storage import is_outage
@@ -41,7 +41,7 @@ class ShardReader:
         """Prepare to read.
 
         Args:
-            shard: The shard.
+            shard: The shard, as its index has it.
             columns: Source columns as indexed.
             text_column: The column to score.
         """
@@ -65,8 +65,8 @@ class ShardReader:
 
         Args:
             unit: Rows of the shard, starting at a cut of its index.
-            max_bytes: Bytes of memory after which a unit of Parquet ends, even if rows are left.
-                Units of text are cut where they are planned.
+            max_bytes: Bytes of memory after which a unit of a binary shard ends, even if rows are
+                left. Units of text are cut where they are planned.
 
         Returns:
             The source columns, then `block.CARRIER_FIELDS`. One row per source row in file order,
@@ -99,10 +99,11 @@ class ShardReader:
 
 
 def _reader_of(shard: Shard, columns: pa.Schema, text_column: str) -> _FormatReader:
-    if shard.format == "parquet":
-        return ParquetReader(shard, columns, text_column)
-    if shard.format == "jsonl":
-        return jsonl_reader(shard, columns, text_column)
+    assert shard.layout is not None, f"{shard.uri}: nobody has looked how to read it"
+    if shard.is_binary:
+        return GroupReader(shard, columns, text_column)
+    if shard.layout.format in ("json", "jsonl"):
+        return json_reader(shard, columns, text_column)
     return delimited_reader(shard, columns, text_column)
 
 
@@ -113,14 +114,14 @@ def read_unit(unit: Unit, columns: pa.Schema, text_column: str) -> pa.Table:
 
 
 def divide_unit(unit: Unit) -> list[Unit]:
-    """Divide a unit at the row groups of its Parquet shard.
+    """Divide a unit at the groups of its binary shard, such as row groups of Parquet.
 
     Returns:
         At least two units; none if the rows can only be read together.
     """
-    if unit.shard.format != "parquet":
+    if not unit.shard.is_binary:
         return []
-    starts = [row for row, _ in index_parquet(unit.shard).cuts]
+    starts = [row for row, _ in index_groups(unit.shard).cuts]
     firsts = [unit.first_row, *(row for row in starts if unit.first_row < row <= unit.last_row)]
     lasts = [row - 1 for row in firsts[1:]] + [unit.last_row]
     if len(firsts) == 1:

@@ -4,29 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from dataclasses import asdict, dataclass
-from typing import Final, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Final
 
 import pyarrow as pa
 
+from sentiment.source.layout import BINARY_FORMATS, Layout
 from sentiment.storage import identity_of, is_hidden, is_uri
-
-ShardFormat = Literal["parquet", "csv", "tsv", "jsonl"]
-
-_TEXT_FORMATS: dict[str, ShardFormat] = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-}
-EXTENSIONS: Final[dict[str, ShardFormat]] = {
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    **_TEXT_FORMATS,
-    **{f"{extension}.gz": kind for extension, kind in _TEXT_FORMATS.items()},
-}
-
 
 # Of a source file's name that output file names keep. Most filesystems allow 255 bytes; the hashes
 # and the row range of a reject file take 65.
@@ -37,12 +21,17 @@ _HASH_DIGITS: Final = 16
 EARLIER_HASH_DIGITS: Final = 8  # in the names of files of earlier versions
 
 
-def format_of(name: str) -> ShardFormat | None:
-    """Return the format that a file name stands for; None if its extension is unknown."""
-    stem, extension = os.path.splitext(name.lower())
-    if extension == ".gz":
-        extension = os.path.splitext(stem)[1] + extension
-    return EXTENSIONS.get(extension)
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Where a shard lies in an archive.
+
+    Attributes:
+        archive: Where to open the archive.
+        path: The member of the archive.
+    """
+
+    archive: str
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +43,43 @@ class Shard:
             the query that configures the store.
         folder: Where its output goes, relative to OUTPUT, `/`-separated, "" for the top.
         name: Full file name, extensions included.
-        format: How to read it. Whether it is compressed follows from the name (`.gz`).
         fingerprint: Changes whenever the content may have changed (see `state.py`).
         size_bytes: Size on disk.
         identity: The name by which the source is known in the output, today and in every later run
             (see `storage.identity_of`). Found out once, where the source was listed: a link may
             lead elsewhere on another machine. Default: the URI without its query.
+        member: Where it lies in an archive, if it does. Then `uri` and `identity` name it as if the
+            archive were a folder.
+        layout: How to read it. None until it is indexed, and for equality it does not count.
     """
 
     uri: str
     folder: str
     name: str
-    format: ShardFormat
     fingerprint: str
     size_bytes: int
     identity: str = ""
+    member: Member | None = None
+    layout: Layout | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not self.identity:
             object.__setattr__(self, "identity", _without_query(self.uri))
+
+    @property
+    def file_uri(self) -> str:
+        """Where to open the file: for a member of a zip archive, the archive."""
+        return self.uri if self.member is None else self.member.archive
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether records lie in binary groups, and not in text."""
+        return self.layout is not None and self.layout.format in BINARY_FORMATS
+
+    @property
+    def has_one_entry(self) -> bool:
+        """Whether text can be read from its start only, so that a row costs all rows before it."""
+        return self.member is not None or bool(self.layout and self.layout.compression)
 
     @property
     def key(self) -> str:
@@ -140,7 +147,12 @@ class Unit:
     def from_json(cls, text: str) -> Unit:
         """Inverse of `to_json`."""
         values = json.loads(text)
-        return cls(**{**values, "shard": Shard(**values["shard"])})
+        shard = values["shard"]
+        if shard["member"] is not None:
+            shard["member"] = Member(**shard["member"])
+        if shard["layout"] is not None:
+            shard["layout"] = Layout.from_values(shard["layout"])
+        return cls(**{**values, "shard": Shard(**shard)})
 
 
 @dataclass(frozen=True, slots=True)

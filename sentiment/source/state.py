@@ -8,7 +8,7 @@ import socket
 from pyarrow import fs
 
 from sentiment.errors import SourceChangedError
-from sentiment.source.shards import Shard, ShardFormat
+from sentiment.source.shards import Shard
 from sentiment.storage import STORAGE_ERRORS, one_line, open_filesystem
 
 # Fingerprint of a file that does not exist: no bytes, no time.
@@ -20,7 +20,7 @@ _FOOTER_MOST_BYTES = 16 * 1024 * 1024
 
 
 def fingerprint_of(
-    filesystem: fs.FileSystem, path: str, info: fs.FileInfo, shard_format: ShardFormat
+    filesystem: fs.FileSystem, path: str, info: fs.FileInfo, *, is_parquet: bool
 ) -> str:
     """Return the fingerprint of a file; it changes whenever the content may have changed.
 
@@ -28,7 +28,7 @@ def fingerprint_of(
     size and the time.
     """
     fingerprint = _size_and_time(info)
-    if shard_format == "parquet":
+    if is_parquet:
         fingerprint += _footer_hash(filesystem, path, info.size or 0)
     return fingerprint
 
@@ -50,7 +50,7 @@ def check_unchanged(shard: Shard) -> None:
         SourceChangedError: It is gone, has changed, or this process may not look at it.
         OSError: The storage does not answer.
     """
-    filesystem, path = open_filesystem(shard.uri)
+    filesystem, path = open_filesystem(shard.file_uri)
     try:
         info = filesystem.get_file_info(path)
     except PermissionError as error:

@@ -24,12 +24,11 @@ from sentiment.model.tokenizer import Tokeniser
 from sentiment.source.cut import cut_into_units
 from sentiment.source.index import index_shard, outage_as_source_error
 from sentiment.source.listing import list_shards
+from sentiment.source.options import ReadOptions
 from sentiment.source.read import ShardReader
 from sentiment.source.shards import Shard
 
-_BUILDERS = {"parquet": "parquet", "jsonl": "json"}
-
-# Rows of delimited text read at a time.
+# Rows read at a time.
 _UNIT_ROWS = 65536
 
 
@@ -102,13 +101,12 @@ class TokenRows:
 def read_labelled(
     sources: Sequence[str],
     *,
-    text_column: str,
+    options: ReadOptions,
     label_column: str,
     confidence_column: str | None,
     label_texts: Mapping[str, str],
-    cache_folder: Path,
 ) -> LabelledTexts:
-    """Read texts and labels from Parquet, CSV, TSV or JSON Lines.
+    """Read texts and labels from files of any format that scoring reads.
 
     Args:
         confidence_column: Column with the probability of each label; none in it means 1. Without
@@ -118,12 +116,13 @@ def read_labelled(
         SourceError: Nothing found, a file or column is missing or damaged, a label has no target
             text, or a confidence is no probability.
     """
+    text_column = options.text_column
     targets = target_texts(label_texts)
     known = {label_text(name): text for name, text in label_texts.items()}
     found = LabelledTexts([], [], [], dropped=0)
     dropped = 0
-    for shard in list_shards(sources).shards:
-        table = _load(shard, text_column, cache_folder)
+    for shard in list_shards(sources, options).shards:
+        table = _load(shard, options)
         for column in filter(None, (text_column, label_column, confidence_column)):
             if column not in table.column_names:
                 raise SourceError(
@@ -159,35 +158,21 @@ def _probability(value: object, place: str) -> float:
     return float(value)
 
 
-def _load(shard: Shard, text_column: str, cache_folder: Path) -> datasets.Dataset:
-    if shard.format in ("csv", "tsv"):
-        return _load_delimited(shard, text_column)
-    try:
-        return datasets.load_dataset(
-            _BUILDERS[shard.format],
-            data_files=shard.uri,
-            split="train",
-            cache_dir=str(cache_folder),
-        )
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise SourceError(f"{shard.uri}: cannot be read ({type(error).__name__})") from error
-
-
-def _load_delimited(shard: Shard, text_column: str) -> datasets.Dataset:
-    """Load delimited text by the reader that scoring uses: every value is text as it stands there.
+def _load(shard: Shard, options: ReadOptions) -> datasets.Dataset:
+    """Load a file by the reader that scoring uses: every value is as it stands there.
 
     Other readers guess types, and take the words `NA`, `null` and `None` for missing values.
 
     Raises:
-        SourceError: The file is damaged, or a record does not parse.
+        SourceError: The file is damaged, or a record cannot be read.
     """
     with outage_as_source_error():
-        index = index_shard(shard, text_column)
+        index = index_shard(shard, options)
         if index.damage is not None:
             place = f"row {index.damage.first_row}: " if index.damage.first_row >= 0 else ""
             raise SourceError(f"{shard.uri}: {place}{index.damage.detail}; repair the file")
         assert index.columns is not None
-        with ShardReader(shard, index.columns, text_column) as reader:
+        with ShardReader(index.shard, index.columns, options.text_column) as reader:
             blocks = [reader.read(unit) for unit in cut_into_units(index, _UNIT_ROWS)]
     for block in blocks:
         bad = block.filter(pc.is_valid(block.column(REASON)))

@@ -30,6 +30,7 @@ from sentiment.model.tokenizer import Tokeniser
 from sentiment.output.folder import Output
 from sentiment.output.lease import hold
 from sentiment.settings.finetune import FinetuneConfig
+from sentiment.source.options import ReadOptions
 from sentiment.training.card import labels_json, model_card
 from sentiment.training.dataset import (
     LabelledTexts,
@@ -191,7 +192,7 @@ def _prepare(config: FinetuneConfig, work: Path) -> tuple[dict[str, Any], list[s
     if not data.exists():
         if model:  # before any work: a broken checkpoint stops the job with one line
             load_network(model.folder, device=torch.device("cpu"))
-        parts = _read_parts(config, work / "datasets")
+        parts = _read_parts(config)
         shutil.rmtree(work / "datasets", ignore_errors=True)
         if config.architecture is not None:
             train_vocabulary(
@@ -232,15 +233,14 @@ def _start_model(config: FinetuneConfig, labels: list[str]) -> Model | None:
     )
 
 
-def _read_parts(config: FinetuneConfig, cache: Path) -> dict[str, LabelledTexts]:
+def _read_parts(config: FinetuneConfig) -> dict[str, LabelledTexts]:
     def read(sources: list[str], confidence_column: str | None = None) -> LabelledTexts:
         rows = read_labelled(
             sources,
-            text_column=config.text_column,
+            options=ReadOptions.of(config),
             label_column=config.label_column,
             confidence_column=confidence_column,
             label_texts=config.label_texts,
-            cache_folder=cache,
         )
         if not rows.texts:
             raise SourceError(f"{', '.join(sources)}: no labelled texts")

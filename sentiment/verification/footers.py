@@ -140,7 +140,7 @@ def _name_problems(path: str, footer: Footer) -> Iterator[str]:
         yield f"is {footer.unit_id} by its footer: it was copied, moved or renamed"
         return
     # The name of the file starts with that of the source, which is not in the footer.
-    shard = Shard("", "", "", "parquet", footer.fingerprint, 0, footer.source_file)
+    shard = Shard("", "", "", footer.fingerprint, 0, footer.source_file)
     rows = Unit(shard, footer.first_row, footer.last_row).file_name.removeprefix(shard.key)
     full_hash = hash_of(footer.source_file)
     hashes = (full_hash, full_hash[:EARLIER_HASH_DIGITS])

@@ -13,6 +13,7 @@ from sentiment.errors import VerificationError
 from sentiment.logs import printable
 from sentiment.output.folder import Output
 from sentiment.settings.jobs import VerifyConfig
+from sentiment.source.options import ReadOptions
 from sentiment.storage import in_threads
 from sentiment.verification.contents import Contents, Problem, folder_of, list_contents
 from sentiment.verification.footers import DataFile, Examined, examine
@@ -80,7 +81,7 @@ def verify(config: VerifyConfig) -> Verification:
         VerificationError: Something is wrong; all of it is in the report.
     """
     output = Output.open(config.output)
-    result = check(output, deep=config.deep, sources=config.source, text_column=config.text_column)
+    result = check(output, deep=config.deep, sources=config.source, options=ReadOptions.of(config))
     if not config.quiet:
         print_verification(result)
     if result.problems:
@@ -95,7 +96,7 @@ def verify(config: VerifyConfig) -> Verification:
 
 
 def check(
-    output: Output, *, deep: bool, sources: Sequence[str] | None, text_column: str
+    output: Output, *, deep: bool, sources: Sequence[str] | None, options: ReadOptions
 ) -> Verification:
     """Verify an output without a report.
 
@@ -104,7 +105,7 @@ def check(
         deep: Whether to read rows, too.
         sources: Files, folders or globs whose rows must all be in the output; None to check the
             output only.
-        text_column: Column of the sources that holds the review.
+        options: How the sources are read.
 
     Raises:
         OutputError: There is no such output, it cannot be listed, or it holds no data files.
@@ -126,7 +127,7 @@ def check(
     problems += folder_problems(contents)
     problems += record_problems(output, contents, files)
     if sources:
-        problems += source_problems(sources, text_column, shards)
+        problems += source_problems(sources, options, shards)
     return _result(output, contents, files, len(shards), deep, problems)
 
 

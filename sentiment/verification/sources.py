@@ -13,6 +13,7 @@ from pyarrow import fs
 from sentiment.source.coverage import Coverage
 from sentiment.source.index import check_some_usable, index_shards
 from sentiment.source.listing import list_shards
+from sentiment.source.options import ReadOptions
 from sentiment.source.shards import ShardIndex
 from sentiment.storage import in_threads, open_filesystem
 from sentiment.verification.contents import Problem
@@ -23,23 +24,23 @@ _log = logging.getLogger(__name__)
 
 
 def source_problems(
-    sources: Sequence[str], text_column: str, shards: Mapping[str, Sequence[DataFile]]
+    sources: Sequence[str], options: ReadOptions, shards: Mapping[str, Sequence[DataFile]]
 ) -> list[Problem]:
     """Compare sources with the output.
 
     Args:
         sources: Files, folders or globs, as for a scoring run.
-        text_column: Column that holds the review.
+        options: How they are read.
         shards: Data files by the URI of their source.
 
     Raises:
         SourceError: Nothing to read, no text column, or the storage does not answer.
     """
-    listing = list_shards(sources)
+    listing = list_shards(sources, options)
     for path in listing.skipped:
-        _log.warning("%s: skipped, unknown file extension", path)
+        _log.warning("%s: skipped: neither name nor content say that it holds records", path)
     problems: list[Problem] = []
-    indexes = index_shards(listing.shards, text_column, keep_going=True)
+    indexes = index_shards(listing.shards, options, keep_going=True)
     check_some_usable(indexes)
     for index in indexes:
         problems += _compare(index, shards.get(index.shard.identity, ()))

@@ -7,16 +7,21 @@ prints the page.
 from __future__ import annotations
 
 import base64
+import bz2
 import gzip
 import io
 import json
+import lzma
 import os
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import fastavro
 import pyarrow as pa
+import pyarrow.orc
 import pyarrow.parquet as pq
 import pyarrow.parquet.encryption as pe
 
@@ -49,6 +54,18 @@ def packed(content: bytes) -> bytes:
     return gzip.compress(content, mtime=0)
 
 
+def altered(content: bytes, at: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+def zipped(members: Mapping[str, bytes]) -> bytes:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return target.getvalue()
+
+
 def reviews(rows: int = ROWS) -> pa.Table:
     """Reviews that say which row they are."""
     return pa.table({"id": range(rows), "text": [f"review number {i}" for i in range(rows)]})
@@ -69,6 +86,33 @@ def csv(*lines: bytes, rows: int = 3, end: bytes = b"\n") -> bytes:
 def jsonl(*lines: bytes, rows: int = 3) -> bytes:
     good = [json.dumps({"id": i, "text": f"review number {i}"}).encode() for i in range(rows)]
     return b"".join(line + b"\n" for line in [*good, *lines])
+
+
+REVIEWS = [json.loads(line) for line in jsonl().splitlines()]
+
+
+def orc(rows: int = ROWS) -> bytes:
+    target = io.BytesIO()
+    kinds = pa.schema([("id", pa.int64()), ("text", pa.string())])
+    pyarrow.orc.write_table(reviews(rows).cast(kinds), target)
+    return target.getvalue()
+
+
+def avro(codec: str = "null", rows: int = ROWS, *, damaged: bool = False) -> bytes:
+    """Blocks of GROUP_ROWS rows; if damaged, a length in the second one is too large."""
+    fields = [{"name": "id", "type": "long"}, {"name": "text", "type": ["null", "string"]}]
+    target = io.BytesIO()
+    schema = fastavro.parse_schema({"type": "record", "name": "Review", "fields": fields})
+    writer = fastavro.write.Writer(target, schema, codec)
+    for review in reviews(rows).to_pylist():
+        writer.write(review)
+        if review["id"] % GROUP_ROWS == GROUP_ROWS - 1:
+            writer.flush()
+    content = target.getvalue()
+    if damaged:
+        at = content.index(b"review number 15") - 1
+        content = content[:at] + b"\x7e" + content[at + 1 :]
+    return content
 
 
 def with_text(values: pa.Array) -> bytes:
@@ -229,7 +273,7 @@ ODD = b'{"text": "a", "n": '
 HOSTILE = [
     Hostile(
         "Parquet cut off, empty, with a damaged footer, one that is encrypted or claims more rows "
-        "than fit, a column name that is not UTF-8, groups 100,000 deep; CSV under a Parquet name",
+        "than fit, a column name that is not UTF-8, groups 100,000 deep",
         "file: unreadable_file",
         {
             "cut.parquet": put(parquet()[:-100]),
@@ -239,7 +283,6 @@ HOSTILE = [
             "name.parquet": put(renamed(b"some name", b"some\xffname")),
             "deep.parquet": put(deep_schema(100_000)),
             "rows.parquet": put(claiming_rows(2**40)),
-            "csv.parquet": put(GOOD_CSV),
             "encrypted.parquet": put(encrypted(plain_footer=False)),
             "magic.parquet": put(b"PARE" + parquet()[4:-4] + b"PARE"),
         },
@@ -294,14 +337,13 @@ HOSTILE = [
         },
     ),
     Hostile(
-        "no text column, or no column at all; a CSV with semicolons; JSON Lines under a CSV name",
+        "no text column, or no column at all; a CSV with semicolons",
         "file: unusable_columns",
         {
             "without.parquet": put(parquet(reviews().select(["id"]))),
             "columns.parquet": put(parquet(pa.table({}))),
             "without.csv": put(b"id,review\n1,a\n"),
             "semicolons.csv": put(GOOD_CSV.replace(b",", b";")),
-            "jsonl.csv": put(jsonl()),
             "without.jsonl": put(b'{"review": "a"}\n'),
         },
     ),
@@ -311,41 +353,97 @@ HOSTILE = [
         {"keys.jsonl": put(b"".join(b'{"text": "a", "%d": 1}\n' % i for i in range(5000)))},
     ),
     Hostile(
-        "no rows, but a schema or header; an empty JSON Lines file",
+        "no rows: a schema or header alone, an empty text file",
         "0 labelled",
         {
             "none.parquet": put(parquet(reviews(0))),
             "header.csv": put(csv(rows=0)),
             "empty.jsonl": put(b""),
+            "empty.csv": put(b""),
+            "empty.csv.gz": put(packed(b"")),
+            "blank.tsv": put(b"\n\r\n"),
+            "empty.json": put(b"[]"),
+            "none.orc": put(orc(rows=0)),
+            "none.avro": put(avro(rows=0)),
         },
     ),
     Hostile(
-        "CSV or JSON Lines in UTF-16; Parquet, gzip or zstd under their names; `.gz` that is no "
-        "gzip, or gzip twice over",
+        "CSV or JSON Lines in UTF-16",
         "file: unreadable_file",
         {
             "mark.csv": put(GOOD_CSV.decode().encode("utf-16")),
             "little.csv": put(GOOD_CSV.decode().encode("utf-16-le")),
             "big.csv": put(GOOD_CSV.decode().encode("utf-16-be")),
             "little.jsonl": put(jsonl().decode().encode("utf-16-le")),
-            "parquet.csv": put(parquet()),
-            "parquet.jsonl": put(parquet()),
-            "gzip.csv": put(packed(GOOD_CSV)),
-            "zstd.jsonl": put(pa.compress(jsonl(), "zstd", asbytes=True)),
-            "plain.csv.gz": put(GOOD_CSV),
-            "parquet.csv.gz": put(parquet()),
-            "packed-parquet.csv.gz": put(packed(parquet())),
-            "twice.jsonl.gz": put(packed(packed(jsonl()))),
         },
     ),
     Hostile(
-        "CSV that is empty, all zero bytes, or ends its lines in CR alone",
+        "text in gzip, bzip2, xz, zstd or lz4, also without such a name or twice over; `.gz` that "
+        "is plain text; a `.zip` with one file; CSV under a Parquet or JSON name, JSON Lines under "
+        "a CSV name",
+        "3 labelled",
+        {
+            "gzip.csv": put(packed(GOOD_CSV)),
+            "bzip2.tsv.bz2": put(bz2.compress(GOOD_CSV.replace(b",", b"\t"))),
+            "xz.json": put(lzma.compress(jsonl())),
+            "zstd.jsonl.zst": put(pa.compress(jsonl(), "zstd", asbytes=True)),
+            "lz4.csv.lz4": put(pa.compress(GOOD_CSV, "lz4", asbytes=True)),
+            "twice.jsonl.gz": put(packed(packed(jsonl()))),
+            "plain.csv.gz": put(GOOD_CSV),
+            "one.csv.zip": put(zipped({"one.csv": GOOD_CSV})),
+            "csv.parquet": put(GOOD_CSV),
+            "csv.json": put(GOOD_CSV),
+            "jsonl.csv": put(jsonl()),
+        },
+    ),
+    Hostile(
+        "Parquet, ORC or Avro under any name or without one, in gzip or in a `.zip`",
+        "30 labelled",
+        {
+            "parquet.csv": put(parquet()),
+            "000000_0": put(parquet()),
+            "parquet.csv.gz": put(parquet()),
+            "packed-parquet.csv.gz": put(packed(parquet())),
+            "parquet.zip": put(zipped({"a/b.parquet": parquet()})),
+            "orc": put(orc()),
+            "orc.orc": put(orc()),
+            "orc.orc.gz": put(packed(orc())),
+            "avro.avro": put(avro()),
+            "part-m-00000": put(avro("deflate")),
+        },
+    ),
+    Hostile(
+        "formats that hold data and are not read: Excel, Arrow, SQLite, tar, 7z; `.csv.snappy`; a "
+        "zip archive under another name, or within one; bytes of any kind without an extension",
         "file: unreadable_file",
         {
-            "empty.csv": put(b""),
+            "book.xlsx": put(zipped({"[Content_Types].xml": b"", "xl/a.xml": b""})),
+            "table.arrow": put(b"ARROW1\0\0"),
+            "table.db": put(b"SQLite format 3\0"),
+            "all.tar": put(bytes(257) + b"ustar"),
+            "all.7z": put(b"7z\xbc\xaf\x27\x1c"),
+            "a.csv.snappy": put(b"\x82\x53\xff\xfe\x01"),
+            "zip.csv": put(zipped({"a.csv": GOOD_CSV})),
+            "zip.zip": put(zipped({"a.zip": zipped({"a.csv": GOOD_CSV})})),
+            "blob": put(b"\x82\x53\xff\xfe\x01"),
+        },
+    ),
+    Hostile(
+        "a block of Avro that is damaged",
+        "20 labelled; rows 10 to 19: unreadable_rows",
+        {"block.avro": put(avro(damaged=True))},
+    ),
+    Hostile(
+        "a file of Avro that is cut off in its third block",
+        "20 labelled; row 20 on: unreadable_rows",
+        {"cut.avro": put(avro()[:-30])},
+    ),
+    Hostile(
+        "CSV that is all zero bytes, or ends its lines in CR alone",
+        "file: unreadable_file",
+        {
             "zeros.csv": put(bytes(5000)),
             "old-mac.csv": put(csv(end=b"\r")),
-            "empty.csv.gz": put(packed(b"")),
         },
     ),
     Hostile(
@@ -392,12 +490,21 @@ HOSTILE = [
         },
     ),
     Hostile(
-        "gzip with junk behind it, without its end or with a wrong checksum",
+        "gzip with junk behind it, or without its end",
         "3 labelled; row 3 on: unreadable_rows",
         {
             "junk.csv.gz": put(packed(GOOD_CSV) + b"junk"),
             "end.csv.gz": put(packed(GOOD_CSV)[:-8]),
+        },
+    ),
+    Hostile(
+        "a compressed file whose checksum is wrong, or whose bytes are: any row may be altered",
+        "file: unreadable_file",
+        {
             "checksum.jsonl.gz": put(packed(jsonl())[:-8] + bytes(8)),
+            "checksum.csv.xz": put(altered(lzma.compress(GOOD_CSV), 40)),
+            "checksum.csv.bz2": put(altered(bz2.compress(GOOD_CSV), 11)),
+            "checksum.zip": put(altered(zipped({"a.csv": GOOD_CSV}), 45)),
         },
     ),
     Hostile(
@@ -425,9 +532,29 @@ HOSTILE = [
         },
     ),
     Hostile(
-        "one JSON array over several lines, under a JSON Lines name",
-        "rows 0 to 2: malformed_record",
-        {"json.jsonl": put(b'[\n{"text": "a"},\n]\n')},
+        "JSON objects in an array, on one line or on several; one after another; printed over "
+        "several lines; with a byte order mark",
+        "3 labelled",
+        {
+            "array.json": put(json.dumps(REVIEWS).encode()),
+            "array.jsonl": put(json.dumps(REVIEWS, indent=2).encode()),
+            "lines-of-array.json": put(b"[\n" + b",\n".join(jsonl().splitlines()) + b"\n]\n"),
+            "firehose": put(jsonl().replace(b"\n", b"")),
+            "firehose.json.gz": put(packed(jsonl().replace(b"\n", b""))),
+            "printed.json": put("\n".join(json.dumps(one, indent=2) for one in REVIEWS).encode()),
+            "bom.json": put(b"\xef\xbb\xbf" + json.dumps(REVIEWS).encode()),
+            "commas.jsonl": put(jsonl().replace(b"}\n", b"},\n")),
+        },
+    ),
+    Hostile(
+        "a JSON array that is cut off, or damaged in the middle: where records start is anyone's "
+        "guess",
+        "3 labelled; row 3 on: unreadable_rows",
+        {
+            "cut.json": put(json.dumps(REVIEWS).encode()[:-1] + b', {"text": "a'),
+            "open.json": put(json.dumps(REVIEWS).encode()[:-1]),
+            "torn.json": put(json.dumps(REVIEWS).encode()[:-1] + b', {"text: 1}, {"text": "a"}]'),
+        },
     ),
     Hostile(
         "JSON text that is a number",
@@ -469,9 +596,18 @@ HOSTILE = [
         {"broken.csv": link_to("nowhere"), "self.parquet": link_to("self.parquet")},
     ),
     Hostile(
-        "a pipe; an extension that is not known",
+        "a pipe; a file of which neither name nor content say that it holds records",
         "passed over with a warning",
-        {"pipe.csv": os.mkfifo, "notes.txt": put(b"notes"), "a.parquet.gz": put(b"a")},
+        {
+            "pipe.csv": os.mkfifo,
+            "notes.txt": put(b"notes"),
+            "README": put(b"# Reviews"),
+            "photo.jpg": put(b"\xff\xd8\xff\xe0"),
+            "settings.yaml": put(b"text: a"),
+            "notes.txt.gz": put(packed(b"notes")),
+            "program.jar": put(zipped({"META-INF/MANIFEST.MF": b""})),
+            "papers.zip": put(zipped({"notes.txt": b"notes"})),
+        },
     ),
     Hostile(
         "a link to a folder above: what it leads to is listed once",

@@ -34,7 +34,7 @@ from sentiment.block import (
     TRUNCATED,
     UNIT,
 )
-from sentiment.source.shards import Damage, Shard, ShardFormat, ShardIndex, Unit
+from sentiment.source.shards import Damage, Shard, ShardIndex, Unit
 
 COLUMNS = pa.schema([("text", pa.string())])
 PLACES = [("dt=1", "a.parquet"), ("dt=1", "b.csv"), ("dt=2", "c.jsonl"), ("", "d.parquet")]
@@ -151,12 +151,9 @@ def lives(draw: st.DrawFn) -> Life:
 
 def shard_at(place: int, state: State, version: Version) -> Shard:
     folder, name = PLACES[place]
-    kinds: dict[str, ShardFormat] = {"parquet": "parquet", "csv": "csv", "jsonl": "jsonl"}
     # Permissions change neither size nor time: an unreadable shard keeps its fingerprint.
     fingerprint = f"v{state.version}"
-    return Shard(
-        URIS[place], folder, name, kinds[name.rpartition(".")[2]], fingerprint, 10 * version.rows
-    )
+    return Shard(URIS[place], folder, name, fingerprint, 10 * version.rows)
 
 
 def index_of(shard: Shard, state: State, version: Version) -> ShardIndex:
@@ -164,7 +161,7 @@ def index_of(shard: Shard, state: State, version: Version) -> ShardIndex:
         return ShardIndex(shard, 0, None, damage=Damage(-1, "unreadable_file", "not permitted"))
     damage = Damage(version.rows, "unreadable_rows", "torn") if version.damaged else None
     cuts: tuple[tuple[int, int | None], ...] = ((0, None),)
-    if shard.format != "parquet":
+    if not shard.name.endswith(".parquet"):
         starts = range(0, max(1, version.rows), version.cut_rows)
         cuts = tuple((row, 7 + 10 * row) for row in starts)
     return ShardIndex(shard, version.rows, COLUMNS, cuts, damage)

@@ -97,7 +97,7 @@ def process(
     shards = list_shards(sources or [str(source)]).shards
     return {
         str(Path(shard.uri).relative_to(source)): commit(shard, index, output, unit_rows)
-        for shard, index in zip(shards, index_shards(shards, TEXT, keep_going=True), strict=True)
+        for shard, index in zip(shards, index_shards(shards, keep_going=True), strict=True)
     }
 
 
@@ -114,7 +114,7 @@ def commit(shard: Shard, index: ShardIndex, output: Output, unit_rows: int) -> A
         _check_block(unit, index.columns, block)
         footers.append(commit_unit(output, STAMP, unit, _scored(block)))
     assert sum(footer.rows for footer in footers) == plan.expected
-    [index_again] = index_shards([shard], TEXT, keep_going=True)
+    [index_again] = index_shards([shard], keep_going=True)
     again = _plan(index_again, output, unit_rows)
     assert again.done, "a rerun finds work left"
     assert {one.unit_id for one in again.reused} == {one.unit_id for one in footers}

@@ -381,7 +381,7 @@ def test_shards_that_share_a_key_keep_their_own_files(monkeypatch: pytest.Monkey
     for module in ("source.shards", "output.committed", "output.finish"):
         monkeypatch.setattr(f"sentiment.{module}.hash_of", lambda identity: "0" * 16)
     shards = [
-        Shard(f"/lake/day={day}/part-0.parquet", f"day={day}", "part-0.parquet", "parquet", "v0", 9)
+        Shard(f"/lake/day={day}/part-0.parquet", f"day={day}", "part-0.parquet", "v0", 9)
         for day in (1, 2)
     ]
     assert shards[0].key == shards[1].key

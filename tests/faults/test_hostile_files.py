@@ -86,7 +86,8 @@ def test_each_file_gets_what_the_page_says(
     for output, unit_rows in ((Output.open(str(tmp_path / "out")), 1000), (memory(), 4)):
         accounts = process(lake, output, unit_rows)
         assert_good_files_are_done(accounts)
-        account = accounts.pop(f"dt=1/{name}", None)
+        found = [one for one in accounts if f"{one}/".startswith(f"dt=1/{name}/")]
+        account = accounts.pop(found[0]) if found else None
         assert len(accounts) == 3
         if account is None:
             warned = str(path) in list_shards([str(lake)]).skipped

@@ -28,7 +28,7 @@ from sentiment.output.layout import ATTEMPTS_FOLDER
 from sentiment.source.shards import Shard, Unit
 
 RUN = "token of the run"
-SHARD = Shard("/lake/a.parquet", "dt=1", "a.parquet", "parquet", "f", 1)
+SHARD = Shard("/lake/a.parquet", "dt=1", "a.parquet", "f", 1)
 
 
 class Death(BaseException):

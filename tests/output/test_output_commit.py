@@ -44,7 +44,7 @@ from sentiment.output.layout import (
 from sentiment.output.receipt import Footer
 from sentiment.source.shards import Damage, Shard, ShardIndex, Unit
 
-SHARD = Shard("/lake/dt=1/a.parquet", "dt=1", "a.parquet", "parquet", "fp", 100)
+SHARD = Shard("/lake/dt=1/a.parquet", "dt=1", "a.parquet", "fp", 100)
 STAMP = Stamp("model", "config", "0.1.0", "sentiment")
 Reject = tuple[str, str]
 

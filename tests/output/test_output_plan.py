@@ -27,8 +27,7 @@ STAMP = Stamp("model", "config", "0.1.0", "sentiment")
 
 
 def shard(name: str = "a.parquet", fingerprint: str = "fp", folder: str = "dt=1") -> Shard:
-    kind = "csv" if name.endswith(".csv") else "parquet"
-    return Shard(f"/lake/{folder}/{name}", folder, name, kind, fingerprint, 1000)  # type: ignore[arg-type]
+    return Shard(f"/lake/{folder}/{name}", folder, name, fingerprint, 1000)
 
 
 def parquet(rows: int, fingerprint: str = "fp", damage: Damage | None = None) -> ShardIndex:

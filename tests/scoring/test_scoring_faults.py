@@ -34,7 +34,7 @@ from sentiment.output.folder import Output
 from sentiment.output.holder import Holder
 from sentiment.output.layout import ATTEMPTS_FOLDER, LEASE_FILE
 from sentiment.scoring import execution, indexing, job, night, stages
-from sentiment.source import parquet
+from sentiment.source.formats import compression
 from sentiment.source.listing import list_shards
 from sentiment.source.shards import Unit
 
@@ -149,6 +149,14 @@ def test_a_run_that_waits_for_the_lease_lists_afterwards(
 # Two writers.
 
 
+def expire_lease(out: Path) -> None:
+    """Sixty seconds without a sign of life: as if it were released."""
+    output = Output.open(str(out))
+    holder = Holder.from_bytes(output.read(LEASE_FILE))
+    assert holder is not None
+    output.write(LEASE_FILE, dataclasses.replace(holder, released=True).to_bytes())
+
+
 def test_a_suspended_run_changes_nothing_once_another_has_taken_over(
     jobs: InProcess, tmp_path: Path, out: Path
 ) -> None:
@@ -157,11 +165,7 @@ def test_a_suspended_run_changes_nothing_once_another_has_taken_over(
     def taken_over(number: int, unit: Unit) -> None:
         if number != 1 or unit.rows != 16:
             return
-        # Sixty seconds without a sign of life: as if it were released.
-        lease = Output.open(str(out))
-        holder = Holder.from_bytes(lease.read(LEASE_FILE))
-        assert holder is not None
-        lease.write(LEASE_FILE, dataclasses.replace(holder, released=True).to_bytes())
+        expire_lease(out)
         jobs.run(source, "--output", out, "--unit-rows", "64")
         assert_every_row_once(out, 64)
 
@@ -173,6 +177,24 @@ def test_a_suspended_run_changes_nothing_once_another_has_taken_over(
     assert is_complete(out)
     jobs.before_unit = None
     assert jobs.run(source, "--output", out, "--unit-rows", "16").ledger.reused == 64
+
+
+def test_a_fault_that_another_run_has_made_names_the_lost_lease(
+    jobs: InProcess, tmp_path: Path, out: Path
+) -> None:
+    """The other run has removed the folder of the markers, for example."""
+    source = write_parquet(tmp_path / "r.parquet", [GOOD[n % 3] for n in range(64)])
+
+    def fails(number: int, unit: Unit) -> None:
+        if unit.rows == 16:
+            expire_lease(out)
+            jobs.run(source, "--output", out, "--unit-rows", "64")
+            raise OutputError("attempts/1.json cannot be written (No such file or directory)")
+
+    jobs.before_unit = fails
+    error = jobs.failing(source, "--output", out, "--unit-rows", "16")
+    assert isinstance(error, LeaseLostError)
+    assert_every_row_once(out, 64)
 
 
 def test_a_commit_that_was_late_takes_its_file_back(
@@ -255,8 +277,8 @@ def test_a_read_error_that_passes_rejects_nothing(
         def open_input_file(self, path: str) -> pa.NativeFile:
             return pa.PythonFile(FaultyFile(path, faults), mode="r")
 
-    real = parquet.open_filesystem
-    monkeypatch.setattr(parquet, "open_filesystem", lambda uri: (Files(), real(uri)[1]))
+    real = compression.open_filesystem
+    monkeypatch.setattr(compression, "open_filesystem", lambda uri: (Files(), real(uri)[1]))
 
     def arm(number: int, unit: Unit) -> None:
         if number == 0 and not faults and jobs.units == 0:
@@ -300,7 +322,7 @@ def test_a_listing_fault_is_no_verdict_on_the_file(
 ) -> None:
     """A footer that cannot be read once: the file is not damaged."""
     source = write_parquet(tmp_path / "r.parquet", GOOD)
-    real, left = parquet.open_filesystem, [1]
+    real, left = compression.open_filesystem, [1]
 
     def failing_once(uri: str) -> Any:
         if left[0]:
@@ -308,7 +330,7 @@ def test_a_listing_fault_is_no_verdict_on_the_file(
             raise OSError(5, "Input/output error")
         return real(uri)
 
-    monkeypatch.setattr(parquet, "open_filesystem", failing_once)
+    monkeypatch.setattr(compression, "open_filesystem", failing_once)
     jobs.run(source, "--output", out)
     assert left == [0]
     assert rejects_in(out) == []
@@ -400,7 +422,7 @@ def test_a_run_with_nothing_to_do_opens_no_source(
     def refuse(*_: Any) -> Any:
         raise AssertionError("a source was read again")
 
-    for name in ("index_delimited", "index_jsonl", "index_parquet"):
+    for name in ("layout_of", "index_delimited", "index_json", "index_groups"):
         monkeypatch.setattr(f"sentiment.source.index.{name}", refuse)
     summary = jobs.run(lake, "--output", out)
     assert (summary.ledger.reused, summary.ledger.expected) == (12, 12)

@@ -347,7 +347,7 @@ def test_damaged_files_do_not_stop_the_good_ones(
     assert {name: (one.labelled, one.rejected) for name, one in by_shard.items()} == {
         "a_torn.parquet": (0, 1),
         "b_empty.csv": (0, 0),
-        "c_void.csv": (0, 1),
+        "c_void.csv": (0, 0),
         "d_good.csv": (2, 0),
     }
     assert (output / "_SUCCESS").exists()

@@ -121,7 +121,7 @@ def test_a_pass_marks_what_it_has_read_as_done(
     """If its process dies, all of its units are read again, but only one was being read."""
     monkeypatch.setattr("sentiment.source.cut._CUT_ROWS", 2)
     [shard] = list_shards([str(gz(tmp_path / "a.csv.gz", 6))]).shards
-    index = index_shard(shard, "text")
+    index = index_shard(shard)
     assert index.columns is not None
     units = cut_into_units(index, 2)
     output = Output.open(str(tmp_path / "out"))

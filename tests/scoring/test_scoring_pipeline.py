@@ -84,7 +84,7 @@ def work_on(passes: list[Pass], location: str) -> Work:
 def test_a_read_task_is_a_pass(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text\n" + "Good soup\n" * 5)
     [shard] = list_shards([str(tmp_path)]).shards
-    index = index_shard(shard, "text")
+    index = index_shard(shard)
     assert index.columns is not None
     plan = plan_run([index], {}, config_digest="c", unit_rows=100, on_change="refuse")
     units = plan.units

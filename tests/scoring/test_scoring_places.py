@@ -27,6 +27,7 @@ from sentiment.errors import ConfigError, RejectedRowsError, SourceError
 from sentiment.output.commit import serialise
 from sentiment.output.folder import Output
 from sentiment.output.receipt import Footer
+from sentiment.source.options import ReadOptions
 from sentiment.verification.job import check
 
 
@@ -115,7 +116,9 @@ def test_rows_of_a_hidden_folder_are_seen_by_readers(
     if "=" in folder:
         assert set(seen.column("_date").to_pylist()) == {"2026-11-20"}
     assert (
-        check(Output.open(str(out)), deep=True, sources=[str(source)], text_column="text").problems
+        check(
+            Output.open(str(out)), deep=True, sources=[str(source)], options=ReadOptions()
+        ).problems
         == ()
     )
 

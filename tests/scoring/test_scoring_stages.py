@@ -108,9 +108,9 @@ def read_until_done(
 def planned(path: Path) -> tuple[Unit, pa.Schema]:
     """All rows of a file as one unit."""
     [shard] = list_shards([str(path)]).shards
-    index = index_shard(shard, "text")
+    index = index_shard(shard)
     assert index.columns is not None
-    return Unit(shard, 0, index.rows - 1, index.cuts[0][1]), index.columns
+    return Unit(index.shard, 0, index.rows - 1, index.cuts[0][1]), index.columns
 
 
 def test_a_row_group_that_kills_the_reader_is_lost_alone(tmp_path: Path) -> None:

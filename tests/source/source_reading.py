@@ -12,6 +12,7 @@ import pyarrow as pa
 from sentiment.block import CARRIER_FIELDS
 from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards
+from sentiment.source.options import ReadOptions
 from sentiment.source.read import read_unit
 from sentiment.source.shards import Shard, ShardIndex, Unit
 
@@ -57,7 +58,7 @@ def read(index: ShardIndex, text_column: str = "text", starts: Any = None) -> pa
 
 
 def load(path: Path, text_column: str = "text") -> tuple[ShardIndex, pa.Table]:
-    index = index_shard(shard_of(path), text_column)
+    index = index_shard(shard_of(path), ReadOptions(text_column))
     return index, read(index, text_column)
 
 

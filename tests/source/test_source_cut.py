@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentiment.source.cut import cut_into_units
+from sentiment.source.layout import Layout
 from sentiment.source.shards import Shard, ShardIndex, Unit
 
 COLUMNS = pa.schema([("text", pa.string())])
-PARQUET = Shard("/lake/a.parquet", "", "a.parquet", "parquet", "fp", 1000)
-CSV = Shard("/lake/a.csv", "", "a.csv", "csv", "fp", 1000)
+PARQUET = Shard("/lake/a.parquet", "", "a.parquet", "fp", 1000, layout=Layout("parquet"))
+CSV = Shard("/lake/a.csv", "", "a.csv", "fp", 1000, layout=Layout("csv"))
 
 
 def text(rows: int, cuts: Sequence[int]) -> ShardIndex:
@@ -40,7 +41,7 @@ def test_units_cover_every_row_once(index: ShardIndex, unit_rows: int) -> None:
     covered = [row for unit in units for row in range(unit.first_row, unit.last_row + 1)]
     assert covered == list(range(index.rows))
     for unit in units:
-        if index.shard.format == "parquet":
+        if index.shard is PARQUET:
             assert unit.rows <= unit_rows
             assert unit.offset_bytes is None
         else:

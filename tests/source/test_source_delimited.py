@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from source_reading import column, load, read, rejects, shard_of, units_of, write
 
 from sentiment.errors import SourceError
-from sentiment.source import delimited, lines
 from sentiment.source.blocks import RAW_BYTES
 from sentiment.source.cut import cut_into_units
+from sentiment.source.formats import delimited, lines
+from sentiment.source.formats.lines import BOM
 from sentiment.source.index import index_shard
+from sentiment.source.options import ReadOptions
 from sentiment.source.read import read_unit
 from sentiment.source.shards import Damage
 
@@ -60,7 +62,7 @@ def test_units_of_one_column_start_behind_any_blank_line(
 ) -> None:
     monkeypatch.setattr("sentiment.source.cut._CUT_ROWS", 2)
     path = write(tmp_path / "a.csv", b"text\n\n\na\n\n\n\nb\n\n")
-    index = index_shard(shard_of(path), "text")
+    index = index_shard(shard_of(path))
     assert index.columns is not None
     found = [
         text
@@ -117,7 +119,7 @@ def test_huge_open_quote_does_not_fill_the_memory(
 
 def test_lines_of_an_open_quote_are_not_all_kept(tmp_path: Path) -> None:
     content = b'id,text\n1,"' + b"nine char\n" * 50_000 + b'" tail\n2,fine\n'
-    shard = shard_of(write(tmp_path / "a.csv", content))
+    shard = index_shard(shard_of(write(tmp_path / "a.csv", content))).shard
     with lines.Lines(shard) as opened:
         sizes = [sum(map(len, record.raw)) for record in delimited._records(opened, ",")]
     assert sizes[0] == 8
@@ -165,8 +167,6 @@ def test_raw_is_capped_at_a_character(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "detail"),
     [
-        (b"", "the file is empty"),
-        (b"\n\r\n", "the file is empty"),
         (b'"id"x,text\n1,good\n', "the header row does not parse"),
         (b"id,text\r1,good\r", "end lines in LF or CRLF"),
         ("id,text\n1,good\n".encode("utf-16"), "UTF-16"),
@@ -174,24 +174,31 @@ def test_raw_is_capped_at_a_character(tmp_path: Path) -> None:
         ("id,text\n1,good\n".encode("utf-16-be"), "UTF-16"),
         (b"\0" * 100, "zero bytes"),
         (b"id,te\0xt\n1,good\n", "zero bytes"),
-        (gzip.compress(b"id,text\n1,good\n", mtime=0), "the file is gzip"),
-        (b"PAR1\x15\x04 and so on", "the file is Parquet"),
+        (b"PAR1\x15\x04 and so on", "Parquet magic bytes not found in footer"),
+        (b"PK\x03\x04", "give it a name that ends in .zip"),
         (b'id,"text\n1,good\n', "never closed"),
     ],
 )
 def test_no_usable_header_is_an_unreadable_file(
     tmp_path: Path, content: bytes, detail: str
 ) -> None:
-    index = index_shard(shard_of(write(tmp_path / "a.csv", content)), "text")
+    index = index_shard(shard_of(write(tmp_path / "a.csv", content)))
     assert (index.rows, index.columns) == (0, None)
     assert index.damage is not None
     assert (index.damage.first_row, index.damage.reason) == (-1, "unreadable_file")
     assert detail in index.damage.detail
 
 
+def test_a_file_without_records_is_a_good_empty_shard(tmp_path: Path) -> None:
+    for content in (b"", b"\n\r\n", BOM):
+        index = index_shard(shard_of(write(tmp_path / "a.csv", content)), ReadOptions("review"))
+        assert (index.rows, index.damage) == (0, None)
+        assert index.columns == pa.schema([("review", pa.string())])
+
+
 def test_header_alone_is_a_good_empty_shard(tmp_path: Path) -> None:
     for content in (b"id,text", b"id,text\n"):
-        index = index_shard(shard_of(write(tmp_path / "a.csv", content)), "text")
+        index = index_shard(shard_of(write(tmp_path / "a.csv", content)))
         assert (index.rows, index.damage) == (0, None)
         assert index.columns.names == ["id", "text"]
         assert index.cuts == ((0, len(content)),)
@@ -208,7 +215,7 @@ def test_header_alone_is_a_good_empty_shard(tmp_path: Path) -> None:
 def test_bad_columns_stop_the_run(tmp_path: Path, header: bytes, message: str) -> None:
     path = write(tmp_path / "a.csv", header + b"\n")
     with pytest.raises(SourceError, match=message) as caught:
-        index_shard(shard_of(path), "text")
+        index_shard(shard_of(path))
     assert str(path) in str(caught.value)
 
 
@@ -216,7 +223,7 @@ def test_missing_header_does_not_print_a_review(tmp_path: Path) -> None:
     review = b"I would not watch this film again, " * 20
     path = write(tmp_path / "a.tsv", b"1\t" + review + b"\n")
     with pytest.raises(SourceError) as caught:
-        index_shard(shard_of(path), "text")
+        index_shard(shard_of(path))
     assert "watch this film" not in str(caught.value)
     assert "'1', a name of 700 characters" in str(caught.value)
 
@@ -244,29 +251,42 @@ def test_truncated_gzip_keeps_what_comes_before_the_break(tmp_path: Path) -> Non
     assert rejects(block) == []
 
 
-def test_corrupt_gzip_reads_as_far_as_it_was_indexed(tmp_path: Path) -> None:
+def test_cut_gzip_reads_as_far_as_it_was_indexed(tmp_path: Path) -> None:
+    body = b"id,text\n" + b"".join(b"%d,%d\n" % (i, i**5) for i in range(40_000))
+    packed = bytearray(gzip.compress(body, 1))
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(packed[:-90_000])
+    index = index_shard(shard_of(path))
+    assert index.damage is not None
+    assert 10_000 < index.damage.first_row == index.rows < 40_000
+    block = read(index, starts=[len(index.cuts) // 2, len(index.cuts) - 1])
+    assert rejects(block) == []
+    assert column(block, "id") == [str(i) for i in range(index.rows)]
+
+
+def test_of_a_corrupt_gzip_no_row_is_trusted(tmp_path: Path) -> None:
+    """What deflate makes of the first bad bytes may still look like records."""
     body = b"id,text\n" + b"".join(b"%d,%d\n" % (i, i**5) for i in range(40_000))
     packed = bytearray(gzip.compress(body, 1))
     packed[-90_000:-89_000] = b"\xff" * 1000
     path = tmp_path / "a.csv.gz"
     path.write_bytes(packed)
-    index = index_shard(shard_of(path), "text")
+    index = index_shard(shard_of(path))
     assert index.damage is not None
-    assert 10_000 < index.damage.first_row == index.rows < 40_000
-    block = read(index, starts=[len(index.cuts) // 2, len(index.cuts) - 1])
-    # What deflate makes of the first bad bytes may still look like records, so only the number
-    # of rows is known; reading finds as many as indexing did.
-    assert block.num_rows == index.rows
-    assert "unreadable_rows" not in {reason for _, _, reason in rejects(block)}
-    assert column(block, "id")[:10_000] == [str(i) for i in range(10_000)]
+    assert (index.rows, index.damage.first_row) == (0, -1)
+    assert "the archive is corrupt" in index.damage.detail
 
 
-def test_gz_that_is_no_gzip_is_unreadable(tmp_path: Path) -> None:
+def test_gz_that_is_no_gzip_is_read_if_it_is_text(tmp_path: Path) -> None:
     path = tmp_path / "a.csv.gz"
     path.write_bytes(b"text\nplain\n")
-    index = index_shard(shard_of(path), "text")
+    _, block = load(path)
+    assert column(block, "text") == ["plain"]
+    path.write_bytes(b"\xa5\x81" * 50)
+    index = index_shard(shard_of(path))
     assert index.damage is not None
     assert (index.columns, index.damage.first_row) == (None, -1)
+    assert "its name ends in .gz" in index.damage.detail
 
 
 def test_offset_is_required(tmp_path: Path) -> None:
@@ -309,7 +329,7 @@ def test_what_the_csv_writer_writes_reads_back_in_any_split(
     writer.writerows([("text", "other"), *rows])
     with tempfile.TemporaryDirectory() as folder:
         path = write(Path(folder) / f"a{suffix}", target.getvalue().encode())
-        index = index_shard(shard_of(path), "text")
+        index = index_shard(shard_of(path))
         assert (index.rows, index.damage) == (len(rows), None)
         if rows:
             block = read(index, starts=starts)

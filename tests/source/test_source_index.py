@@ -15,11 +15,13 @@ from source_reading import column, read, rejects, shard_of, units_of
 
 from sentiment.block import CARRIER_FIELDS, REASON, REASONS
 from sentiment.errors import SourceChangedError, SourceError
+from sentiment.source import content, state
 from sentiment.source import index as index_module
 from sentiment.source import read as read_module
-from sentiment.source import state
 from sentiment.source.blocks import Reject, Rows, assemble
+from sentiment.source.formats import compression, lines
 from sentiment.source.index import index_shard, index_shards
+from sentiment.source.options import ReadOptions
 from sentiment.source.read import read_unit
 from sentiment.source.shards import Shard, ShardIndex, Unit
 
@@ -33,7 +35,7 @@ def make(path: Path, rows: int = 5) -> ShardIndex:
         path.write_text("text\n" + "".join(f"t{i}\n" for i in range(rows)))
     else:
         path.write_text("".join(f'{{"text": "t{i}"}}\n' for i in range(rows)))
-    return index_shard(shard_of(path), "text")
+    return index_shard(shard_of(path))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -43,8 +45,8 @@ def test_a_vanished_file_is_no_damage(tmp_path: Path, name: str) -> None:
     with pytest.raises(SourceChangedError, match=rf"{name}: the file is gone"):
         read(index)
     with pytest.raises(SourceChangedError):
-        index_shard(index.shard, "text")
-    [empty] = index_shards([index.shard], "text", keep_going=True)
+        index_shard(index.shard)
+    [empty] = index_shards([index.shard], keep_going=True)
     assert empty.unavailable is not None
     assert (empty.rows, empty.damage) == (0, None)
 
@@ -83,13 +85,12 @@ def test_storage_that_does_not_answer_is_no_fault_of_the_data(
 
         open_input_file = get_file_info
 
-    module = f"sentiment.source.{'parquet' if name == 'a.parquet' else 'lines'}"
-    for place in (state, __import__(module, fromlist=["open_filesystem"])):
+    for place in (state, compression, lines, content):
         monkeypatch.setattr(place, "open_filesystem", lambda uri: (Down(), uri))
     with pytest.raises(OSError, match="connection refused"):
         read_unit(units_of(index)[0], index.columns, "text")
     with pytest.raises(OSError, match="connection refused"):
-        index_shard(index.shard, "text")
+        index_shard(index.shard)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -159,7 +160,7 @@ def test_a_file_that_changes_while_it_is_read_is_no_damage(
 def test_many_columns_are_checked_in_linear_time(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text(",".join(f"c{n}" for n in range(200_000)) + ",text\n")
-    assert len(index_shard(shard_of(path), "text").columns) == 200_001
+    assert len(index_shard(shard_of(path)).columns) == 200_001
 
 
 @pytest.mark.parametrize(
@@ -172,7 +173,7 @@ def test_an_outage_of_the_store_is_no_damage(
     """Rows rejected for it would stay rejected."""
     pq.write_table(pa.table({"text": ["fine"]}), tmp_path / "a.parquet")
     shard = shard_of(tmp_path / "a.parquet")
-    index = index_shard(shard, "text")
+    index = index_shard(shard)
     assert index.columns is not None
     detail = f"When reading object: AWS Error {kind} during GetObject operation"
 
@@ -181,19 +182,19 @@ def test_an_outage_of_the_store_is_no_damage(
 
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", fails)
     with pytest.raises(OSError, match=kind) if outage else nullcontext():
-        block = read_unit(Unit(shard, 0, 0), index.columns, "text")
+        block = read_unit(Unit(index.shard, 0, 0), index.columns, "text")
         assert block[REASON].to_pylist() == ["unreadable_rows"]
     monkeypatch.setattr(pq, "ParquetFile", fails)
     with pytest.raises(OSError, match=kind) if outage else nullcontext():
-        assert index_shard(shard, "text").damage is not None
+        assert index_shard(shard).damage is not None
 
 
 def test_shards_are_indexed_in_their_order(tmp_path: Path) -> None:
     shards = [make(tmp_path / name, rows).shard for rows, name in enumerate(NAMES, start=1)]
-    indexes = index_shards(shards, "text")
+    indexes = index_shards(shards)
     assert [index.shard for index in indexes] == shards
     assert [index.rows for index in indexes] == [1, 2, 3]
-    assert index_shards([], "text") == []
+    assert index_shards([]) == []
 
 
 def test_an_outage_among_many_shards_is_one_clear_error(
@@ -209,10 +210,10 @@ def test_an_outage_among_many_shards_is_one_clear_error(
 
     monkeypatch.setattr(index_module, "index_shard", index_until_the_outage)
     with pytest.raises(SourceError, match=r"20\.csv: connection refused; run the same"):
-        index_shards(shards, "text")
+        index_shards(shards)
 
 
 def test_a_shard_without_the_column_is_named(tmp_path: Path) -> None:
     shards = [make(tmp_path / name).shard for name in NAMES[:2]]
     with pytest.raises(SourceError, match=r"a\.parquet: there is no column 'review'"):
-        index_shards(shards, "review")
+        index_shards(shards, ReadOptions("review"))

@@ -14,8 +14,9 @@ import pytest
 from source_reading import column, load, read, rejects, shard_of
 
 from sentiment.errors import SourceError
-from sentiment.source import parquet
+from sentiment.source.formats import groups, parquet
 from sentiment.source.index import index_shard
+from sentiment.source.options import ReadOptions
 from sentiment.source.read import read_unit
 from sentiment.source.shards import Unit
 
@@ -50,10 +51,8 @@ def test_cuts_are_row_groups(tmp_path: Path) -> None:
 def test_any_range_is_exact(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch_rows: int, first: int, last: int
 ) -> None:
-    monkeypatch.setattr(parquet, "_BATCH_ROWS", batch_rows)
-    index = index_shard(
-        shard_of(save(tmp_path / "a.parquet", reviews(25), row_group_size=10)), "text"
-    )
+    monkeypatch.setattr(groups, "_BATCH_ROWS", batch_rows)
+    index = index_shard(shard_of(save(tmp_path / "a.parquet", reviews(25), row_group_size=10)))
     block = read_unit(Unit(index.shard, first, last), index.columns, "text")
     assert column(block, "id") == list(range(first, last + 1))
     assert column(block, "_sentiment_row") == list(range(first, last + 1))
@@ -63,7 +62,7 @@ def test_any_range_is_exact(
 def test_damaged_page_costs_its_row_group(tmp_path: Path, compression: str) -> None:
     path = save(tmp_path / "a.parquet", reviews(30), row_group_size=10, compression=compression)
     damage_page(path, 1)
-    index = index_shard(shard_of(path), "text")
+    index = index_shard(shard_of(path))
     assert (index.rows, index.damage) == (30, None)
     block = read(index, starts=[])
     assert rejects(block) == [(10, 19, "unreadable_rows")]
@@ -94,7 +93,7 @@ def test_flipped_byte_is_caught_by_page_checksums(tmp_path: Path) -> None:
 def test_bad_footer_is_an_unreadable_file(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.parquet"
     path.write_bytes(content)
-    index = index_shard(shard_of(path), "text")
+    index = index_shard(shard_of(path))
     assert (index.rows, index.columns) == (0, None)
     assert index.damage is not None
     assert (index.damage.first_row, index.damage.reason) == (-1, "unreadable_file")
@@ -102,7 +101,7 @@ def test_bad_footer_is_an_unreadable_file(tmp_path: Path, content: bytes) -> Non
 
 
 def test_empty_file_and_empty_row_groups(tmp_path: Path) -> None:
-    index = index_shard(shard_of(save(tmp_path / "a.parquet", reviews(0))), "text")
+    index = index_shard(shard_of(save(tmp_path / "a.parquet", reviews(0))))
     assert (index.rows, index.cuts, index.damage) == (0, ((0, None),), None)
     with pq.ParquetWriter(tmp_path / "b.parquet", reviews(1).schema) as writer:
         for rows in (0, 2, 0, 3):
@@ -149,7 +148,7 @@ def test_types_pass_through_beside_a_reject(tmp_path: Path) -> None:
     assert all(field.nullable for field in index.columns)
     assert block.select(table.column_names).to_pylist() == table.to_pylist()
     damage_page(path, 1, 0)
-    index = index_shard(shard_of(path), "text")
+    index = index_shard(shard_of(path))
     block = read(index, starts=[])
     assert rejects(block) == [(2, 3, "unreadable_rows")]
     lost = dict.fromkeys(table.column_names)
@@ -231,10 +230,10 @@ def test_a_type_whose_code_fails_is_an_unreadable_file(
     def fail(*_: object) -> None:
         raise KeyError("freq")
 
-    index = index_shard(shard_of(path), "text")
+    index = index_shard(shard_of(path))
     monkeypatch.setattr(Registered, "__arrow_ext_deserialize__", fail)
     assert rejects(read(index)) == [(0, 0, "unreadable_file")]
-    index = index_shard(index.shard, "text")
+    index = index_shard(index.shard)
     assert index.damage is not None
     assert index.damage.detail == "its types cannot be decoded (KeyError)"
 
@@ -276,7 +275,7 @@ def test_a_view_that_is_not_utf8_rejects_its_row_only(tmp_path: Path) -> None:
 def test_a_text_without_end_rejects_its_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: pa.DataType
 ) -> None:
-    monkeypatch.setattr(parquet, "MAX_RECORD_BYTES", 5)
+    monkeypatch.setattr(groups, "MAX_RECORD_BYTES", 5)
     texts = pa.array(["short", None, "longer", "øøø", "øø"]).cast(
         pa.string() if pa.types.is_dictionary(kind) else kind
     )
@@ -289,7 +288,7 @@ def test_a_text_without_end_rejects_its_row(
 def test_a_column_name_that_is_not_utf8_is_an_unreadable_file(tmp_path: Path) -> None:
     path = save(tmp_path / "a.parquet", reviews(3).rename_columns(["some name", "text"]))
     path.write_bytes(path.read_bytes().replace(b"some name", b"some\xffname"))
-    index = index_shard(shard_of(path), "text")
+    index = index_shard(shard_of(path))
     assert (index.rows, index.columns) == (0, None)
     assert index.damage is not None
     assert index.damage.detail == "its types cannot be decoded (UnicodeDecodeError)"
@@ -308,15 +307,15 @@ def test_a_column_name_that_is_not_utf8_is_an_unreadable_file(tmp_path: Path) ->
 def test_row_counts_that_cannot_be_are_damage(
     sizes: list[int], total: int, message: str | None
 ) -> None:
-    groups = [SimpleNamespace(num_rows=size) for size in sizes]
+    found = [SimpleNamespace(num_rows=size) for size in sizes]
     metadata = SimpleNamespace(
-        num_rows=total, num_row_groups=len(groups), row_group=groups.__getitem__
+        num_rows=total, num_row_groups=len(found), row_group=found.__getitem__
     )
     if message is None:
-        assert parquet._group_sizes(metadata, 1000) == sizes
+        assert parquet._group_rows(metadata, 1000) == sizes
         return
     with pytest.raises(pa.ArrowInvalid, match=message):
-        parquet._group_sizes(metadata, 1000)
+        parquet._group_rows(metadata, 1000)
 
 
 def not_utf8(values: list[bytes | None]) -> pa.Array:
@@ -350,9 +349,9 @@ def test_nested_bytes_that_are_not_utf8_reject_their_row(tmp_path: Path) -> None
 def test_column_names_are_checked(tmp_path: Path) -> None:
     twice = pa.table([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])
     with pytest.raises(SourceError, match="two columns are named 'text'"):
-        index_shard(shard_of(save(tmp_path / "a.parquet", twice)), "text")
+        index_shard(shard_of(save(tmp_path / "a.parquet", twice)))
     with pytest.raises(SourceError, match="no column 'body'"):
-        index_shard(shard_of(save(tmp_path / "b.parquet", reviews(1))), "body")
+        index_shard(shard_of(save(tmp_path / "b.parquet", reviews(1))), ReadOptions("body"))
     reserved = reviews(1).rename_columns(["_sentiment_ids", "text"])
     with pytest.raises(SourceError, match="_sentiment_ids"):
-        index_shard(shard_of(save(tmp_path / "c.parquet", reserved)), "text")
+        index_shard(shard_of(save(tmp_path / "c.parquet", reserved)))

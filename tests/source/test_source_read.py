@@ -12,19 +12,23 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from file_kinds import COMPRESSIONS, FORMATS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sentiment.block import READ_SEC, REASON, ROW, UNIT
-from sentiment.source import lines, parquet
 from sentiment.source.cut import cut_into_units, group_into_passes
+from sentiment.source.formats import groups, lines, parquet
 from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards
 from sentiment.source.read import ShardReader, read_unit
 from sentiment.source.shards import ShardIndex, Unit
 
 ROWS = 300
-NAMES = ("a.csv", "a.csv.gz", "a.jsonl", "a.jsonl.gz", "one_group.parquet", "groups.parquet")
+NAMES = (
+    "a.csv", "a.csv.gz", "a.tsv.bz2", "a.jsonl", "a.jsonl.gz", "a.jsonl.zst", "a.json", "a.json.xz",
+    "a.orc", "a.avro", "a.avro.lz4", "one_group.parquet", "groups.parquet",
+)  # fmt: skip
 
 
 def texts(rows: int = ROWS) -> list[str]:
@@ -37,6 +41,11 @@ def write(path: Path, rows: int = ROWS) -> Path:
         size = rows if path.name.startswith("one") else 37
         table = pa.table({"id": list(range(rows)), "text": texts(rows)})
         pq.write_table(table, path, row_group_size=size, data_page_size=512)
+        return path
+    if path.suffix in (".orc", ".avro", ".json", ".lz4", ".xz", ".bz2", ".zst"):
+        kind = path.name.split(".")[1]
+        rows_of = [{"id": row, "text": text} for row, text in enumerate(texts(rows))]
+        path.write_bytes(COMPRESSIONS.get(path.suffix, bytes)(FORMATS[kind](rows_of)))
         return path
     if ".csv" in path.name:
         records = [f'{row},"{text}"\n' for row, text in enumerate(texts(rows))]
@@ -51,7 +60,7 @@ def write(path: Path, rows: int = ROWS) -> Path:
 
 def indexed(path: Path) -> ShardIndex:
     [shard] = list_shards([str(path)]).shards
-    return index_shard(shard, "text")
+    return index_shard(shard)
 
 
 def values(block: pa.Table) -> list[dict[str, Any]]:
@@ -69,7 +78,7 @@ def read_in_passes(index: ShardIndex, units: list[Unit]) -> Iterator[pa.Table]:
 @pytest.fixture
 def dense_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sentiment.source.cut._CUT_ROWS", 7)
-    monkeypatch.setattr(parquet, "_BATCH_ROWS", 16)
+    monkeypatch.setattr(groups, "_BATCH_ROWS", 16)
 
 
 @pytest.mark.usefixtures("dense_cuts")
@@ -112,13 +121,13 @@ def test_a_compressed_file_is_decompressed_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     index = indexed(write(tmp_path / name))
-    count, next_line = [0], lines.Lines.next_line
+    count, next_piece = [0], lines.Lines.next_piece
 
-    def counted(one: lines.Lines) -> bytes:
+    def counted(one: lines.Lines, *sizes: Any, **how: Any) -> bytes:
         count[0] += 1
-        return next_line(one)
+        return next_piece(one, *sizes, **how)
 
-    monkeypatch.setattr(lines.Lines, "next_line", counted)
+    monkeypatch.setattr(lines.Lines, "next_piece", counted)
     units = cut_into_units(index, 7)
     assert len(units) > 40
     assert sum(block.num_rows for block in read_in_passes(index, units)) == ROWS
@@ -132,14 +141,14 @@ def test_a_row_group_is_decoded_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, unit_rows: int
 ) -> None:
     index = indexed(write(tmp_path / name))
-    decoded, batches = [0], parquet._batches
+    decoded, batches = [0], parquet.ParquetFile.batches
 
-    def counted(file: Any, group: int) -> Iterator[pa.RecordBatch]:
-        for batch in batches(file, group):
+    def counted(*of_which: Any) -> Iterator[pa.RecordBatch]:
+        for batch in batches(*of_which):
             decoded[0] += batch.num_rows
             yield batch
 
-    monkeypatch.setattr(parquet, "_batches", counted)
+    monkeypatch.setattr(parquet.ParquetFile, "batches", counted)
     units = cut_into_units(index, unit_rows)
     assert sum(block.num_rows for block in read_in_passes(index, units)) == ROWS
     assert decoded[0] == ROWS

@@ -10,7 +10,7 @@ from sentiment.source.shards import Shard, Unit
 
 
 def shard(uri: str = "/lake/dt=1/a.csv", folder: str = "dt=1", name: str = "a.csv") -> Shard:
-    return Shard(uri, folder, name, "csv", "10-20", 10)
+    return Shard(uri, folder, name, "10-20", 10)
 
 
 def test_a_unit_names_its_file() -> None:
@@ -40,7 +40,7 @@ def test_a_unit_travels_as_json(uri: str, name: str, first: int) -> None:
 
 @pytest.mark.parametrize("name", ["n" * 255, "ö" * 127 + "x"])
 def test_output_names_of_long_source_names_fit_and_differ(name: str) -> None:
-    shards = [Shard(f"/lake/{name}{n}", "", f"{name}{n}", "csv", "f", 1) for n in range(2)]
+    shards = [Shard(f"/lake/{name}{n}", "", f"{name}{n}", "f", 1) for n in range(2)]
     files = [Unit(shard, 0, 9_999_999_999).file_name for shard in shards]
     assert len(set(files)) == 2
     assert all(len(file.encode()) <= 255 for file in files)

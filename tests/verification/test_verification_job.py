@@ -45,6 +45,7 @@ from sentiment.output.receipt import FOOTER_KEY, Footer
 from sentiment.settings.jobs import VerifyConfig
 from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards
+from sentiment.source.options import ReadOptions
 from sentiment.source.read import read_unit
 from sentiment.verification.job import Verification, check, verify
 
@@ -97,7 +98,7 @@ def score(lake: Path, output: Output, stamp: Stamp = STAMP, unit_rows: int = 4) 
     """Commit what the output lacks, through the same parts as a run, without Ray and a model."""
     shards = list_shards([str(lake)]).shards
     plan = plan_run(
-        [index_shard(shard, "text") for shard in shards],
+        [index_shard(shard) for shard in shards],
         read_committed(output, shards).footers,
         config_digest=stamp.config_digest,
         unit_rows=unit_rows,
@@ -137,7 +138,7 @@ def out(made: tuple[Path, Path], tmp_path: Path) -> Path:
 
 def found(out: Path, *, deep: bool = False, sources: list[Path] | None = None) -> Verification:
     places = None if sources is None else [str(one) for one in sources]
-    return check(Output.open(str(out)), deep=deep, sources=places, text_column="text")
+    return check(Output.open(str(out)), deep=deep, sources=places, options=ReadOptions())
 
 
 def problems(out: Path, *, deep: bool = False, sources: list[Path] | None = None) -> str:
@@ -247,7 +248,7 @@ def test_whatever_was_committed_passes(
 def test_another_filesystem_passes(made: tuple[Path, Path]) -> None:
     below = fs.SubTreeFileSystem(str(made[1].parent), fs.LocalFileSystem())
     output = Output("mock://out", below, "out")
-    result = check(output, deep=True, sources=None, text_column="text")
+    result = check(output, deep=True, sources=None, options=ReadOptions())
     assert (result.files, result.problems) == (8, ())
 
 
@@ -742,7 +743,7 @@ def test_damage_that_no_file_tells_of_is_found(own: tuple[Path, Path]) -> None:
 def test_a_source_without_the_text_column_is_refused(made: tuple[Path, Path]) -> None:
     output = Output.open(str(made[1]))
     with pytest.raises(SourceError, match="no column 'body'"):
-        check(output, deep=False, sources=[str(made[0] / C)], text_column="body")
+        check(output, deep=False, sources=[str(made[0] / C)], options=ReadOptions("body"))
 
 
 # What the caller gets and a shell sees.

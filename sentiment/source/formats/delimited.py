@@ -17,12 +17,10 @@ import pyarrow as pa
 
 from sentiment.source.blocks import RAW_BYTES, Reject, raw_text
 from sentiment.source.cut import CutFinder
-from sentiment.source.lines import MAX_RECORD_BYTES, DamageError, Lines, LongLineError
-from sentiment.source.records import TextReader
+from sentiment.source.formats.lines import MAX_RECORD_BYTES, DamageError, Lines, LongLineError
+from sentiment.source.formats.records import TextReader
+from sentiment.source.formats.surrogates import is_utf8, shown
 from sentiment.source.shards import Damage, Shard, ShardIndex
-from sentiment.source.surrogates import is_utf8, shown
-
-_DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 
 @dataclass(slots=True)
@@ -128,11 +126,16 @@ def _records(lines: Lines, delimiter: str, width: int = 0) -> Iterator[_Record]:
         yield _Record(start, fields, problem, text.raw, text.valid)
 
 
-def index_delimited(shard: Shard) -> ShardIndex:
+def _delimiter(shard: Shard) -> str:
+    return "\t" if shard.layout is not None and shard.layout.format == "tsv" else ","
+
+
+def index_delimited(shard: Shard, text_column: str) -> ShardIndex:
     """Count the records of a CSV or TSV shard and note where units may start.
 
     Args:
         shard: The shard.
+        text_column: The only column, if the file is empty.
 
     Returns:
         Its index; every column is a string. Malformed records count as rows.
@@ -141,8 +144,8 @@ def index_delimited(shard: Shard) -> ShardIndex:
     columns: pa.Schema | None = None
     try:
         with Lines(shard) as lines:
-            delimiter = _DELIMITERS[shard.format]
-            names = _header(_records(lines, delimiter))
+            delimiter = _delimiter(shard)
+            names = _header(_records(lines, delimiter)) or [text_column]
             columns = pa.schema([pa.field(name, pa.string()) for name in names])
             cuts.begin(lines.offset_bytes)
             for record in _records(lines, delimiter, len(names)):
@@ -157,14 +160,14 @@ def index_delimited(shard: Shard) -> ShardIndex:
 
 
 def _header(records: Iterator[_Record]) -> list[str]:
-    """Read the column names from the first record.
+    """Read the column names from the first record; none if the file is empty.
 
     Raises:
-        DamageError: There is no header row, or it does not parse.
+        DamageError: The header row does not parse.
     """
     header = next(records, None)
     if header is None:
-        raise DamageError("the file is empty")
+        return []
     if header.fields is None:
         # The usual cause: line ends of a bare carriage return, which Python's csv module refuses.
         if b"\r" in header.raw[0].rstrip(b"\r\n"):
@@ -188,7 +191,7 @@ def delimited_reader(shard: Shard, columns: pa.Schema, text_column: str) -> Text
         columns: Source columns as indexed.
         text_column: The column to score.
     """
-    delimiter, width = _DELIMITERS[shard.format], len(columns)
+    delimiter, width = _delimiter(shard), len(columns)
     text_index = columns.get_field_index(text_column)
 
     def convert(row: int, record: _Record) -> list[str] | Reject:

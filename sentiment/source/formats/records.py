@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 import pyarrow as pa
 
 from sentiment.source.blocks import Reject, Rows
-from sentiment.source.lines import DamageError, Lines
+from sentiment.source.formats.lines import CorruptError, DamageError, Lines
 from sentiment.source.shards import Shard, Unit
 
 Record = TypeVar("Record")
@@ -85,7 +85,7 @@ class TextReader(Generic[Record]):
                 if row > unit.last_row:
                     self._next_row = row
                     break
-        except DamageError as error:
+        except (CorruptError, DamageError) as error:
             ending = str(error)
         if row <= unit.last_row:
             rejects.append(Reject(row, unit.last_row, "unreadable_rows", ending))

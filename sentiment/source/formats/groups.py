@@ -1,33 +1,61 @@
-"""Reads Parquet shards: the footer to index them, single row groups for the rows of a unit.
+"""Reads shards whose records lie in binary groups: Parquet, ORC and Avro.
 
-A damaged row group costs only its own rows. Parquet readers do not check that text is UTF-8, and
-Python fails on text that is not, so that is checked here, value by value where a column fails.
+A group is what can be read on its own: a row group, a stripe, a block. A damaged group costs only
+its own rows. Readers of these formats do not check that text is UTF-8, and Python fails on text
+that is not, so that is checked here, value by value where a column fails.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import accumulate
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from sentiment.block import empty_table
 from sentiment.source.blocks import Reject, Rows, raw_text
-from sentiment.source.lines import MAX_RECORD_BYTES
-from sentiment.source.parquet_types import foreign_types, storage_field
+from sentiment.source.formats.avro import AvroFile
+from sentiment.source.formats.compression import UNPACK_ERRORS, open_seekable
+from sentiment.source.formats.lines import MAX_RECORD_BYTES
+from sentiment.source.formats.orc import OrcFile
+from sentiment.source.formats.parquet import ParquetFile
+from sentiment.source.formats.parquet_types import foreign_types, storage_field
 from sentiment.source.shards import Damage, Shard, ShardIndex, Unit
-from sentiment.storage import STORAGE_ERRORS, one_line, open_filesystem
+from sentiment.storage import one_line
 
 # Rows that are decoded at once: in memory, each may be far larger than its share of the file.
 _BATCH_ROWS = 1024
-_BUFFER_BYTES = 1024 * 1024
-# A damaged footer may claim any number of rows, and planning would make units of all of them. Real
-# files are far below this limit, even if they hold the same text again and again.
-_MAX_ROWS_PER_BYTE = 10_000
+
+
+class _GroupedFile(Protocol):
+    """What each format has.
+
+    Attributes:
+        schema: Columns and types.
+        group_rows: Rows of each group.
+        group_name: What a group is called.
+        damage: What is wrong behind the last group; None if nothing is.
+    """
+
+    schema: pa.Schema
+    group_rows: list[int]
+    group_name: str
+    damage: str | None
+
+    def batches(self, group: int, rows: int) -> Iterator[pa.RecordBatch]:
+        """Yield the rows of a group, at most so many at once."""
+        ...
+
+
+_FILES: dict[str, Callable[[Any, int], _GroupedFile]] = {
+    "parquet": ParquetFile,
+    "orc": OrcFile,
+    "avro": AvroFile,
+}
 
 
 @dataclass
@@ -41,19 +69,14 @@ class _ReadRows:
 
 
 @contextmanager
-def _open(shard: Shard) -> Iterator[Any]:
-    """Open a shard as a streaming `pq.ParquetFile`: row groups need not fit in memory."""
-    filesystem, path = open_filesystem(shard.uri)
-    with filesystem.open_input_file(path) as file:
-        with foreign_types():
-            opened = pq.ParquetFile(
-                file, buffer_size=_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
-            )
-        yield opened
+def _open(shard: Shard) -> Iterator[_GroupedFile]:
+    assert shard.layout is not None, f"{shard.uri}: nobody has looked how to read it"
+    with open_seekable(shard) as (file, size_bytes), foreign_types():
+        yield _FILES[shard.layout.format](file, size_bytes)
 
 
-def index_parquet(shard: Shard) -> ShardIndex:
-    """Index a Parquet shard from its footer: rows, columns and starts of row groups.
+def index_groups(shard: Shard) -> ShardIndex:
+    """Index a shard from its footer or the headers of its blocks: rows, columns, starts of groups.
 
     Args:
         shard: The shard.
@@ -65,11 +88,9 @@ def index_parquet(shard: Shard) -> ShardIndex:
     """
     try:
         with _open(shard) as file, foreign_types():
-            columns = pa.schema(
-                [storage_field(field).with_nullable(True) for field in file.schema_arrow]
-            )
-            sizes = _group_sizes(file.metadata, shard.size_bytes)
-    except STORAGE_ERRORS as error:
+            columns = pa.schema([storage_field(field).with_nullable(True) for field in file.schema])
+            sizes, problem = file.group_rows, file.damage
+    except UNPACK_ERRORS as error:
         damage = Damage(-1, "unreadable_file", one_line(error))
         return ShardIndex(shard, 0, None, damage=damage)
     cuts: list[tuple[int, int | None]] = []
@@ -78,35 +99,21 @@ def index_parquet(shard: Shard) -> ShardIndex:
         if size:
             cuts.append((start, None))
         start += size
-    return ShardIndex(shard, start, columns, tuple(cuts) or ((0, None),))
+    end = None if problem is None else Damage(start, "unreadable_rows", problem)
+    return ShardIndex(shard, start, columns, tuple(cuts) or ((0, None),), end)
 
 
-def _group_sizes(metadata: Any, size_bytes: int) -> list[int]:
-    """Return the number of rows of each row group.
+class GroupReader:
+    """Reads units of a shard; goes on where the last one ended, if the next starts there.
 
-    Raises:
-        pa.ArrowInvalid: The footer contradicts itself or the size of the file.
-    """
-    sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
-    if sum(sizes) != metadata.num_rows or min(sizes, default=0) < 0:
-        raise pa.ArrowInvalid("the row counts in its footer contradict each other")
-    if metadata.num_rows > size_bytes * _MAX_ROWS_PER_BYTE:
-        raise pa.ArrowInvalid(f"its footer claims {metadata.num_rows} rows in {size_bytes} bytes")
-    return sizes
-
-
-class ParquetReader:
-    """Reads units of a Parquet shard; goes on where the last one ended, if the next starts there.
-
-    A row group can be entered at its start only. Of a damaged row group only its own rows are
-    rejected.
+    A group can be entered at its start only. Of a damaged group only its own rows are rejected.
     """
 
     def __init__(self, shard: Shard, columns: pa.Schema, text_column: str) -> None:
         """Prepare to read.
 
         Args:
-            shard: A Parquet shard.
+            shard: A shard of a binary format.
             columns: Source columns as indexed.
             text_column: The column to score: bytes in it that are not UTF-8 reject the row.
         """
@@ -114,7 +121,7 @@ class ParquetReader:
         self._columns = columns
         self._text_column = text_column
         self._opened = ExitStack()
-        self._file: Any = None
+        self._file: _GroupedFile | None = None
         self._group: _GroupCursor | None = None
 
     def close(self) -> None:
@@ -137,20 +144,22 @@ class ParquetReader:
         try:
             if self._file is None:
                 self._file = self._opened.enter_context(_open(self._shard))
-            for group, start, size in _groups(self._file.metadata):
-                first, last = max(unit.first_row, start), min(unit.last_row, start + size - 1)
+            ends = accumulate(self._file.group_rows)
+            for group, (size, end) in enumerate(zip(self._file.group_rows, ends, strict=True)):
+                start = end - size
+                first, last = max(unit.first_row, start), min(unit.last_row, end - 1)
                 if first > last:
                     continue
                 done = len(read.tables), len(read.numbers), len(read.rejects)
                 try:
                     if not self._read_group(read, group, (first, last, start), max_bytes):
                         break
-                except STORAGE_ERRORS as error:
+                except UNPACK_ERRORS as error:
                     self._group = None
                     del read.tables[done[0] :], read.numbers[done[1] :], read.rejects[done[2] :]
-                    detail = f"row group {group}: {one_line(error)}"
+                    detail = f"{self._file.group_name} {group}: {one_line(error)}"
                     read.rejects.append(Reject(first, last, "unreadable_rows", detail))
-        except STORAGE_ERRORS as error:
+        except UNPACK_ERRORS as error:
             # The footer was readable when the shard was indexed, and is not now.
             self.close()
             reject = Reject(unit.first_row, unit.last_row, "unreadable_file", one_line(error))
@@ -161,11 +170,11 @@ class ParquetReader:
     def _read_group(
         self, read: _ReadRows, group: int, span: tuple[int, int, int], max_bytes: int | None
     ) -> bool:
-        """Read part of one row group.
+        """Read part of one group.
 
         Args:
             read: Where to add the rows.
-            group: Row group number.
+            group: Its number.
             span: First and last row to read, and the first row of the group.
             max_bytes: Stop when the rows take more memory than this.
 
@@ -173,9 +182,9 @@ class ParquetReader:
             Whether all rows of the part were read.
 
         Raises:
-            OSError: The group is damaged.
-            pa.ArrowException: The group is damaged.
+            UNPACK_ERRORS: The group is damaged.
         """
+        assert self._file is not None, "the caller opens it"
         first, last, start = span
         if self._group is None or self._group.number != group or self._group.row > first:
             self._group = _GroupCursor(self._file, group, start)
@@ -192,17 +201,17 @@ class ParquetReader:
 
 
 class _GroupCursor:
-    """The rows of one row group, from its start on.
+    """The rows of one group, from its start on.
 
     Attributes:
-        number: Number of the row group.
+        number: Number of the group.
         row: Number in the shard of the next row.
     """
 
-    def __init__(self, file: Any, number: int, start: int) -> None:
+    def __init__(self, file: _GroupedFile, number: int, start: int) -> None:
         self.number = number
         self.row = start
-        self._batches = _batches(file, number)
+        self._batches = file.batches(number, _BATCH_ROWS)
         self._rest: pa.Table | None = None
 
     def skip_to(self, row: int) -> None:
@@ -223,7 +232,7 @@ class _GroupCursor:
         while self._rest is None or not self._rest.num_rows:
             batch = next(self._batches, None)
             if batch is None:
-                raise pa.ArrowInvalid("it ends before the rows its footer promises")
+                raise pa.ArrowInvalid("it ends before the rows it promises")
             self._rest = pa.Table.from_batches([batch])
         taken = self._rest.slice(0, rows)
         while max_bytes is not None and taken.nbytes > max_bytes and taken.num_rows > 1:
@@ -231,21 +240,6 @@ class _GroupCursor:
         self._rest = self._rest.slice(taken.num_rows)
         self.row += taken.num_rows
         return taken
-
-
-def _groups(metadata: Any) -> Iterator[tuple[int, int, int]]:
-    """Yield number, first row and number of rows of each row group."""
-    start = 0
-    for group in range(metadata.num_row_groups):
-        size = metadata.row_group(group).num_rows
-        yield group, start, size
-        start += size
-
-
-def _batches(file: Any, group: int) -> Iterator[pa.RecordBatch]:
-    with foreign_types():
-        # One thread: Ray runs as many readers as there are cores.
-        yield from file.iter_batches(_BATCH_ROWS, row_groups=[group], use_threads=False)
 
 
 def _add_rows(read: _ReadRows, table: pa.Table, first: int, text_column: str) -> None:

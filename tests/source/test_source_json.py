@@ -13,6 +13,7 @@ from source_reading import column, load, read, rejects, shard_of, units_of, writ
 
 from sentiment.errors import SourceError
 from sentiment.source.index import index_shard
+from sentiment.source.options import ReadOptions
 from sentiment.source.read import read_unit
 from sentiment.source.shards import Damage
 
@@ -143,7 +144,7 @@ def test_cuts_are_offsets_of_lines(tmp_path: Path) -> None:
 
 
 def test_empty_file_and_only_bad_lines(tmp_path: Path) -> None:
-    index = index_shard(shard_of(write(tmp_path / "a.jsonl", b"")), "review")
+    index = index_shard(shard_of(write(tmp_path / "a.jsonl", b"")), ReadOptions("review"))
     assert (index.rows, index.columns.names, index.damage) == (0, ["review"], None)
     index, block = load(write(tmp_path / "b.jsonl", b"oops\n17\n"), "review")
     assert (index.rows, index.columns.names) == (2, ["review"])
@@ -153,10 +154,10 @@ def test_empty_file_and_only_bad_lines(tmp_path: Path) -> None:
 def test_absent_text_and_reserved_name_stop_the_run(tmp_path: Path) -> None:
     path = save(tmp_path / "a.jsonl", {"body": "x", "n": 1}, "torn")
     with pytest.raises(SourceError, match=r"'text' among 'body', 'n'.*--text-column"):
-        index_shard(shard_of(path), "text")
+        index_shard(shard_of(path))
     path = save(tmp_path / "b.jsonl", {"text": "x"}, {"_sentiment_unit": "x"})
     with pytest.raises(SourceError, match="_sentiment_unit"):
-        index_shard(shard_of(path), "text")
+        index_shard(shard_of(path))
 
 
 def test_truncated_gzip(tmp_path: Path) -> None:
@@ -169,7 +170,7 @@ def test_truncated_gzip(tmp_path: Path) -> None:
     assert (index.damage.first_row, index.damage.reason) == (index.rows, "unreadable_rows")
     assert column(block, "text") == [str(i**3) for i in range(index.rows)]
     path.write_bytes(b"\x1f\x8b")
-    index = index_shard(shard_of(path), "text")
+    index = index_shard(shard_of(path))
     assert isinstance(index.damage, Damage)
     assert index.damage.first_row == -1
     assert read(load(save(tmp_path / "b.jsonl", {"text": "x"}))[0]).num_rows == 1
@@ -201,7 +202,7 @@ def test_many_brackets_are_not_depth(tmp_path: Path) -> None:
 def test_keys_that_are_data_stop_the_run(tmp_path: Path) -> None:
     path = save(tmp_path / "a.jsonl", *({"text": "a", f"id{n}": n} for n in range(4096)))
     with pytest.raises(SourceError, match="more than 4096 different keys") as caught:
-        index_shard(shard_of(path), "text")
+        index_shard(shard_of(path))
     assert str(path) in str(caught.value)
 
 
@@ -214,7 +215,7 @@ def test_values_that_contradict_the_index_reject_their_row(
     """As after a writer that changed the file between listing and reading, within a clock tick."""
     odd = [1.5, "1", [1], {"a": 1}, 2**70, True]
     index = index_shard(
-        shard_of(save(tmp_path / "a.jsonl", *({"text": "t", "v": v} for v in [good, *odd]))), "text"
+        shard_of(save(tmp_path / "a.jsonl", *({"text": "t", "v": v} for v in [good, *odd])))
     )
     expected = pa.schema([("text", pa.string()), ("v", kind)])
     block = read_unit(units_of(index)[0], expected, "text")
@@ -226,7 +227,7 @@ def test_values_that_contradict_the_index_reject_their_row(
 
 
 def test_foreign_files_are_unreadable(tmp_path: Path) -> None:
-    for content in ('{"text": "a"}\n'.encode("utf-16"), gzip.compress(b"{}"), b"PAR1\x15\x04"):
-        index = index_shard(shard_of(write(tmp_path / "a.jsonl", content)), "text")
+    for content in ('{"text": "a"}\n'.encode("utf-16"), b"PAR1\x15\x04", b"ARROW1\0\0"):
+        index = index_shard(shard_of(write(tmp_path / "a.jsonl", content)))
         assert index.damage is not None
         assert (index.columns, index.damage.first_row) == (None, -1)

@@ -1,0 +1,84 @@
+"""How the bytes of a shard are to be read: format and compression, by name and by content."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+ShardFormat = Literal["parquet", "orc", "avro", "csv", "tsv", "json", "jsonl"]
+Compression = Literal["gzip", "bzip2", "xz", "zstd", "lz4"]
+
+# Formats of records in binary groups. All others are text.
+BINARY_FORMATS: Final = frozenset({"parquet", "orc", "avro"})
+
+FORMAT_NAMES: Final[dict[str, ShardFormat]] = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".orc": "orc",
+    ".avro": "avro",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+}
+COMPRESSION_NAMES: Final[dict[str, Compression]] = {
+    ".gz": "gzip",
+    ".bz2": "bzip2",
+    ".xz": "xz",
+    ".zst": "zstd",
+    ".lz4": "lz4",
+}
+ZIP_NAME: Final = ".zip"
+# Further extensions that say compressed. A file of such a name is data, whether it can be unpacked
+# or not.
+MORE_COMPRESSION_NAMES: Final = frozenset(
+    {".gzip", ".zstd", ".lzma", ".deflate", ".snappy", ".sz", ".lzo", ".br", ".z"}
+)
+# Extensions of data in formats that are not read.
+UNREAD_NAMES: Final = frozenset(
+    {".arrow", ".feather", ".ipc", ".xlsx", ".xls", ".ods", ".sas7bdat", ".dta", ".sav", ".rds",
+     ".h5", ".hdf5", ".sqlite", ".tar", ".tgz", ".7z", ".rar", ".pkl", ".pickle", ".npy", ".npz"}
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How the bytes of a shard are to be read.
+
+    Attributes:
+        format: Format of the records. `json` is any sequence of JSON values, `jsonl` has one object
+            or several on each line.
+        compression: What to unpack, outermost first; mostly nothing or one.
+    """
+
+    format: ShardFormat
+    compression: tuple[Compression, ...] = ()
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> Layout:
+        """Inverse of `dataclasses.asdict`, also after a way through JSON."""
+        return cls(**{**values, "compression": tuple(values["compression"])})
+
+
+def format_named(name: str) -> ShardFormat | None:
+    """Return the format that a file name stands for; None if it names none."""
+    return FORMAT_NAMES.get(os.path.splitext(unpacked_name(name).lower())[1])
+
+
+def is_named_as_data(name: str) -> bool:
+    """Whether the name of a file says that it holds data, even of a kind that is not read."""
+    extension = os.path.splitext(unpacked_name(name).lower())[1]
+    return (
+        format_named(name) is not None
+        or name.lower().endswith(ZIP_NAME)
+        or extension in UNREAD_NAMES
+    )
+
+
+def unpacked_name(name: str) -> str:
+    """Return a file name without the extension that says how it is compressed."""
+    stem, extension = os.path.splitext(name)
+    is_packed = extension.lower() in COMPRESSION_NAMES.keys() | MORE_COMPRESSION_NAMES
+    return stem if is_packed or extension.lower() == ZIP_NAME else name
