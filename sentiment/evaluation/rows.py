@@ -24,8 +24,8 @@ from sentiment.settings.jobs import EvaluateConfig
 from sentiment.source.cut import cut_into_units
 from sentiment.source.index import index_shards
 from sentiment.source.listing import list_shards
-from sentiment.source.options import ReadOptions
 from sentiment.source.read import ShardReader
+from sentiment.source.settings import read_options
 from sentiment.source.shards import Unit
 
 # Rows read at a time where there is nothing to score.
@@ -44,7 +44,7 @@ def scored_rows(output: Output, config: EvaluateConfig, truth: TruthMap) -> pd.D
     Returns:
         COLUMNS of every labelled row; `truth` is None where a row has no true label.
     """
-    options = ReadOptions.of(config)
+    options = read_options(config)
     committed = read_committed(output, list_shards(config.sources, options).shards)
     footers = [footer for found in committed.footers.values() for footer in found]
     parts = [
@@ -66,7 +66,7 @@ def given_rows(config: EvaluateConfig) -> pd.DataFrame:
         SourceError: A column is missing, or scores are no probabilities.
     """
     assert config.prediction_column is not None
-    options = replace(ReadOptions.of(config), text_column=config.prediction_column)
+    options = replace(read_options(config), text_column=config.prediction_column)
     shards = list_shards(config.sources, options).shards
     parts = []
     for index in index_shards(shards, options):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence, Set
+from typing import Any
 
 from sentiment.cluster import LazyCluster
 from sentiment.output.committed import Committed
@@ -12,8 +14,12 @@ from sentiment.settings.jobs import ScoreConfig
 from sentiment.source.index import index_shards
 from sentiment.source.layout import BINARY_FORMATS, format_named
 from sentiment.source.options import ReadOptions
+from sentiment.source.settings import read_options
 from sentiment.source.shards import Shard, ShardIndex
 from sentiment.source.state import was_missing
+
+# Of the files of one layout, so many are named.
+_FILES_SHOWN = 1000
 
 # Looks at a damaged shard, after the first one.
 _LOOKS = 3
@@ -45,7 +51,7 @@ def index_sources(
     Raises:
         SourceError: A shard cannot be scored as it is, or the storage does not answer.
     """
-    options = ReadOptions.of(config)
+    options = read_options(config)
     found: dict[Shard, ShardIndex] = {}
     if config.on_change == "refuse":
         for shard in shards:
@@ -68,6 +74,18 @@ def index_sources(
     indexes = [found[shard] for shard in shards]
     indexes = _with_confirmed_damage(indexes, options, cluster, by_driver=frozenset(here))
     return [_not_lost(index, committed) for index in indexes]
+
+
+def layout_facts(indexes: Sequence[ShardIndex]) -> list[dict[str, Any]]:
+    """Return how the files were read that this run has indexed, for `run.json`."""
+    files: dict[str, list[str]] = defaultdict(list)
+    for index in indexes:
+        if index.shard.layout is not None:
+            files[index.shard.layout.told()].append(index.shard.uri)
+    return [
+        {"layout": layout, "files": len(uris), "first": uris[:_FILES_SHOWN]}
+        for layout, uris in sorted(files.items())
+    ]
 
 
 def _not_lost(index: ShardIndex, committed: Committed) -> ShardIndex:

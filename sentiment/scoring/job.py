@@ -166,6 +166,7 @@ def _conclude(
             **facts_of(config, run.setup),
             **run.live.facts(),
             "no_shards": night.no_shards,
+            "layouts": night.layouts,
             "gone": gone_facts(night.gone, config.on_deleted),
             "unfinished": [asdict(entry) for entry in night.unfinished],
         },

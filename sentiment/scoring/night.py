@@ -19,11 +19,11 @@ from sentiment.output.plan import Plan, plan_run
 from sentiment.output.receipt import Footer
 from sentiment.output.settings import check_settings, read_settings
 from sentiment.scoring.checks import check_columns
-from sentiment.scoring.indexing import index_sources
+from sentiment.scoring.indexing import index_sources, layout_facts
 from sentiment.scoring.setup import Setup, resolve_setup
 from sentiment.settings.jobs import ScoreConfig
 from sentiment.source.listing import Listing, list_shards
-from sentiment.source.options import ReadOptions
+from sentiment.source.settings import read_options
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +38,7 @@ class Night:
         gone: Footers of the files of sources that do not exist any more.
         unfinished: Runs before this one that ended without an account.
         no_shards: What `run.json` says of files in the sources that hold no records.
+        layouts: What it says of how files were read.
     """
 
     plan: Plan
@@ -45,6 +46,7 @@ class Night:
     gone: Sequence[Footer]
     unfinished: list[Entry]
     no_shards: dict[str, Any]
+    layouts: list[dict[str, Any]]
 
 
 # More than seven parameters: each is a part of the run, and `score` has no other way to give them.
@@ -73,6 +75,10 @@ def prepare(
     committed = read_committed(output, listing.shards)
     shards = [committed.placed(shard) for shard in listing.shards]
     indexes = index_sources(shards, committed, config, cluster, again=again)
+    layouts = layout_facts(indexes)
+    for layout in layouts:
+        first = layout["first"][0]
+        _log.info("%d files are read as %s, first %s", layout["files"], layout["layout"], first)
     indexes = check_columns(indexes, config)
     live.account.phases.enter(TRY_MODEL)
     recorded = read_settings(output)
@@ -92,13 +98,13 @@ def prepare(
     unfinished = find_unfinished(output)
     for entry in unfinished:
         _log.warning("%s; this run goes on from there", entry)
-    return setup, Night(plan, committed, gone, unfinished, listing.facts())
+    return setup, Night(plan, committed, gone, unfinished, listing.facts(), layouts)
 
 
 def _list(config: ScoreConfig, live: LiveRun) -> Listing:
     """List the shards of the sources, and warn of files that are none."""
     live.account.phases.enter(LIST_AND_INDEX)
-    listing = list_shards(config.sources, ReadOptions.of(config))
+    listing = list_shards(config.sources, read_options(config))
     for path in listing.skipped:
         _log.warning("%s: skipped: neither name nor content say that it holds records", path)
     return listing

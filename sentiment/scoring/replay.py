@@ -17,6 +17,7 @@ from sentiment.scoring.job import score
 from sentiment.settings.jobs import ReplayConfig, ScoreConfig
 from sentiment.source.listing import list_shards
 from sentiment.source.options import ReadOptions
+from sentiment.source.settings import read_options
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def replay(config: ReplayConfig) -> RunSummary:
     output = Output.open(config.output)
     runs = _settings(output)
     sources = list(dict.fromkeys(source for run in runs for source in run.sources))
-    options = ReadOptions.of(runs[-1])
+    options = read_options(runs[-1])
     there = [source for source in sources if _is_there(source, options)]
     if not there:
         raise SourceError(f"{config.output}: none of its {len(sources)} sources is there any more")

@@ -37,6 +37,7 @@ from sentiment.scoring.pool import Pool, resolve_pool
 from sentiment.scoring.tasks import probe_on_gpu
 from sentiment.settings.choices import Precision
 from sentiment.settings.jobs import ScoreConfig, ScoringSettings
+from sentiment.settings.sources import HOW_TO_READ, SourceSettings
 from sentiment.storage import is_uri
 
 _log = logging.getLogger(__name__)
@@ -200,11 +201,17 @@ def _deciding(config: ScoreConfig, scorer: ScorerPlan) -> dict[str, Any]:
         "tokenizer": scorer.tokeniser.digest,
         "calibration": scorer.calibration.digest if scorer.calibration else None,
         "text_column": config.text_column,
-        # Where it is not given, a file is read as ever, and the digest is what it was.
-        **({"format": config.format} if config.format else {}),
+        **_reading(config),
         "prefix": config.prefix,
         "scoring_version": SCORING_VERSION,
     }
+
+
+def _reading(config: ScoreConfig) -> dict[str, Any]:
+    """Return what the user says of the sources. Where nothing is said, the digest is as ever."""
+    fields = SourceSettings.model_fields
+    said = {name: getattr(config, name) for name in HOW_TO_READ if name != "ignore"}
+    return {name: value for name, value in said.items() if value != fields[name].default}
 
 
 def _stamp(config: ScoreConfig, scorer: ScorerPlan, *, epoch: int) -> Stamp:

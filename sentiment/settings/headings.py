@@ -50,7 +50,8 @@ _MOST_USED: Final = {
 
 SCORE: Final[Groups] = {
     "most used": _MOST_USED,
-    "input": {"label_map": "VALUE=LABEL", **HOW_TO_READ},
+    "input": {"label_map": "VALUE=LABEL"},
+    "how sources are read": HOW_TO_READ,
     "output": {"prefix": "WORD", "group_by": "COLUMN", "on_change": None, "on_deleted": None},
     "model": _MODEL,
     "reading and answering": _ANSWERS,
@@ -72,8 +73,8 @@ EVALUATE: Final[Groups] = {
         "label_map": "VALUE=LABEL",
         "prediction_column": "COLUMN",
         "score_column": "COLUMN",
-        **HOW_TO_READ,
     },
+    "how sources are read": HOW_TO_READ,
     "figures": {
         "positive_label": "LABEL",
         "bootstrap": "RESAMPLES",
@@ -104,11 +105,11 @@ VERIFY: Final[Groups] = {
         "output": "OUTPUT",
         "source": "SOURCE",
         "text_column": "COLUMN",
-        **HOW_TO_READ,
         "deep": None,
         "config": "PATH",
         "quiet": None,
-    }
+    },
+    "how sources are read": HOW_TO_READ,
 }
 
 REPLAY: Final[Groups] = {
@@ -138,7 +139,6 @@ FINETUNE: Final[Groups] = {
         "validation": "SOURCE",
         "validation_fraction": "FRACTION",
         "test": "SOURCE",
-        **HOW_TO_READ,
         "confidence_column": "COLUMN",
         "label_texts": "VALUE=TEXT",
         "meanings": "TEXT=LABEL",
@@ -146,6 +146,7 @@ FINETUNE: Final[Groups] = {
         "max_source_tokens": "TOKENS",
         "long_text": None,
     },
+    "how sources are read": HOW_TO_READ,
     "model": {"revision": "NAME", "allow_pickle_weights": None},
     "batches": {
         "epochs": "EPOCHS",

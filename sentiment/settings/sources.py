@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+import codecs
+from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from sentiment.settings.load import JobConfig
 
 # Under which heading of `--help` they stand, and what their values are called.
-HOW_TO_READ: Final = {"format": None, "ignore": "PATTERN"}
+HOW_TO_READ: Final = {
+    "format": None,
+    "ignore": "PATTERN",
+    "csv_delimiter": "CHARACTER",
+    "csv_quote": "CHARACTER",
+    "csv_escape": "CHARACTER",
+    "csv_header": None,
+    "encoding": "NAME",
+    "null_values": "VALUE",
+}
+_WORDS: Final = ("auto", "none", "tab", "\\t")
+
+
+def _one_character(value: str) -> str:
+    if value not in _WORDS and (len(value) != 1 or not value.isascii() or value in "\r\n\0"):
+        raise ValueError("give one ASCII character, `tab`, `none` or `auto`")
+    return value
+
+
+def _known_encoding(value: str) -> str:
+    if value == "auto":
+        return value
+    try:
+        name = codecs.lookup(value).name
+        b"a".decode(name)
+    except (LookupError, ValueError) as error:
+        raise ValueError("is no encoding that Python knows; try utf-8, cp1252 or utf-16") from error
+    return name
+
+
+Character = Annotated[str, AfterValidator(_one_character)]
 
 
 class SourceSettings(JobConfig):
@@ -22,4 +53,25 @@ class SourceSettings(JobConfig):
     )
     ignore: list[str] = Field(
         [], description="Names or ends of paths of files that are no data, as *.bak or tmp/*."
+    )
+    csv_delimiter: Character = Field(
+        "auto", description="Between fields of delimited text; auto: what the header row shows."
+    )
+    csv_quote: Character = Field(
+        "auto", description='Around fields of delimited text, or none; auto: ", or none in TSV.'
+    )
+    csv_escape: Character = Field(
+        "auto", description="Before quotes within quotes, or none; auto: \\ where it must be."
+    )
+    csv_header: Literal["auto", "yes", "no"] = Field(
+        "auto",
+        description="Whether the first row names the columns; without, they are column_1 and so "
+        "on. auto: yes.",
+    )
+    encoding: Annotated[str, AfterValidator(_known_encoding)] = Field(
+        "auto",
+        description="Encoding of text; auto: UTF-8, UTF-16 or, where nothing else fits, cp1252.",
+    )
+    null_values: list[str] = Field(
+        [], description="Values of delimited text that stand for nothing, as NULL; default: none."
     )

@@ -7,13 +7,19 @@ header row shows it to be, and otherwise for what its name says.
 from __future__ import annotations
 
 import codecs
-import csv
 import io
 import json
 import os
 import zipfile
 from typing import IO, Any, Final
 
+from sentiment.source.first_bytes import (
+    binary_format,
+    delimited_format,
+    encoding_of,
+    first_value,
+    json_format,
+)
 from sentiment.source.formats.compression import (
     MAGIC_BYTES,
     UNPACK_ERRORS,
@@ -22,13 +28,14 @@ from sentiment.source.formats.compression import (
     open_member,
     unpack,
 )
-from sentiment.source.formats.lines import BOM, DamageError, check_text
+from sentiment.source.formats.lines import BOM, DamageError
 from sentiment.source.globs import is_skipped
 from sentiment.source.layout import (
     BINARY_FORMATS,
     COMPRESSION_NAMES,
     MORE_COMPRESSION_NAMES,
     UNREAD_NAMES,
+    UTF_8,
     ZIP_NAME,
     Compression,
     Layout,
@@ -45,7 +52,6 @@ from sentiment.storage import STORAGE_ERRORS, one_line, open_filesystem
 # is read as JSON Lines.
 HEAD_BYTES: Final = 512 * 1024
 _MAX_COMPRESSIONS: Final = 3
-_DELIMITERS: Final[dict[str, ShardFormat]] = {",": "csv", "\t": "tsv"}
 
 # First bytes of files that hold data which is not read, and what to do about it.
 _UNREAD: Final = {
@@ -140,10 +146,17 @@ def _layout(file: Any, name: str, options: ReadOptions, member: str | None = Non
     except UNPACK_ERRORS as error:
         raise DamageError(one_line(error)) from error
     is_plain = not compressions and member is None
-    found_format = _format(head, ends, _tail(file) if is_plain else b"", name, options)
-    if not compressions and found_format not in BINARY_FORMATS:
+    encoding = UTF_8
+    if binary_format(head, tail := _tail(file) if is_plain else b"") is None:
+        encoding = encoding_of(head, options)
+    if encoding != UTF_8:
+        head = head.decode(encoding, "ignore").encode()
+    found_format = _format(head, ends, tail, name, options)
+    if found_format in BINARY_FORMATS:
+        encoding = UTF_8
+    elif not compressions:
         _check_unpacked(head, name)
-    return Layout(found_format, tuple(compressions))
+    return Layout(found_format, tuple(compressions), encoding)
 
 
 def _zip_problem(name: str, is_inside: bool) -> DamageError | NoDataError:
@@ -216,26 +229,25 @@ def _format(head: bytes, ends: bool, tail: bytes, name: str, options: ReadOption
     named = format_named(name)
     if options.format is not None:
         return _forced(head, ends, options.format)
-    if (found := _binary_format(head, tail)) is not None:
+    if (found := binary_format(head, tail)) is not None:
         return found
     for start, problem in _UNREAD.items():
         if head.startswith(start):
             raise DamageError(problem)
     if head[257:262] == b"ustar":
         raise DamageError("the file is a tar archive, which is not read; unpack it")
-    check_text(head)
     if not head.strip() and named is None:
         raise NoDataError
     may_be_anything = named is not None or not os.path.splitext(unpacked_name(name))[1]
     text = head.removeprefix(BOM)
-    found = _json_format(text, ends)
-    if named in ("csv", "tsv") and _first_value(text) is None:
+    found = json_format(text, ends)
+    if named in ("csv", "tsv") and first_value(text) is None:
         found = None  # a header may begin with a bracket
     if found is not None and (may_be_anything or json.dumps(options.text_column).encode() in text):
         return found
     if named in ("csv", "tsv"):
         return named
-    if (found := _delimited_format(text, options.text_column)) is not None:
+    if (found := delimited_format(text, options)) is not None:
         return found
     if named is not None:
         return "jsonl" if named == "json" else named
@@ -245,7 +257,7 @@ def _format(head: bytes, ends: bool, tail: bytes, name: str, options: ReadOption
 def _forced(head: bytes, ends: bool, wanted: ShardFormat) -> ShardFormat:
     """Return the format that a user has named; of JSON, find out which of the two it is."""
     if wanted in ("json", "jsonl"):
-        return _json_format(head.removeprefix(BOM), ends) or "jsonl"
+        return json_format(head.removeprefix(BOM), ends) or "jsonl"
     return wanted
 
 
@@ -265,63 +277,3 @@ def _nothing_known(name: str) -> ShardFormat:
         "neither its name nor its first bytes say what it holds; name its format with --format, or "
         "leave it out with --ignore"
     )
-
-
-def _binary_format(head: bytes, tail: bytes) -> ShardFormat | None:
-    # `PAR1` and `ORC` may be names of CSV columns. In a Parquet file the byte 15 (hexadecimal)
-    # follows; ORC files end in `ORC` and one byte more.
-    if head.startswith(b"PAR1\x15") or (head.startswith(b"PAR1") and tail == b"PAR1"):
-        return "parquet"
-    if head.startswith(b"ORC") and (tail[:3] == b"ORC" or min(head[3:16], default=32) < 9):
-        return "orc"
-    return "avro" if head.startswith(b"Obj\x01") else None
-
-
-def _first_value(text: bytes) -> dict[str, Any] | list[Any] | None:
-    """Return the JSON object or array at the start; None if there is none, or its end is cut."""
-    decoded = text.decode("utf-8", "surrogateescape").lstrip()
-    try:
-        value, _ = json.JSONDecoder().raw_decode(decoded)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict | list) else None
-
-
-def _json_format(text: bytes, ends: bool) -> ShardFormat | None:
-    """Return which kind of JSON a text is; None if it does not start like any.
-
-    Args:
-        text: First bytes of the file.
-        ends: Whether these are all.
-    """
-    start = text.lstrip()
-    if start.startswith(b"["):
-        inside = start[1:].lstrip()
-        return "json" if not inside or inside[:1] in b"{]" else None
-    if not start.startswith(b"{") or start[1:].lstrip()[:1] not in (b'"', b"}", b""):
-        return None
-    decoded = start.decode("utf-8", "surrogateescape")
-    first_line = decoded.find("\n")
-    try:
-        _, end = json.JSONDecoder().raw_decode(decoded)
-    except json.JSONDecodeError as error:
-        # Either the file is wrong at that place, and its lines are what can be told apart, or the
-        # first value is longer than what we look at.
-        is_cut = not ends and (error.msg.startswith("Untermin") or error.pos > len(decoded) - 16)
-        return "json" if is_cut and 0 <= first_line < error.pos else "jsonl"
-    except (ValueError, RecursionError):
-        return "jsonl"
-    return "json" if 0 <= first_line < end - 1 else "jsonl"
-
-
-def _delimited_format(text: bytes, text_column: str) -> ShardFormat | None:
-    """Return the format of delimited text whose first line names the text column."""
-    line = text.partition(b"\n")[0].decode("utf-8", "surrogateescape").strip("\r")
-    for delimiter, kind in _DELIMITERS.items():
-        try:
-            fields = next(csv.reader([line], delimiter=delimiter), [])
-        except csv.Error:
-            continue
-        if len(fields) > 1 and text_column in fields:
-            return kind
-    return None

@@ -15,7 +15,7 @@ from dataclasses import replace
 from sentiment.block import CARRIER_PREFIX, UNUSABLE_COLUMNS
 from sentiment.errors import SourceChangedError, SourceError, UnusableShardError
 from sentiment.source.content import NoDataError, layout_of
-from sentiment.source.formats.delimited import index_delimited
+from sentiment.source.formats.delimited_index import index_delimited
 from sentiment.source.formats.groups import index_groups
 from sentiment.source.formats.json_columns import index_json
 from sentiment.source.formats.lines import CorruptError, DamageError
@@ -145,9 +145,10 @@ def _index(shard: Shard, options: ReadOptions) -> ShardIndex:
     shard = replace(shard, layout=layout)
     if shard.is_binary:
         return index_groups(shard)
-    index = index_json if layout.format in ("json", "jsonl") else index_delimited
     try:
-        return index(shard, options.text_column)
+        if layout.format in ("json", "jsonl"):
+            return index_json(shard, options.text_column)
+        return index_delimited(shard, options)
     except CorruptError as error:
         return ShardIndex(shard, 0, None, damage=Damage(-1, "unreadable_file", str(error)))
 

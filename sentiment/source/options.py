@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final
 
-from sentiment.settings.sources import SourceSettings
 from sentiment.source.layout import ShardFormat
 
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How sources are listed and read.
+    """How sources are listed and read. What is None is found out file by file.
 
     Attributes:
         text_column: The column to score.
-        format: Format of every file, whatever its name and content say; None to find it out.
+        format: Format of every file, whatever its name and content say.
+        delimiter: Between fields of delimited text.
+        quote: Around fields of delimited text; "" for none.
+        escape: Before quotes within quotes; "" for none.
+        has_header: Whether delimited text begins with the names of its columns.
+        encoding: Of text, as Python names it.
+        null_values: Values of delimited text that stand for nothing.
         ignore: Globs of files that are no data. One without `/` is compared with the name of a
             file, any other with the end of its path.
     """
@@ -23,11 +28,12 @@ class ReadOptions:
     text_column: str = "text"
     format: ShardFormat | None = None
     ignore: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, settings: SourceSettings) -> Self:
-        """Return what the settings of a command say."""
-        return cls(settings.text_column, settings.format, tuple(settings.ignore))
+    delimiter: str | None = None
+    quote: str | None = None
+    escape: str | None = None
+    has_header: bool | None = None
+    encoding: str | None = None
+    null_values: tuple[str, ...] = ()
 
 
 BY_DEFAULT: Final = ReadOptions()

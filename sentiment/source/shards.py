@@ -9,7 +9,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from sentiment.source.layout import BINARY_FORMATS, Layout
+from sentiment.source.layout import BINARY_FORMATS, UTF_8, Layout
 from sentiment.storage import identity_of, is_hidden, is_uri
 
 # Of a source file's name that output file names keep. Most filesystems allow 255 bytes; the hashes
@@ -79,7 +79,9 @@ class Shard:
     @property
     def has_one_entry(self) -> bool:
         """Whether text can be read from its start only, so that a row costs all rows before it."""
-        return self.member is not None or bool(self.layout and self.layout.compression)
+        if self.member is not None or self.layout is None:
+            return self.member is not None
+        return bool(self.layout.compression) or self.layout.encoding != UTF_8
 
     @property
     def key(self) -> str:

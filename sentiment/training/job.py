@@ -30,7 +30,7 @@ from sentiment.model.tokenizer import Tokeniser
 from sentiment.output.folder import Output
 from sentiment.output.lease import hold
 from sentiment.settings.finetune import FinetuneConfig
-from sentiment.source.options import ReadOptions
+from sentiment.source.settings import read_options
 from sentiment.training.card import labels_json, model_card
 from sentiment.training.dataset import (
     LabelledTexts,
@@ -237,7 +237,7 @@ def _read_parts(config: FinetuneConfig) -> dict[str, LabelledTexts]:
     def read(sources: list[str], confidence_column: str | None = None) -> LabelledTexts:
         rows = read_labelled(
             sources,
-            options=ReadOptions.of(config),
+            options=read_options(config),
             label_column=config.label_column,
             confidence_column=confidence_column,
             label_texts=config.label_texts,

@@ -14,6 +14,7 @@ from sentiment.logs import printable
 from sentiment.output.folder import Output
 from sentiment.settings.jobs import VerifyConfig
 from sentiment.source.options import ReadOptions
+from sentiment.source.settings import read_options
 from sentiment.storage import in_threads
 from sentiment.verification.contents import Contents, Problem, folder_of, list_contents
 from sentiment.verification.footers import DataFile, Examined, examine
@@ -81,7 +82,7 @@ def verify(config: VerifyConfig) -> Verification:
         VerificationError: Something is wrong; all of it is in the report.
     """
     output = Output.open(config.output)
-    result = check(output, deep=config.deep, sources=config.source, options=ReadOptions.of(config))
+    result = check(output, deep=config.deep, sources=config.source, options=read_options(config))
     if not config.quiet:
         print_verification(result)
     if result.problems:

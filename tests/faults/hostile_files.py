@@ -337,13 +337,12 @@ HOSTILE = [
         },
     ),
     Hostile(
-        "no text column, or no column at all; a CSV with semicolons",
+        "no text column, or no column at all",
         "file: unusable_columns",
         {
             "without.parquet": put(parquet(reviews().select(["id"]))),
             "columns.parquet": put(parquet(pa.table({}))),
             "without.csv": put(b"id,review\n1,a\n"),
-            "semicolons.csv": put(GOOD_CSV.replace(b",", b";")),
             "without.jsonl": put(b'{"review": "a"}\n'),
         },
     ),
@@ -368,9 +367,14 @@ HOSTILE = [
         },
     ),
     Hostile(
-        "CSV or JSON Lines in UTF-16",
-        "file: unreadable_file",
+        "CSV or JSON Lines in UTF-16, with a mark or without; CSV with semicolons, tabs or pipes, "
+        "or with `sep=;` before it",
+        "3 labelled",
         {
+            "semicolons.csv": put(GOOD_CSV.replace(b",", b";")),
+            "tabs.csv": put(GOOD_CSV.replace(b",", b"\t")),
+            "pipes.csv": put(GOOD_CSV.replace(b",", b"|")),
+            "sep.csv": put(b"sep=;\r\n" + GOOD_CSV.replace(b",", b";")),
             "mark.csv": put(GOOD_CSV.decode().encode("utf-16")),
             "little.csv": put(GOOD_CSV.decode().encode("utf-16-le")),
             "big.csv": put(GOOD_CSV.decode().encode("utf-16-be")),
@@ -478,14 +482,32 @@ HOSTILE = [
         "3 labelled; row 3 on: unreadable_rows",
         {
             "open.csv": put(csv(b'3,"a', b"4,b", b"5,c")),
-            "open.tsv": put(csv(b'3,"a').replace(b",", b"\t")),
+            "open.tsv": put(csv(b'3,"a""', b"4,b,c").replace(b",", b"\t")),
         },
+    ),
+    Hostile(
+        "TSV that quotes nothing, with a quote at the start of a text; CSV in Windows-1252; CSV "
+        "with quotes escaped by backslashes, as Spark writes it; an Excel sheet with blank columns "
+        "and rows behind it; files with headers and marks put together",
+        "5 labelled",
+        {
+            "plain.tsv": put(csv(b'3,"a', b"4,b").replace(b",", b"\t")),
+            "windows.csv": put(csv("3,schön – 5 €".encode("cp1252"), b"4,a")),
+            "spark.csv": put(csv(rb'3,"he said \"no\", and left"', rb'4,"C:\new"')),
+            "excel.csv": put(csv(b"3,a,,", b"4,b,,", b",,,").replace(b"text\n", b"text,,\n")),
+            "together.csv": put(csv() + b"\xef\xbb\xbfid,text\n3,a\nid,text\n4,b\n"),
+        },
+    ),
+    Hostile(
+        "CSV with a broken record of several lines: they are one record",
+        "4 labelled; row 3: malformed_record",
+        {"lines.csv": put(csv(b'3,"the "best" film,', b"that I saw,", b'and left, sad"', b"4,a"))},
     ),
     Hostile(
         "a Latin-1 row among UTF-8",
         "4 labelled; row 3: undecodable_text",
         {
-            "latin.csv": put(csv(b"3,sch\xf6n", b"4,a")),
+            "latin.csv": put(csv(b"3,sch\xf6n", "4,schön".encode())),
             "latin.jsonl": put(jsonl(b'{"text": "sch\xf6n"}', b'{"text": "a"}')),
         },
     ),

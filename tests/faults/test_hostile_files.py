@@ -105,7 +105,7 @@ def test_the_page_is_the_table() -> None:
 
 def test_texts_survive_their_neighbours(lake: Path) -> None:
     """Rows beside damage keep their own text: nothing shifts."""
-    content = csv(b"3", b'4,"a" b', b"5,sch\xf6n", b"6,the last")
+    content = csv(b"3", b'4,"a" b', b"5,sch\xf6n \xff\xff\xff\xff", b"6,the last")
     (lake / "odd.csv").write_bytes(content)
     account = process(lake, memory(), unit_rows=2)["odd.csv"]
     assert dict(zip(account.labelled, account.texts, strict=True)) == {

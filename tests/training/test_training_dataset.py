@@ -109,7 +109,7 @@ def test_a_confidence_may_stand_in_delimited_text(tmp_path: Path) -> None:
     ("content", "place"),
     [
         (b"text,label\nfine,positive\nsecret,too,many\n", "row 1: malformed_record"),
-        (b"text,label\nfine,positive\nse\xe9cret,positive\n", "row 1: undecodable_text"),
+        (b"text,label\nfine,positive\nse\xe9cret\x81,positive\n", "row 1: undecodable_text"),
         (b'text,label\nfine,positive\n"secret,positive\n', "row 1: a quote is opened"),
     ],
 )

@@ -7,6 +7,7 @@ always the same, from the start on, so that reading ends at the row at which ind
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import io
 import lzma
@@ -21,11 +22,12 @@ from typing import IO, Any, Final, cast
 
 import pyarrow as pa
 
-from sentiment.source.layout import Compression
+from sentiment.source.layout import UTF_8, WIDE_ENCODINGS, Compression
 from sentiment.source.shards import Shard
 from sentiment.storage import STORAGE_ERRORS, open_filesystem
 
-# What the unpackers raise for damage. `zipfile` raises RuntimeError for a member with a password.
+# What the unpackers raise for damage. `zipfile` raises RuntimeError for a member with a password,
+# and recoding UnicodeDecodeError where a text ends within a letter.
 UNPACK_ERRORS: Final = (
     *STORAGE_ERRORS,
     EOFError,
@@ -34,6 +36,7 @@ UNPACK_ERRORS: Final = (
     zipfile.BadZipFile,
     NotImplementedError,
     RuntimeError,
+    UnicodeDecodeError,
 )
 MAGIC_BYTES: Final = 6
 
@@ -90,7 +93,27 @@ def open_unpacked(file: Any, shard: Shard) -> io.BufferedReader:
         stream = open_member(stream, shard.member.path)
     for compression in shard.layout.compression:
         stream = unpack(stream, compression)
+    if shard.layout.encoding != UTF_8:
+        stream = recode(stream, shard.layout.encoding)
     return stream
+
+
+def recode(stream: IO[bytes], encoding: str) -> io.BufferedReader:
+    """Return a text in UTF-8. Bytes that are not in its encoding stay as they are.
+
+    So they are not UTF-8, and cost what such bytes cost anywhere.
+    """
+    # Half a surrogate pair is all that can be wrong within UTF-16.
+    errors = "surrogatepass" if encoding in WIDE_ENCODINGS else "surrogateescape"
+    decoder = codecs.getincrementaldecoder(encoding)(errors)
+
+    def read(count: int) -> bytes:
+        while piece := stream.read(count):
+            if text := decoder.decode(piece):
+                return text.encode("utf-8", errors)
+        return decoder.decode(b"", final=True).encode("utf-8", errors)
+
+    return io.BufferedReader(_Pieces(read), _PIECE_BYTES)
 
 
 @contextmanager

@@ -84,7 +84,6 @@ class Lines:
 
     def _start(self) -> None:
         start = self._stream.peek(len(BOM))
-        check_text(start)
         if start.startswith(BOM):
             self._stream.read(len(BOM))
             self.offset_bytes = len(BOM)
@@ -150,18 +149,3 @@ class Lines:
         while rest := self.next_piece(MAX_RECORD_BYTES, stops_at_line=True):
             if rest.endswith(b"\n"):
                 return
-
-
-def check_text(start: bytes) -> None:
-    """Refuse a file whose first bytes show that it is not UTF-8 text.
-
-    Raises:
-        DamageError: It is not.
-    """
-    # UTF-16 without a byte order mark: every second byte of Latin letters is zero.
-    zeros = [byte == 0 for byte in start[:4]]
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")) or zeros in (
-        [False, True, False, True],
-        [True, False, True, False],
-    ):
-        raise DamageError("the file is UTF-16; only UTF-8 is read")
