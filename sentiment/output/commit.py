@@ -18,7 +18,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sentiment.block import (
-    CARRIER_PREFIX,
     LABEL,
     OFF_LABEL,
     READ_SEC,
@@ -42,6 +41,7 @@ from sentiment.errors import LeaseLostError, LedgerError, OutputError
 from sentiment.metrics.counts import count_unit
 from sentiment.metrics.truth import TruthMap
 from sentiment.output.committed import find_footer
+from sentiment.output.conform import conform_rows
 from sentiment.output.contents import rows_digest
 from sentiment.output.counted_by import group_names, truth_values
 from sentiment.output.folder import Output
@@ -69,6 +69,7 @@ class Stamp:
         group_by: Columns whose combinations are counted apart.
         epoch: Epoch of the lease of the run.
         text_column: The column that is scored.
+        columns: Columns of the output; None to take those of each block.
     """
 
     model_digest: str
@@ -80,6 +81,7 @@ class Stamp:
     group_by: tuple[str, ...] = ()
     epoch: int = 0
     text_column: str = "text"
+    columns: pa.Schema | None = None
 
 
 def commit_block(output: Output, stamp: Stamp, block: pa.Table) -> list[Footer]:
@@ -112,6 +114,7 @@ def commit_unit(output: Output, stamp: Stamp, unit: Unit, rows: pa.Table) -> Foo
         OutputError: A file cannot be written.
     """
     started = time.perf_counter()
+    rows, source = conform_rows(rows, stamp.columns)
     is_good = pc.is_null(rows.column(REASON))
     good, bad = rows.filter(is_good), rows.filter(pc.invert(is_good))
     rejects = reject_table(unit.shard, bad)
@@ -121,7 +124,7 @@ def commit_unit(output: Output, stamp: Stamp, unit: Unit, rows: pa.Table) -> Foo
     reasons = rejects.column("reason").to_pylist()
     for reason, count in zip(reasons, lost, strict=True):
         rejected[reason] += count
-    data = labelled_table(stamp.prefix, unit.shard, good)
+    data = labelled_table(stamp.prefix, unit.shard, good, source)
     metrics = count_unit(
         labels=good.column(LABEL).to_pylist(),
         scores=good.column(SCORE).to_numpy(),
@@ -181,16 +184,14 @@ def commit_rowless(output: Output, stamp: Stamp, index: ShardIndex) -> Footer:
         rejected=rejected,
         stage_sec={},
     )
-    data = empty_table(pa.schema([*(index.columns or []), *added_columns(stamp.prefix)]))
+    columns = index.columns if stamp.columns is None else stamp.columns
+    data = empty_table(pa.schema([*(columns or []), *added_columns(stamp.prefix)]))
     footer = _footer(stamp, unit, metrics, labelled=0, rejected=len(rejected))
     return _write(output, footer, data, rejects)
 
 
-def labelled_table(prefix: str, shard: Shard, good: pa.Table) -> pa.Table:
-    """Source columns as they came, followed by the added columns."""
-    source = good.select(
-        [name for name in good.column_names if not name.startswith(CARRIER_PREFIX)]
-    )
+def labelled_table(prefix: str, shard: Shard, good: pa.Table, source: pa.Table) -> pa.Table:
+    """Source columns, followed by the added columns."""
     added = [
         good.column(LABEL),
         good.column(SCORE),

@@ -18,6 +18,7 @@ PRIVATE_FOLDER: Final = "_sentiment"
 REJECTED_FOLDER: Final = f"{PRIVATE_FOLDER}/rejected"
 ATTEMPTS_FOLDER: Final = f"{PRIVATE_FOLDER}/attempts"
 LEASE_FILE: Final = f"{PRIVATE_FOLDER}/lease.json"
+COLUMNS_FILE: Final = f"{PRIVATE_FOLDER}/columns.json"
 SETTINGS_FILE: Final = f"{PRIVATE_FOLDER}/settings.json"
 UNJUDGED_FILE: Final = f"{PRIVATE_FOLDER}/unjudged.json"
 PROBE_FOLDER: Final = f"{PRIVATE_FOLDER}/probe"
@@ -73,6 +74,9 @@ def added_columns(prefix: str) -> pa.Schema:
             pa.field(f"{prefix}_source_row", pa.int64()),
         ]
     )
+
+
+ADDED_COLUMNS: Final = len(added_columns("x"))
 
 
 def reject_file_of(unit_id: str, content: bytes | memoryview) -> str:

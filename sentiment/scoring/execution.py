@@ -12,6 +12,7 @@ import pyarrow as pa
 from sentiment.cluster import LazyCluster
 from sentiment.monitor.run import LiveRun
 from sentiment.output.attempts import clear_markers
+from sentiment.output.columns import write_columns
 from sentiment.output.commit import commit_rowless
 from sentiment.output.fence import Fence
 from sentiment.output.finish import Incomplete, finish, mark_incomplete
@@ -72,6 +73,8 @@ def execute(
     """
     plan = night.plan
     write_settings(run.output, run.setup.settings)
+    if run.setup.stamp.columns is not None:
+        write_columns(run.output, run.setup.stamp.columns)
     if any(shard.to_commit for shard in plan.shards):
         add_unjudged(run.output, run.fence.epoch)
     clear_markers(run.output)

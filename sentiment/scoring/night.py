@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
+
+import pyarrow as pa
 
 from sentiment.cluster import LazyCluster
 from sentiment.ledger.diary import Entry, find_unfinished
 from sentiment.model.find import Model
 from sentiment.monitor.phases import LIST_AND_INDEX, PLAN, TRY_MODEL
 from sentiment.monitor.run import LiveRun
+from sentiment.output.columns import columns_of, settle_columns, without_clashing_cases
 from sentiment.output.committed import Committed, read_committed
 from sentiment.output.folder import Output
 from sentiment.output.gone import find_gone
@@ -24,6 +27,7 @@ from sentiment.scoring.setup import Setup, resolve_setup
 from sentiment.settings.jobs import ScoreConfig
 from sentiment.source.listing import Listing, list_shards
 from sentiment.source.settings import read_options
+from sentiment.source.shards import ShardIndex
 
 _log = logging.getLogger(__name__)
 
@@ -76,13 +80,17 @@ def prepare(
     shards = [committed.placed(shard) for shard in listing.shards]
     indexes = index_sources(shards, committed, config, cluster, again=again)
     layouts = layout_facts(indexes)
+    recorded = columns_of(output, committed)
+    indexes = without_clashing_cases(indexes, recorded)
     for layout in layouts:
         first = layout["first"][0]
         _log.info("%d files are read as %s, first %s", layout["files"], layout["layout"], first)
     indexes = check_columns(indexes, config)
     live.account.phases.enter(TRY_MODEL)
-    recorded = read_settings(output)
-    setup = resolve_setup(config, model, cluster, epoch=epoch, recorded=recorded)
+    columns = _settle(indexes, recorded, config)
+    settings = read_settings(output)
+    setup = resolve_setup(config, model, cluster, epoch=epoch, recorded=settings)
+    setup = replace(setup, stamp=replace(setup.stamp, columns=columns))
     live.account.phases.enter(PLAN)
     plan = plan_run(
         indexes,
@@ -94,11 +102,21 @@ def prepare(
     )
     gone = find_gone(output, committed, config.sources, shards)
     retired = {one.unit_id for one in gone} if config.on_deleted == "retire" else ()
-    check_settings(output, committed, recorded, setup.settings, config.on_change, retired)
+    check_settings(output, committed, settings, setup.settings, config.on_change, retired)
     unfinished = find_unfinished(output)
     for entry in unfinished:
         _log.warning("%s; this run goes on from there", entry)
     return setup, Night(plan, committed, gone, unfinished, listing.facts(), layouts)
+
+
+def _settle(
+    indexes: Sequence[ShardIndex], recorded: pa.Schema | None, config: ScoreConfig
+) -> pa.Schema | None:
+    """Settle the columns of the output, and tell of those that have several types."""
+    columns, drifts = settle_columns(indexes, recorded, config.schema_drift, config.text_column)
+    for drift in drifts:
+        _log.warning("%s (--schema-drift %s)", drift.told(), config.schema_drift)
+    return columns if len(columns) else None
 
 
 def _list(config: ScoreConfig, live: LiveRun) -> Listing:

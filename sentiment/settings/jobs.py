@@ -187,6 +187,10 @@ class ScoreConfig(ScoringSettings):
     usage: ClassVar[str] = "SOURCE… --output PATH [options]"
     groups: ClassVar[Groups] = SCORE
 
+    schema_drift: Literal["refuse", "widen", "text"] = Field(
+        "widen",
+        description="A column of several types: refuse it, widen it where safe, or make it text.",
+    )
     on_deleted: Literal["keep", "retire"] = Field(
         "keep", description="What to do with the output of a source file that is gone."
     )

@@ -160,9 +160,16 @@ def _check_columns(shard: Shard, names: list[str], text_column: str) -> None:
                 f"{shard.uri}: column {name!r} starts with {CARRIER_PREFIX!r}, which is reserved; "
                 "rename the column"
             )
+    spellings = Counter(name.lower() for name in names)
+    alike = sorted(name for name in set(names) if spellings[name.lower()] > 1)
     twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise UnusableShardError(f"{shard.uri}: two columns are named {_shown(twice)}; rename one")
+    if alike:
+        raise UnusableShardError(
+            f"{shard.uri}: columns {_shown(alike)} differ in case only, and many readers take them "
+            "for one; rename one"
+        )
     if text_column not in names:
         raise UnusableShardError(
             f"{shard.uri}: there is no column {text_column!r} among {_shown(names)}; "

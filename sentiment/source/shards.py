@@ -186,6 +186,7 @@ class ShardIndex:
         damage: The part that cannot be read, if any.
         is_known: Whether the index comes from the files in the output, and not from the shard. Then
             there are no columns and no cuts: nothing of the shard is read.
+        wide_columns: Columns of 64-bit integers that a float of 64 bits may not hold.
         unavailable: Why nothing can be said of the shard in this run, and what to do; None if the
             index is one.
     """
@@ -197,3 +198,4 @@ class ShardIndex:
     damage: Damage | None = None
     is_known: bool = False
     unavailable: str | None = None
+    wide_columns: frozenset[str] = frozenset()

@@ -30,8 +30,8 @@ class DataFile:
         path: Relative to the output.
         footer: Its footer without the metrics. They are checked here and not needed later, and they
             are the largest part of it.
-        columns: Names and types of the source columns, as text. Files with equal columns share one
-            string.
+        columns: Names and types of the source columns, one a line. Files with equal columns share
+            one string.
     """
 
     path: str
@@ -89,7 +89,7 @@ def examine(output: Output, path: str, rejects: Collection[str], *, deep: bool) 
         from sentiment.verification.rows import check_rows
 
         problems = check_rows(output, path, footer, prefix)
-    source = sys.intern(", ".join(f"{name} {kind}" for name, kind in columns[:-_ADDED]))
+    source = sys.intern("\n".join(f"{name} {kind}" for name, kind in columns[:-_ADDED]))
     return Examined(DataFile(path, replace(footer, metrics={}), source), tuple(problems))
 
 

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from sentiment.errors import VerificationError
 from sentiment.logs import printable
+from sentiment.output.columns import read_columns
 from sentiment.output.folder import Output
 from sentiment.settings.jobs import VerifyConfig
 from sentiment.source.options import ReadOptions
@@ -122,7 +123,7 @@ def check(
     files = without_copies(one.file for one in examined if one.file is not None)
     shards = by_source(files)
     problems = [problem for one in examined for problem in one.problems]
-    problems += shard_problems(shards)
+    problems += shard_problems(shards, read_columns(output))
     problems += digest_problems(files)
     problems += reject_problems(contents, files)
     problems += folder_problems(contents)

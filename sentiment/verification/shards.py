@@ -10,6 +10,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import pyarrow as pa
+
 from sentiment.ledger.runs import read_partitions
 from sentiment.output.folder import Output
 from sentiment.output.layout import METRICS_FILE, RUNS_FOLDER, unit_of_reject_file
@@ -42,18 +44,43 @@ def end_of(files: Iterable[DataFile]) -> int:
     return max((one.footer.last_row + 1 for one in files if not one.rowless), default=0)
 
 
-def shard_problems(shards: Mapping[str, Sequence[DataFile]]) -> Iterator[Problem]:
-    """Check that the files of a source cover its rows once, and are of the same version of it."""
+def shard_problems(
+    shards: Mapping[str, Sequence[DataFile]], recorded: pa.Schema | None
+) -> Iterator[Problem]:
+    """Check that the files of a source cover its rows once, and are of the same version of it.
+
+    Args:
+        shards: Data files by source.
+        recorded: Columns of the output, if they are known.
+    """
+    known = frozenset(f"{one.name} {one.type}" for one in recorded or ())
     for source, files in shards.items():
         yield from _gaps_and_overlaps(source, files)
         yield from _rowless_problems(files)
         for name, values in (
             ("version of the source", {one.footer.fingerprint: one.path for one in files}),
-            ("set of source columns", {one.columns: one.path for one in files}),
+            ("set of source columns", _unlike(files, known)),
         ):
             if len(values) > 1:
                 first, other = list(values.values())[:2]
                 yield Problem(other, f"was made from another {name} than {first}")
+
+
+def _unlike(files: Sequence[DataFile], known: frozenset[str]) -> dict[frozenset[str], str]:
+    """Return a file of each set of columns, but for those that are a part of another one.
+
+    A run that goes on after another may know of more columns: those of new files.
+
+    Args:
+        files: Data files of one source.
+        known: Columns of the output.
+    """
+    found = {frozenset(one.columns.split("\n")): one.path for one in files}
+    return {
+        columns: path
+        for columns, path in found.items()
+        if not any(columns < others <= known for others in found)
+    }
 
 
 def _gaps_and_overlaps(source: str, files: Sequence[DataFile]) -> Iterator[Problem]:

@@ -30,7 +30,7 @@ def save(path: Path, *records: Any) -> Path:
         ([1, -(2**63), 2**63 - 1], pa.int64(), [1, -(2**63), 2**63 - 1]),
         ([1, 2.5, None], pa.float64(), [1.0, 2.5, None]),
         (["a", None, "1"], pa.string(), ["a", None, "1"]),
-        ([None, None, None], pa.string(), [None, None, None]),
+        ([None, None, None], pa.null(), [None, None, None]),
         ([1, "1", True], pa.string(), ["1", "1", "true"]),
         ([1, True, False], pa.string(), ["1", "true", "false"]),
         ([2**63, 1, 0.5], pa.string(), [str(2**63), "1", "0.5"]),

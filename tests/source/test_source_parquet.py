@@ -14,7 +14,7 @@ import pytest
 from source_reading import column, load, read, rejects, shard_of
 
 from sentiment.errors import SourceError
-from sentiment.source.formats import groups, parquet
+from sentiment.source.formats import binary_text, groups, parquet
 from sentiment.source.index import index_shard
 from sentiment.source.options import ReadOptions
 from sentiment.source.read import read_unit
@@ -275,7 +275,7 @@ def test_a_view_that_is_not_utf8_rejects_its_row_only(tmp_path: Path) -> None:
 def test_a_text_without_end_rejects_its_row(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: pa.DataType
 ) -> None:
-    monkeypatch.setattr(groups, "MAX_RECORD_BYTES", 5)
+    monkeypatch.setattr(binary_text, "MAX_RECORD_BYTES", 5)
     texts = pa.array(["short", None, "longer", "øøø", "øø"]).cast(
         pa.string() if pa.types.is_dictionary(kind) else kind
     )

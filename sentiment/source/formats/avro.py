@@ -49,6 +49,7 @@ class AvroFile:
         group_rows: Rows of each block.
         group_name: What a group is called.
         damage: What is wrong behind the last block; None if nothing is.
+        wide_columns: Columns of 64-bit integers: the file does not tell how large they are.
     """
 
     group_name = "block"
@@ -83,6 +84,9 @@ class AvroFile:
             self._stored = fastavro.parse_schema(stored)
             self._unpack = _codec(header["meta"].get("avro.codec", b"null").decode())
         self.schema = pa.schema([pa.field(name, one.arrow) for name, one in self._columns.items()])
+        self.wide_columns = frozenset(
+            name for name, one in self._columns.items() if pa.types.is_int64(one.arrow)
+        )
         self._sync = header["sync"]
         self._blocks: list[tuple[int, int]] = []
         self.group_rows: list[int] = []

@@ -1,8 +1,7 @@
 """Reads shards whose records lie in binary groups: Parquet, ORC and Avro.
 
 A group is what can be read on its own: a row group, a stripe, a block. A damaged group costs only
-its own rows. Readers of these formats do not check that text is UTF-8, and Python fails on text
-that is not, so that is checked here, value by value where a column fails.
+its own rows.
 """
 
 from __future__ import annotations
@@ -14,13 +13,12 @@ from itertools import accumulate
 from typing import Any, Protocol
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from sentiment.block import empty_table
-from sentiment.source.blocks import Reject, Rows, raw_text
+from sentiment.source.blocks import Reject, Rows
 from sentiment.source.formats.avro import AvroFile
+from sentiment.source.formats.binary_text import checked_rows
 from sentiment.source.formats.compression import UNPACK_ERRORS, open_seekable
-from sentiment.source.formats.lines import MAX_RECORD_BYTES
 from sentiment.source.formats.orc import OrcFile
 from sentiment.source.formats.parquet import ParquetFile
 from sentiment.source.formats.parquet_types import foreign_types, storage_field
@@ -39,12 +37,14 @@ class _GroupedFile(Protocol):
         group_rows: Rows of each group.
         group_name: What a group is called.
         damage: What is wrong behind the last group; None if nothing is.
+        wide_columns: Columns of 64-bit integers that a float of 64 bits may not hold.
     """
 
     schema: pa.Schema
     group_rows: list[int]
     group_name: str
     damage: str | None
+    wide_columns: frozenset[str]
 
     def batches(self, group: int, rows: int) -> Iterator[pa.RecordBatch]:
         """Yield the rows of a group, at most so many at once."""
@@ -89,7 +89,7 @@ def index_groups(shard: Shard) -> ShardIndex:
     try:
         with _open(shard) as file, foreign_types():
             columns = pa.schema([storage_field(field).with_nullable(True) for field in file.schema])
-            sizes, problem = file.group_rows, file.damage
+            sizes, problem, wide = file.group_rows, file.damage, file.wide_columns
     except UNPACK_ERRORS as error:
         damage = Damage(-1, "unreadable_file", one_line(error))
         return ShardIndex(shard, 0, None, damage=damage)
@@ -100,7 +100,7 @@ def index_groups(shard: Shard) -> ShardIndex:
             cuts.append((start, None))
         start += size
     end = None if problem is None else Damage(start, "unreadable_rows", problem)
-    return ShardIndex(shard, start, columns, tuple(cuts) or ((0, None),), end)
+    return ShardIndex(shard, start, columns, tuple(cuts) or ((0, None),), end, wide_columns=wide)
 
 
 class GroupReader:
@@ -196,7 +196,10 @@ class GroupReader:
                 return False
             table = cursor.take(last - row + 1, max_bytes).select(self._columns.names)
             read.bytes += table.nbytes
-            _add_rows(read, table.cast(self._columns), row, self._text_column)
+            checked = checked_rows(table.cast(self._columns), row, self._text_column)
+            read.tables.append(checked.table)
+            read.numbers += checked.numbers
+            read.rejects += checked.rejects
         return True
 
 
@@ -240,104 +243,3 @@ class _GroupCursor:
         self._rest = self._rest.slice(taken.num_rows)
         self.row += taken.num_rows
         return taken
-
-
-def _add_rows(read: _ReadRows, table: pa.Table, first: int, text_column: str) -> None:
-    """Add consecutive rows, and reject those whose text is not UTF-8 or is too long.
-
-    Args:
-        read: Where to add them.
-        table: The rows.
-        first: Number in the shard of the first one.
-        text_column: The column to score.
-    """
-    bad: dict[int, Reject] = {}
-    for index, name in enumerate(table.column_names):
-        column = table.column(index)
-        try:
-            column.validate(full=True)
-        except pa.ArrowInvalid:
-            column = column.combine_chunks()
-            if not pa.types.is_nested(column.type):
-                table = table.set_column(index, table.field(index), _shown(column))
-                if name != text_column:
-                    continue
-            for row, raw in _undecodable(column, name == text_column):
-                reason = "undecodable_text" if name == text_column else "malformed_record"
-                detail = f"column {name!r} holds bytes that are not UTF-8"
-                bad[first + row] = Reject(first + row, first + row, reason, detail, raw)
-        if name == text_column:
-            for row in _too_long(table.column(index)):
-                detail = f"column {name!r} holds more than {MAX_RECORD_BYTES} bytes"
-                bad[first + row] = Reject(first + row, first + row, "malformed_record", detail)
-    numbers = [row for row in range(first, first + table.num_rows) if row not in bad]
-    if bad:
-        table = _without(table, sorted(row - first for row in bad))
-    read.tables.append(table)
-    read.numbers += numbers
-    read.rejects += [bad[row] for row in sorted(bad)]
-
-
-def _too_long(column: pa.ChunkedArray) -> list[int]:
-    """Return the rows whose text exceeds MAX_RECORD_BYTES, the limit for lines of text shards."""
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-    if not is_text and not (
-        pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)
-    ):
-        return []
-    too_long = pc.greater(pc.binary_length(column), MAX_RECORD_BYTES)
-    return list(pc.indices_nonzero(too_long).to_pylist())
-
-
-def _without(table: pa.Table, rows: list[int]) -> pa.Table:
-    """Remove rows from a table.
-
-    Slices are joined because `filter` does not support every type that Parquet has.
-    """
-    starts = [0, *(row + 1 for row in rows)]
-    ends = [*rows, table.num_rows]
-    return pa.concat_tables(
-        [table.slice(start, end - start) for start, end in zip(starts, ends, strict=True)]
-    )
-
-
-def _shown(column: pa.Array) -> pa.Array:
-    """Return a column of strings with bytes that are not UTF-8 written as `\\xNN`."""
-    if pa.types.is_dictionary(column.type):
-        return pa.DictionaryArray.from_arrays(
-            column.indices, _shown(column.dictionary), ordered=column.type.ordered
-        )
-    values = column.cast(pa.large_binary()).to_pylist()
-    shown = [None if v is None else v.decode("utf-8", "backslashreplace") for v in values]
-    return pa.array(shown, column.type)
-
-
-def _undecodable(column: pa.Array, is_text: bool) -> Iterator[tuple[int, str | None]]:
-    """Find the rows whose value is not UTF-8.
-
-    Yields:
-        The row, and the value as text for the reject file if it is that of the text column.
-
-    Raises:
-        pa.ArrowInvalid: The column is invalid in some other way: the row group is damaged.
-    """
-    rows: list[tuple[int, str | None]] = []
-    if is_text and not pa.types.is_nested(column.type):
-        if pa.types.is_dictionary(column.type):
-            column = column.dictionary_decode()
-        for row, value in enumerate(column.cast(pa.large_binary()).to_pylist()):
-            if value is not None and value.decode("utf-8", "backslashreplace").encode() != value:
-                rows.append((row, raw_text(value)))
-    else:
-        for row, value in enumerate(column):
-            try:
-                value.as_py()
-            except UnicodeDecodeError:
-                rows.append((row, None))
-            except ValueError:
-                continue  # a date that Python cannot represent is still valid
-    if not rows:
-        raise pa.ArrowInvalid("its values are inconsistent")
-    yield from rows

@@ -21,13 +21,18 @@ from sentiment.source.formats.records import TextReader
 from sentiment.source.shards import Damage, Shard, ShardIndex
 
 _INT64 = range(-(2**63), 2**63)
+_IN_FLOAT = range(-(2**53), 2**53 + 1)
 # If keys are ids, every row adds columns, and the size of a block is rows times columns.
 _MAX_COLUMNS = 4096
 # Kinds of values, one bit each. The type of a column follows from the set of kinds in it.
-_BOOL, _INT, _FLOAT, _TEXT, _OTHER = 1, 2, 4, 8, 16
+_BOOL, _INT, _WIDE_INT, _FLOAT, _TEXT, _OTHER = 1, 2, 4, 8, 16, 32
+# A wide integer has more digits than a float. Beside floats it is text.
 _TYPES = {
+    0: pa.null(),
     _BOOL: pa.bool_(),
     _INT: pa.int64(),
+    _WIDE_INT: pa.int64(),
+    _INT | _WIDE_INT: pa.int64(),
     _FLOAT: pa.float64(),
     _INT | _FLOAT: pa.float64(),
 }
@@ -78,7 +83,8 @@ def index_json(shard: Shard, text_column: str) -> ShardIndex:
             for key, kind in kinds.items()
         ]
     )
-    return ShardIndex(shard, cuts.rows, columns, cuts.found, damage)
+    wide = frozenset(key for key, kind in kinds.items() if kind in (_WIDE_INT, _INT | _WIDE_INT))
+    return ShardIndex(shard, cuts.rows, columns, cuts.found, damage, wide_columns=wide)
 
 
 def _kind(value: Any) -> int:
@@ -87,7 +93,9 @@ def _kind(value: Any) -> int:
     if isinstance(value, bool):
         return _BOOL
     if isinstance(value, int):
-        return _INT if value in _INT64 else _OTHER
+        if value in _IN_FLOAT:
+            return _INT
+        return _WIDE_INT if value in _INT64 else _OTHER
     if isinstance(value, float):
         return _FLOAT
     return _TEXT if isinstance(value, str) else _OTHER

@@ -19,6 +19,7 @@ class OrcFile:
         group_rows: Rows of each stripe.
         group_name: What a group is called.
         damage: None: where the footer can be read, it tells of all rows.
+        wide_columns: Columns of 64-bit integers: the file does not tell how large they are.
     """
 
     group_name = "stripe"
@@ -39,6 +40,9 @@ class OrcFile:
         with foreign_types():
             self._file = pyarrow.orc.ORCFile(file)
             self.schema = self._file.schema
+            self.wide_columns = frozenset(
+                one.name for one in self.schema if pa.types.is_int64(one.type)
+            )
             narrow = [_narrowest(self.schema)] if len(self.schema) else None
             self.group_rows = [
                 self._file.read_stripe(stripe, columns=narrow).num_rows

@@ -14,6 +14,9 @@ _BUFFER_BYTES = 1024 * 1024
 # A damaged footer may claim any number of rows, and planning would make units of all of them. Real
 # files are far below this limit, even if they hold the same text again and again.
 _MAX_ROWS_PER_BYTE = 10_000
+# Statistics that are looked at.
+_MOST_STATISTICS = 2000
+_LARGEST_IN_FLOAT = 2**53
 
 
 class ParquetFile:
@@ -24,6 +27,8 @@ class ParquetFile:
         group_rows: Rows of each row group.
         group_name: What a group is called.
         damage: None: where the footer can be read, it tells of all rows.
+        wide_columns: Columns of 64-bit integers that a float of 64 bits may not hold, as far as the
+            footer tells.
     """
 
     group_name = "row group"
@@ -41,16 +46,47 @@ class ParquetFile:
         """
         with foreign_types():
             self._file = pq.ParquetFile(
-                file, buffer_size=_BUFFER_BYTES, pre_buffer=False, page_checksum_verification=True
+                file,
+                buffer_size=_BUFFER_BYTES,
+                pre_buffer=False,
+                page_checksum_verification=True,
+                # The old type of Spark and Hive. In nanoseconds the year 9999 would wrap around.
+                coerce_int96_timestamp_unit="us",
             )
             self.schema = self._file.schema_arrow
         self.group_rows = _group_rows(self._file.metadata, size_bytes)
+        self.wide_columns = _wide_columns(self._file.metadata, self.schema)
 
     def batches(self, group: int, rows: int) -> Iterator[pa.RecordBatch]:
         """Yield the rows of a row group, at most so many at once."""
         with foreign_types():
             # One thread: Ray runs as many readers as there are cores.
             yield from self._file.iter_batches(rows, row_groups=[group], use_threads=False)
+
+
+def _wide_columns(metadata: Any, schema: pa.Schema) -> frozenset[str]:
+    """Return columns of 64-bit integers of which the footer does not say that they are small."""
+    wide = {one.name for one in schema if one.type in (pa.int64(), pa.uint64())}
+    if not wide or metadata.num_row_groups * metadata.num_columns > _MOST_STATISTICS:
+        return frozenset(wide)
+    places = {metadata.schema.column(at).path: at for at in range(metadata.num_columns)}
+    return frozenset(
+        name
+        for name in wide
+        if not all(
+            _is_small(metadata.row_group(group).column(places[name]))
+            for group in range(metadata.num_row_groups)
+        )
+    )
+
+
+def _is_small(chunk: Any) -> bool:
+    found = chunk.statistics
+    return (
+        found is not None
+        and found.has_min_max
+        and -_LARGEST_IN_FLOAT <= found.min <= found.max <= _LARGEST_IN_FLOAT
+    )
 
 
 def _group_rows(metadata: Any, size_bytes: int) -> list[int]:
