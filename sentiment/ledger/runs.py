@@ -21,7 +21,13 @@ from pydantic import ValidationError
 from sentiment.errors import OutputError
 from sentiment.ledger.record import Run, parse_run
 from sentiment.output.folder import Output
-from sentiment.output.layout import METRICS_FILE, RUN_FILE, RUNS_FOLDER, file_of_run
+from sentiment.output.layout import (
+    EARLIER_METRICS_FILE,
+    METRICS_FILE,
+    RUN_FILE,
+    RUNS_FOLDER,
+    file_of_run,
+)
 from sentiment.storage import STORAGE_ERRORS, STORAGE_THREADS, one_line
 
 _log = logging.getLogger(__name__)
@@ -169,7 +175,7 @@ def _run_or_reason(output: Output, run_id: str) -> Run | str:
 
 
 def read_partitions(output: Output, run_id: str) -> list[Partition]:
-    """Read the rows of each output folder from the `metrics.parquet` of a run.
+    """Read the rows of each output folder from the `metrics.pq` of a run.
 
     Returns:
         Partitions in the order of their names.
@@ -177,9 +183,10 @@ def read_partitions(output: Output, run_id: str) -> list[Partition]:
     Raises:
         ValueError: The file cannot be read, or its columns are not ours.
     """
-    path = output.path(file_of_run(run_id, METRICS_FILE))
     names = ["partition", "label", "rows", "group"]
     try:
+        earlier = file_of_run(run_id, EARLIER_METRICS_FILE)
+        path = output.path(earlier if output.exists(earlier) else file_of_run(run_id, METRICS_FILE))
         with output.filesystem.open_input_file(path) as stream:
             # Only these columns: the histograms are the greater part of the file.
             table = pq.ParquetFile(stream).read(columns=names, use_threads=False)

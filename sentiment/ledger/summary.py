@@ -1,4 +1,4 @@
-"""Summarise a run: its ledger and its figures; write them as `run.json` and `metrics.parquet`."""
+"""Summarise a run: its ledger and its figures; write them as `run.json` and `metrics.pq`."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def write_run(
     footers: Iterable[Footer],
     truth: TruthMap | None = None,
 ) -> None:
-    """Write `metrics.parquet` and then `run.json` of a run.
+    """Write `metrics.pq` and then `run.json` of a run.
 
     The order matters: readers take a folder with a `run.json` for a finished run.
 
@@ -223,7 +223,7 @@ def write_run(
 
 
 def partition_table(partitions: Mapping[str, Counts]) -> pd.DataFrame:
-    """Make the table of `metrics.parquet`, without the columns that name the run.
+    """Make the table of `metrics.pq`, without the columns that name the run.
 
     It has one row per partition and label and one per partition and reject reason. For each group
     of a partition it has the same rows again, with the group's name.

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from sentiment.output.committed import find_footer, find_footers, source_of
 from sentiment.output.folder import Output
 from sentiment.output.layout import (
-    REJECTED_FOLDER,
     SUCCESS_FILE,
     data_files,
+    reject_files,
     source_hash_in,
     unit_of_reject_file,
 )
@@ -220,7 +220,7 @@ def _delete_stray_rejects(
         others: Data files of other sources. Their rejects stay.
     """
     by_unit: dict[str, list[str]] = defaultdict(list)
-    for path in data_files(output, f"{REJECTED_FOLDER}/{folder}".rstrip("/")):
+    for path in reject_files(output, folder):
         by_unit[unit_of_reject_file(path)].append(path)
     named = {rejects_of(footer) for footer in expected.values()}
     doubtful = {

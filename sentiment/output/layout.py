@@ -15,6 +15,11 @@ from sentiment.storage import is_hidden
 # pyarrow datasets skip it because of the leading underscore.
 PRIVATE_FOLDER: Final = "_sentiment"
 
+# Private files of Parquet. DuckDB and Polars do not skip folders that start with an underscore, and
+# would take such files for data if they ended in `.parquet`.
+PRIVATE_END: Final = ".pq"
+_DATA_END: Final = ".parquet"
+
 REJECTED_FOLDER: Final = f"{PRIVATE_FOLDER}/rejected"
 ATTEMPTS_FOLDER: Final = f"{PRIVATE_FOLDER}/attempts"
 LEASE_FILE: Final = f"{PRIVATE_FOLDER}/lease.json"
@@ -26,7 +31,8 @@ RUNS_FOLDER: Final = f"{PRIVATE_FOLDER}/runs"
 
 # Files of a run, in a folder of RUNS_FOLDER that is named for the id of the run.
 RUN_FILE: Final = "run.json"
-METRICS_FILE: Final = "metrics.parquet"
+METRICS_FILE: Final = f"metrics{PRIVATE_END}"
+EARLIER_METRICS_FILE: Final = "metrics.parquet"
 REPORT_FILE: Final = "report.html"
 DIARY_FILE: Final = "diary.json"
 
@@ -86,7 +92,7 @@ def reject_file_of(unit_id: str, content: bytes | memoryview) -> str:
     the first one, and the data file, which names them, decides which of the two counts.
     """
     digest = hashlib.sha256(content).hexdigest()[:_HASH_DIGITS]
-    return f"{REJECTED_FOLDER}/{unit_id.removesuffix('.parquet')}-{digest}.parquet"
+    return f"{REJECTED_FOLDER}/{unit_id.removesuffix(_DATA_END)}-{digest}{PRIVATE_END}"
 
 
 def earlier_reject_file_of(unit_id: str) -> str:
@@ -99,8 +105,8 @@ def unit_of_reject_file(path: str) -> str:
     name = path.removeprefix(f"{REJECTED_FOLDER}/")
     if _DATA_NAME.search(name):
         return name  # of an earlier version
-    stem, _, digest = name.removesuffix(".parquet").rpartition("-")
-    return f"{stem}.parquet" if len(digest) == _HASH_DIGITS else name
+    stem, _, digest = name.removesuffix(PRIVATE_END).removesuffix(_DATA_END).rpartition("-")
+    return f"{stem}{_DATA_END}" if len(digest) == _HASH_DIGITS else name
 
 
 def is_data_file(path: str) -> bool:
@@ -109,7 +115,7 @@ def is_data_file(path: str) -> bool:
     Args:
         path: Relative to the output, or a name only.
     """
-    return path.endswith(".parquet") and not is_hidden(path)
+    return path.endswith(_DATA_END) and not is_hidden(path)
 
 
 def data_files(output: Output, folder: str) -> list[str]:
@@ -118,6 +124,16 @@ def data_files(output: Output, folder: str) -> list[str]:
         f"{folder}/{name}" if folder else name
         for name in output.list_files(folder)
         if is_data_file(name)
+    ]
+
+
+def reject_files(output: Output, folder: str) -> list[str]:
+    """List the reject files of a folder of data, as paths relative to the output."""
+    private = f"{REJECTED_FOLDER}/{folder}".rstrip("/")
+    return [
+        f"{private}/{name}"
+        for name in output.list_files(private)
+        if name.endswith((PRIVATE_END, _DATA_END)) and not is_hidden(name)
     ]
 
 

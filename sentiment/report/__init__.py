@@ -1,3 +1,3 @@
-"""The page about a run and its charts, made only from the `run.json` and `metrics.parquet` files of
+"""The page about a run and its charts, made only from the `run.json` and `metrics.pq` files of
 an output. Must not know Ray or torch.
 """

@@ -277,7 +277,7 @@ def _notes(run: Run, runs: Runs, partitions: Sequence[Partition] | None) -> list
             f"These parts of run.json are in no form this version knows: {', '.join(run.unknown)}."
         )
     if partitions is None:
-        notes.append("metrics.parquet of this run could not be read: no partitions are shown.")
+        notes.append("metrics.pq of this run could not be read: no partitions are shown.")
     if run.quality is not None and len(run.quality.labels) > PageCharts.MAX_CLASSES:
         notes.append(
             f"The true labels have {len(run.quality.labels):,} different values; by class they are "

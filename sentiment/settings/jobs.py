@@ -124,7 +124,7 @@ class ScoringSettings(SourceSettings):
         0.01, ge=0, le=1, description="Fraction of rows that may be rejected before exit code 4."
     )
     group_by: list[str] = Field(
-        [], description="Columns whose every combination gets its own rows in metrics.parquet."
+        [], description="Columns whose every combination gets its own rows in metrics.pq."
     )
     actors_min: int = Field(1, ge=1, description="Scoring actors to start with.")
     actors_max: int | None = Field(

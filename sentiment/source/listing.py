@@ -228,8 +228,11 @@ def _visible(name: str) -> str:
     """Return the name that a folder has in the output.
 
     Readers skip names that start with `_` or `.`. Percent-encoded they do not, and Spark, pyarrow
-    and pandas decode them, so that the partition key is what it was.
+    and pandas decode them, so that the partition key is what it was. DuckDB and Polars see no
+    partition where there is a second `=`; Hive encodes it, too.
     """
+    key, mark, value = name.partition("=")
+    name = f"{key}{mark}{value.replace('=', '%3D')}"
     return f"%{ord(name[0]):02X}{name[1:]}" if is_hidden(name) else name
 
 

@@ -89,9 +89,10 @@ class Shard:
 
         Output names are longer than source names and must not exceed the limit of filesystems, so
         the name is shortened. Readers skip names that start with `_` or `.`, so such a name gets a
-        word in front. The hash tells sources of the same name apart.
+        word in front, and DuckDB and Polars take a name with `=` for a partition. The hash tells
+        sources of the same name apart.
         """
-        name = self.name.encode()[:_NAME_BYTES].decode(errors="ignore")
+        name = self.name.replace("=", "-").encode()[:_NAME_BYTES].decode(errors="ignore")
         visible = f"file{name}" if is_hidden(name) else name
         return f"{visible}-{hash_of(self.identity)}"
 

@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 from sentiment.errors import OutputError
 from sentiment.output.folder import Output
-from sentiment.output.layout import METRICS_FILE, REJECTED_FOLDER, RUNS_FOLDER, SUCCESS_FILE
+from sentiment.output.layout import (
+    EARLIER_METRICS_FILE,
+    METRICS_FILE,
+    REJECTED_FOLDER,
+    RUNS_FOLDER,
+    SUCCESS_FILE,
+)
 from sentiment.storage import STORAGE_ERRORS, is_hidden
 
 # Names of the temporary files that `Output.write` leaves on a local disk if its process is killed:
@@ -41,7 +47,7 @@ class Contents:
             those of other programs.
         rejects: The reject files.
         complete: Folders with `_SUCCESS`; "" is the output itself.
-        records: `metrics.parquet` of every run, newest first.
+        records: `metrics.pq` of every run, newest first.
         temporary: Number of temporary files that a killed process left behind.
     """
 
@@ -70,7 +76,7 @@ def list_contents(output: Output) -> Contents:
         elif path.startswith(f"{REJECTED_FOLDER}/"):
             if not is_hidden(path.removeprefix(f"{REJECTED_FOLDER}/")):
                 rejects.add(path)
-        elif path.startswith(f"{RUNS_FOLDER}/") and name == METRICS_FILE:
+        elif path.startswith(f"{RUNS_FOLDER}/") and name in (METRICS_FILE, EARLIER_METRICS_FILE):
             records.append(path)
     if not data:
         raise OutputError(

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from sentiment.ledger.runs import read_partitions
 from sentiment.output.folder import Output
-from sentiment.output.layout import METRICS_FILE, RUNS_FOLDER, unit_of_reject_file
+from sentiment.output.layout import RUNS_FOLDER, unit_of_reject_file
 from sentiment.output.receipt import rejects_of
 from sentiment.storage import STORAGE_THREADS
 from sentiment.verification.contents import Contents, Problem, folder_of
@@ -188,7 +188,7 @@ def record_problems(
 
 def _counted(output: Output, path: str) -> dict[str, int] | Problem:
     """Rows by folder as a run has counted them, rejects included."""
-    run_id = path.removeprefix(f"{RUNS_FOLDER}/").removesuffix(f"/{METRICS_FILE}")
+    run_id = path.removeprefix(f"{RUNS_FOLDER}/").partition("/")[0]
     try:
         partitions = read_partitions(output, run_id)
     except ValueError as error:

@@ -258,7 +258,7 @@ def test_groups_have_rows_of_their_own_in_the_metrics(
     )  # fmt: skip
     assert 0 <= summary.counts["split_rows"] <= 9
     assert sum(one["truncated"] for one in summary.counts["labels"].values()) == 0
-    [path] = (tmp_path / "out").glob("_sentiment/runs/*/metrics.parquet")
+    [path] = (tmp_path / "out").glob("_sentiment/runs/*/metrics.pq")
     rows = pq.read_table(path).to_pylist()
     by_group: dict[Any, int] = {}
     for row in rows:

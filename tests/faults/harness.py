@@ -522,7 +522,7 @@ def read_output(output: Path) -> Contents:
     for path in data_files(output):
         for row in pq.read_table(path, partitioning=None).to_pylist():
             found.labelled[row["sentiment_source_file"], row["sentiment_source_row"]].append(row)
-    for path in sorted((output / "_sentiment" / "rejected").rglob("*.parquet")):
+    for path in sorted((output / "_sentiment" / "rejected").rglob("*.pq")):
         for row in pq.read_table(path, partitioning=None).to_pylist():
             last = row["source_row_end"]
             for number in range(row["source_row"], (last or row["source_row"]) + 1):

@@ -41,7 +41,7 @@ def save_run(output: Path, run_id: str, **changes: Any) -> Path:
 
 
 def save_table(output: Path, run_id: str, records: list[dict[str, Any]]) -> None:
-    path = runs_folder(output) / run_id / "metrics.parquet"
+    path = runs_folder(output) / run_id / "metrics.pq"
     path.parent.mkdir(parents=True)
     pq.write_table(pa.Table.from_pylist(records), path)
 

@@ -1,4 +1,4 @@
-"""The summary of a run: its ledger, `run.json`, `metrics.parquet`, and what a terminal shows."""
+"""The summary of a run: its ledger, `run.json`, `metrics.pq`, and what a terminal shows."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_metric_tables_of_all_runs_have_one_schema(
     tmp_path: Path, footers: list[Footer], rows: int
 ) -> None:
     write_run(Output.open(str(tmp_path)), summary(*footers), footers)
-    table = pq.read_table(tmp_path / "_sentiment" / "runs" / "run-1" / "metrics.parquet")
+    table = pq.read_table(tmp_path / "_sentiment" / "runs" / "run-1" / "metrics.pq")
     assert table.num_rows == rows
     assert table.schema == pa.schema(
         [
@@ -141,7 +141,7 @@ def test_metric_tables_of_all_runs_have_one_schema(
 def test_metric_tables_are_by_partition(tmp_path: Path) -> None:
     footers = [footer(["a"], folder="dt=1"), footer(["a"], folder="dt=2"), footer(["a"])]
     write_run(Output.open(str(tmp_path)), summary(*footers), footers)
-    table = pq.read_table(tmp_path / "_sentiment" / "runs" / "run-1" / "metrics.parquet")
+    table = pq.read_table(tmp_path / "_sentiment" / "runs" / "run-1" / "metrics.pq")
     assert table.select(["partition", "rows"]).to_pylist() == [
         {"partition": "dt=1", "rows": 2},
         {"partition": "dt=2", "rows": 1},

@@ -1,4 +1,4 @@
-"""Make the `run.json` and `metrics.parquet` of runs that never took place.
+"""Make the `run.json` and `metrics.pq` of runs that never took place.
 
 Figures that a test does not give are drawn from a seed, so the same call makes the same files.
 """
@@ -192,5 +192,5 @@ def save(
     schema = pa.schema(
         [(name, pa.string()) for name in ("partition", "label", "reason")] + [("rows", pa.int64())]
     )
-    pq.write_table(pa.Table.from_pylist(records, schema=schema), folder / "metrics.parquet")
+    pq.write_table(pa.Table.from_pylist(records, schema=schema), folder / "metrics.pq")
     return str(values["run_id"])

@@ -319,10 +319,10 @@ def test_without_a_readable_table_only_the_partitions_are_missing(
     tmp_path: Path, content: bytes | None
 ) -> None:
     run_id = made_up_runs.save(tmp_path, made_up_runs.run())
-    path = tmp_path / "_sentiment" / "runs" / run_id / "metrics.parquet"
+    path = tmp_path / "_sentiment" / "runs" / run_id / "metrics.pq"
     path.unlink() if content is None else path.write_bytes(content)
     page_text = Reader(made(tmp_path)).text
-    assert "metrics.parquet of this run could not be read" in page_text
+    assert "metrics.pq of this run could not be read" in page_text
     assert "25,045" in page_text
 
 
@@ -378,7 +378,7 @@ def test_a_page_that_fails_is_a_warning_without_data(
 
 def test_groups_are_not_counted_as_partitions(tmp_path: Path) -> None:
     run_id = made_up_runs.save(tmp_path, made_up_runs.run(), {"dt=1": {"yes": 3}}, {"dt=1": 2})
-    path = tmp_path / "_sentiment" / "runs" / run_id / "metrics.parquet"
+    path = tmp_path / "_sentiment" / "runs" / run_id / "metrics.pq"
     plain = pq.read_table(path)
     nothing, group = pa.nulls(len(plain), pa.string()), pa.array(["country=de"] * len(plain))
     pq.write_table(

@@ -130,7 +130,7 @@ def labels_in(output: Path) -> Counter[tuple[str, int, str]]:
 def rejects_in(output: Path) -> list[dict[str, Any]]:
     """All rows of all reject files."""
     found: list[dict[str, Any]] = []
-    for path in sorted((output / "_sentiment" / "rejected").rglob("*.parquet")):
+    for path in sorted((output / "_sentiment" / "rejected").rglob("*.pq")):
         found.extend(pq.read_table(path, partitioning=None).to_pylist())
     return found
 

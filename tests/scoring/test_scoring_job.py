@@ -50,7 +50,7 @@ def data_files(output: Path) -> list[Path]:
 
 
 def reject_files(output: Path) -> list[Path]:
-    return sorted((output / "_sentiment" / "rejected").rglob("*.parquet"))
+    return sorted((output / "_sentiment" / "rejected").rglob("*.pq"))
 
 
 def footer_of(path: Path) -> Footer:
@@ -167,7 +167,7 @@ def test_the_run_is_told_in_files(scored: Run) -> None:
     assert told["quality"]["weighted avg"]["support"] == 320
     assert told["config"]["label_column"] == "label"
     assert (told["precision"], told["model"]["labels"]) == ("fp32", ["negative", "positive"])
-    table = read(folder / "metrics.parquet").to_pandas()
+    table = read(folder / "metrics.pq").to_pandas()
     assert table[table["reason"].isna()].groupby("partition")["rows"].sum().to_dict() == dict(
         zip(DAYS, [130, 130, 60], strict=True)
     )

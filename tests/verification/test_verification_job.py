@@ -162,7 +162,7 @@ def reject_of(out: Path, path: Path) -> Path:
 
 
 def rejects_in(out: Path) -> list[Path]:
-    return sorted((out / REJECTED_FOLDER).rglob("*.parquet"))
+    return sorted((out / REJECTED_FOLDER).rglob("*.pq"))
 
 
 def name(out: Path, path: Path) -> str:
@@ -298,7 +298,7 @@ def test_the_last_file_of_a_shard_is_missed_by_the_account_of_its_run(
         values["run"] = {"finished_at": "2026-11-01T00:00:00Z", "model": {"digest": "m"}}
         write_run(Output.open(str(out)), summarise(committed=told, reused=[], **values), told)
     file_of(out, C, 4).unlink()
-    line = "dt=2: holds 5 rows, but _sentiment/runs/20261101T/metrics.parquet counts 7"
+    line = "dt=2: holds 5 rows, but _sentiment/runs/20261101T/metrics.pq counts 7"
     assert line in problems(out)
 
 
@@ -312,7 +312,7 @@ def test_the_last_file_of_a_shard_is_missed_by_its_source(
 
 
 def test_a_torn_account_of_a_run_is_found(out: Path) -> None:
-    path = out / "_sentiment/runs/20261101T/metrics.parquet"
+    path = out / "_sentiment/runs/20261101T/metrics.pq"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"PAR1")
     assert f"{name(out, path)}: cannot be read" in problems(out)
