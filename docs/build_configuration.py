@@ -15,9 +15,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from sentiment.settings.evaluate import EvaluateConfig
 from sentiment.settings.finetune import ArchitectureConfig, FinetuneConfig
 from sentiment.settings.jobs import (
-    EvaluateConfig,
     ModelsConfig,
     ReplayConfig,
     ReportConfig,

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from sentiment.evaluation.job import evaluate
     from sentiment.ledger.summary import RunSummary
     from sentiment.scoring.job import score
+    from sentiment.settings.evaluate import EvaluateConfig
     from sentiment.settings.finetune import FinetuneConfig
-    from sentiment.settings.jobs import EvaluateConfig, ScoreConfig
+    from sentiment.settings.jobs import ScoreConfig
     from sentiment.training.job import finetune
 
 __version__ = "0.1.0"
@@ -33,7 +34,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "EvaluateConfig": "sentiment.settings.jobs",
+    "EvaluateConfig": "sentiment.settings.evaluate",
     "FinetuneConfig": "sentiment.settings.finetune",
     "RunSummary": "sentiment.ledger.summary",
     "ScoreConfig": "sentiment.settings.jobs",

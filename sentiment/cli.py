@@ -16,10 +16,10 @@ from typing import Any, Final, Generic, TypeVar
 
 from sentiment.errors import SentimentError
 from sentiment.logs import LogFormat, configure_logging, json_is_requested, printable
+from sentiment.settings.evaluate import EvaluateConfig
 from sentiment.settings.finetune import FinetuneConfig
 from sentiment.settings.flags import completion_script, suggestion
 from sentiment.settings.jobs import (
-    EvaluateConfig,
     ModelsConfig,
     ReplayConfig,
     ReportConfig,

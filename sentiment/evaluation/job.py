@@ -30,7 +30,8 @@ from sentiment.model.readme import with_evaluation
 from sentiment.output.folder import Output
 from sentiment.scoring.job import score
 from sentiment.scoring.setup import configured_model
-from sentiment.settings.jobs import EvaluateConfig, ScoreConfig, ScoringSettings
+from sentiment.settings.evaluate import EvaluateConfig
+from sentiment.settings.jobs import ScoreConfig, ScoringSettings
 
 _SCORED_FOLDER = "scored"
 

@@ -20,7 +20,7 @@ from sentiment.output.committed import read_committed
 from sentiment.output.folder import Output
 from sentiment.output.layout import added_columns
 from sentiment.output.receipt import Footer
-from sentiment.settings.jobs import EvaluateConfig
+from sentiment.settings.evaluate import EvaluateConfig
 from sentiment.source.cut import cut_into_units
 from sentiment.source.index import index_shards
 from sentiment.source.listing import list_shards

@@ -151,7 +151,8 @@ def commit_unit(output: Output, stamp: Stamp, unit: Unit, rows: pa.Table) -> Foo
         ),
     )
     footer = _footer(stamp, unit, metrics, labelled=good.num_rows, rejected=sum(lost))
-    digest = rows_digest(data, stamp.text_column, stamp.prefix)
+    has_text = stamp.text_column in data.column_names  # it may not pass through
+    digest = rows_digest(data, stamp.text_column, stamp.prefix) if has_text else None
     return _write(output, replace(footer, rows_sha256=digest), data, rejects)
 
 

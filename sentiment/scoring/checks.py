@@ -8,7 +8,7 @@ from sentiment.errors import ConfigError, SourceError
 from sentiment.output.layout import added_columns
 from sentiment.settings.jobs import ScoreConfig
 from sentiment.source.coverage import Coverage
-from sentiment.source.index import check_some_usable, unusable
+from sentiment.source.index import check_some_usable, unusable, with_text
 from sentiment.source.shards import ShardIndex
 from sentiment.storage import identity_of, is_below
 
@@ -39,11 +39,18 @@ def check_places(sources: Sequence[str], output: str) -> None:
             )
 
 
-def check_columns(indexes: Sequence[ShardIndex], config: ScoreConfig) -> list[ShardIndex]:
+def check_columns(
+    indexes: Sequence[ShardIndex], config: ScoreConfig, *, is_known: bool
+) -> list[ShardIndex]:
     """Find shards whose columns or partitions would clash with added columns.
 
     Many readers do not tell upper and lower case apart. They prefer the key of a partition to a
     column of the same name, and so would replace the label.
+
+    Args:
+        indexes: The shards.
+        config: The settings of the run.
+        is_known: Whether the output has columns already, the text column among them.
 
     Returns:
         The indexes; a shard whose columns clash is damaged as a whole.
@@ -54,6 +61,7 @@ def check_columns(indexes: Sequence[ShardIndex], config: ScoreConfig) -> list[Sh
     """
     added = {name.lower() for name in added_columns(config.prefix).names}
     checked = [_checked(index, added) for index in indexes]
+    checked = with_text(checked, config.text_column, is_known=is_known)
     check_some_usable(checked)
     # A shard that is not read again was checked when it was committed.
     has_label = any(
@@ -62,6 +70,12 @@ def check_columns(indexes: Sequence[ShardIndex], config: ScoreConfig) -> list[Sh
     )
     if config.label_column and not has_label:
         raise SourceError(f"--label-column {config.label_column}: no source has such a column")
+    for name in config.group_by:
+        if not any(
+            one.is_known or (one.columns is not None and name in one.columns.names)
+            for one in checked
+        ):
+            raise SourceError(f"--group-by {name}: no source has such a column")
     return checked
 
 

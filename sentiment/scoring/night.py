@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from sentiment.cluster import LazyCluster
+from sentiment.errors import SourceError
 from sentiment.ledger.diary import Entry, find_unfinished
 from sentiment.model.find import Model
 from sentiment.monitor.phases import LIST_AND_INDEX, PLAN, TRY_MODEL
@@ -85,7 +86,7 @@ def prepare(
     for layout in layouts:
         first = layout["first"][0]
         _log.info("%d files are read as %s, first %s", layout["files"], layout["layout"], first)
-    indexes = check_columns(indexes, config)
+    indexes = check_columns(indexes, config, is_known=recorded is not None)
     live.account.phases.enter(TRY_MODEL)
     columns = _settle(indexes, recorded, config)
     settings = read_settings(output)
@@ -114,6 +115,11 @@ def _settle(
 ) -> pa.Schema | None:
     """Settle the columns of the output, and tell of those that have several types."""
     columns, drifts = settle_columns(indexes, recorded, config.schema_drift, config.text_column)
+    if config.columns is not None:
+        unknown = sorted(set(config.columns) - set(columns.names))
+        if unknown and any(index.columns is not None for index in indexes):
+            raise SourceError(f"--columns {unknown[0]}: no source has such a column")
+        columns = pa.schema([one for one in columns if one.name in config.columns])
     for drift in drifts:
         _log.warning("%s (--schema-drift %s)", drift.told(), config.schema_drift)
     return columns if len(columns) else None

@@ -211,7 +211,8 @@ def _reading(config: ScoreConfig) -> dict[str, Any]:
     """Return what the user says of the sources. Where nothing is said, the digest is as ever."""
     fields = SourceSettings.model_fields
     said = {name: getattr(config, name) for name in HOW_TO_READ if name != "ignore"}
-    return {name: value for name, value in said.items() if value != fields[name].default}
+    found = {name: value for name, value in said.items() if value != fields[name].default}
+    return found if config.columns is None else {**found, "columns": sorted(config.columns)}
 
 
 def _stamp(config: ScoreConfig, scorer: ScorerPlan, *, epoch: int) -> Stamp:

@@ -55,6 +55,7 @@ SCORE: Final[Groups] = {
     "output": {
         "prefix": "WORD",
         "group_by": "COLUMN",
+        "columns": "COLUMN",
         "schema_drift": None,
         "on_change": None,
         "on_deleted": None,

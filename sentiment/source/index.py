@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
+import pyarrow as pa
+
 from sentiment.block import CARRIER_PREFIX, UNUSABLE_COLUMNS
 from sentiment.errors import SourceChangedError, SourceError, UnusableShardError
 from sentiment.source.content import NoDataError, layout_of
@@ -51,7 +53,7 @@ def index_shards(
 
     def index(shard: Shard) -> ShardIndex:
         try:
-            return index_shard(shard, options)
+            return index_shard(shard, options, may_lack_text=keep_going)
         except SourceChangedError as error:
             if not keep_going:
                 raise
@@ -63,6 +65,34 @@ def index_shards(
 
     with outage_as_source_error():
         return in_threads(index, shards)
+
+
+def with_text(
+    indexes: Sequence[ShardIndex], text_column: str, *, is_known: bool
+) -> list[ShardIndex]:
+    """Decide on files without the text column: their rows are null, or the files are unusable.
+
+    Args:
+        indexes: Indexes of all shards.
+        text_column: The column to score.
+        is_known: Whether the output has the text column.
+
+    Returns:
+        The indexes. If no other file has the column, a file without it is damaged as a whole.
+    """
+    is_known = is_known or any(
+        one.is_known
+        or (one.columns is not None and not one.lacks_text and text_column in one.columns.names)
+        for one in indexes
+    )
+    if is_known:
+        return list(indexes)
+    return [
+        unusable(one.shard, _no_text(one.shard, one.columns, text_column))
+        if one.lacks_text
+        else one
+        for one in indexes
+    ]
 
 
 def unusable(shard: Shard, detail: str) -> ShardIndex:
@@ -103,7 +133,9 @@ def outage_as_source_error() -> Iterator[None]:
         ) from error
 
 
-def index_shard(shard: Shard, options: ReadOptions = BY_DEFAULT) -> ShardIndex:
+def index_shard(
+    shard: Shard, options: ReadOptions = BY_DEFAULT, *, may_lack_text: bool = False
+) -> ShardIndex:
     """Index a shard: find out how to read it, its rows, columns and where units may start.
 
     Binary formats need a read of the footer, text a read of the whole file.
@@ -111,6 +143,7 @@ def index_shard(shard: Shard, options: ReadOptions = BY_DEFAULT) -> ShardIndex:
     Args:
         shard: The shard, as listed.
         options: How to read it.
+        may_lack_text: Whether JSON without the text column is taken, see `with_text`.
 
     Returns:
         Its index. Its shard knows the layout, if there is one. If the file is damaged, the index
@@ -128,7 +161,10 @@ def index_shard(shard: Shard, options: ReadOptions = BY_DEFAULT) -> ShardIndex:
             raise OSError(f"{shard.uri}: {index.damage.detail}")
         check_unchanged(shard)  # raises if the storage does not answer: the file may be good
     if index.columns is not None:
-        _check_columns(shard, index.columns.names, options.text_column)
+        names = index.columns.names
+        if index.lacks_text and not may_lack_text:
+            names = [name for name in names if name != options.text_column]
+        _check_columns(shard, names, options.text_column)
     return index
 
 
@@ -171,10 +207,16 @@ def _check_columns(shard: Shard, names: list[str], text_column: str) -> None:
             "for one; rename one"
         )
     if text_column not in names:
-        raise UnusableShardError(
-            f"{shard.uri}: there is no column {text_column!r} among {_shown(names)}; "
-            "name the column of the text with --text-column"
-        )
+        raise UnusableShardError(_no_text(shard, names, text_column))
+
+
+def _no_text(shard: Shard, columns: pa.Schema | Sequence[str] | None, text_column: str) -> str:
+    names = columns.names if isinstance(columns, pa.Schema) else list(columns or ())
+    shown = _shown([name for name in names if name != text_column])
+    return (
+        f"{shard.uri}: there is no column {text_column!r} among {shown}; "
+        "name the column of the text with --text-column"
+    )
 
 
 def _shown(names: list[str]) -> str:

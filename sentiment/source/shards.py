@@ -188,6 +188,8 @@ class ShardIndex:
         is_known: Whether the index comes from the files in the output, and not from the shard. Then
             there are no columns and no cuts: nothing of the shard is read.
         wide_columns: Columns of 64-bit integers that a float of 64 bits may not hold.
+        lacks_text: Whether no object has the text column. Then it is null in every row, if other
+            files have it: Spark writes no nulls to JSON.
         unavailable: Why nothing can be said of the shard in this run, and what to do; None if the
             index is one.
     """
@@ -200,3 +202,4 @@ class ShardIndex:
     is_known: bool = False
     unavailable: str | None = None
     wide_columns: frozenset[str] = frozenset()
+    lacks_text: bool = False

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pyarrow import fs
 
 from sentiment.source.coverage import Coverage
-from sentiment.source.index import check_some_usable, index_shards
+from sentiment.source.index import check_some_usable, index_shards, with_text
 from sentiment.source.listing import list_shards
 from sentiment.source.options import ReadOptions
 from sentiment.source.shards import ShardIndex
@@ -41,6 +41,7 @@ def source_problems(
         _log.warning("%s: skipped: neither name nor content say that it holds records", path)
     problems: list[Problem] = []
     indexes = index_shards(listing.shards, options, keep_going=True)
+    indexes = with_text(indexes, options.text_column, is_known=bool(shards))
     check_some_usable(indexes)
     for index in indexes:
         problems += _compare(index, shards.get(index.shard.identity, ()))

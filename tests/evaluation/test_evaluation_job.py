@@ -21,7 +21,8 @@ from sentiment.model.find import find_model
 from sentiment.model.readme import report_table
 from sentiment.scoring.job import score
 from sentiment.scoring.setup import find_calibration
-from sentiment.settings.jobs import EvaluateConfig, ScoreConfig
+from sentiment.settings.evaluate import EvaluateConfig
+from sentiment.settings.jobs import ScoreConfig
 
 GIVEN = pa.table(
     {

@@ -11,7 +11,7 @@ import pytest
 
 from sentiment.errors import SourceError
 from sentiment.evaluation.rows import given_rows
-from sentiment.settings.jobs import EvaluateConfig
+from sentiment.settings.evaluate import EvaluateConfig
 from sentiment.source import index
 from sentiment.source.shards import Shard, ShardIndex
 
@@ -22,7 +22,7 @@ def test_storage_that_stops_answering_is_one_clear_error(
     source = tmp_path / "a.csv"
     source.write_text("label,said\npositive,positive\n")
 
-    def fails(shard: Shard, text_column: str) -> ShardIndex:
+    def fails(shard: Shard, *_: object, **__: object) -> ShardIndex:
         raise OSError(f"{shard.uri}: connection reset")
 
     monkeypatch.setattr(index, "index_shard", fails)

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from sentiment.settings.jobs import OF_THE_MODEL, EvaluateConfig, ScoreConfig, ScoringSettings
+from sentiment.settings.evaluate import OF_THE_MODEL, EvaluateConfig
+from sentiment.settings.jobs import ScoreConfig, ScoringSettings
 
 # Where each setting has its effect. A new one fails the test until it stands here.
 BY_SCORING = {

@@ -343,8 +343,12 @@ HOSTILE = [
             "without.parquet": put(parquet(reviews().select(["id"]))),
             "columns.parquet": put(parquet(pa.table({}))),
             "without.csv": put(b"id,review\n1,a\n"),
-            "without.jsonl": put(b'{"review": "a"}\n'),
         },
+    ),
+    Hostile(
+        "JSON Lines without the text column, beside files that have it: Spark writes no nulls",
+        "row 0: null_text",
+        {"without.jsonl": put(b'{"review": "a"}\n')},
     ),
     Hostile(
         "JSON Lines with an id as key, 5,000 of them",

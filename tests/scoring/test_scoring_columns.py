@@ -214,6 +214,50 @@ def test_text_of_another_type_is_rejected_and_not_made_text(
     assert read_as_one(out, "text") == (pa.string(), [*GOOD, "fine"])
 
 
+def test_only_the_columns_that_are_named_pass_through(
+    jobs: InProcess, tmp_path: Path, out: Path
+) -> None:
+    table = pa.table({"id": [1, 2, 3], "text": GOOD, "secret": ["a", "b", "c"]})
+    lake = save(tmp_path / "lake", a=table)
+    jobs.run(lake, "--output", out, "--columns", "id", "--group-by", "secret")
+    [path] = data_files(out)
+    assert pq.read_schema(path).names == ["id", *added_columns("sentiment").names]
+    result = check(Output.open(str(out)), deep=True, sources=None, options=ReadOptions())
+    assert result.problems == ()
+    save(lake, b=table.set_column(0, "id", pa.array([4, 5, 6], pa.int32())))
+    jobs.run(lake, "--output", out, "--columns", "id", "--group-by", "secret")
+    assert read_as_one(out, "id") == (pa.int64(), [1, 2, 3, 4, 5, 6])
+
+
+@pytest.mark.parametrize("flag", ["--columns", "--group-by", "--label-column"])
+def test_a_column_that_no_source_has_is_refused(
+    jobs: InProcess, tmp_path: Path, out: Path, flag: str
+) -> None:
+    lake = save(tmp_path / "lake", a=pa.table({"text": GOOD}))
+    error = jobs.failing(lake, "--output", out, flag, "nothing")
+    assert error.exit_code == 2
+    assert f"{flag} nothing: no source has such a column" in str(error)
+
+
+def test_json_without_the_text_has_null_text_where_others_have_it(
+    jobs: InProcess, tmp_path: Path, out: Path
+) -> None:
+    """Spark writes no nulls to JSON. A file of another kind is unusable without the column."""
+    lake = tmp_path / "lake"
+    lake.mkdir()
+    (lake / "a.json").write_text('{"id": 1, "text": "good"}\n')
+    (lake / "b.json").write_text('{"id": 2}\n{"id": 3}\n')
+    pq.write_table(pa.table({"id": [4]}), lake / "c.parquet")
+    summary = jobs.run(lake, "--output", out, "--max-rejected", "1")
+    assert dict(summary.rejected) == {"null_text": 2, "unusable_columns": 1}
+    (lake / "a.json").unlink()
+    (lake / "d.json").write_text('{"id": 5}\n')
+    summary = jobs.run(lake, "--output", out, "--max-rejected", "1")
+    assert dict(summary.rejected) == {"null_text": 3, "unusable_columns": 1}
+    error = jobs.failing(lake / "b.json", "--output", tmp_path / "other")
+    assert "no column 'text' among 'id'" in str(error)
+
+
 UNSCORED = {
     "time of day": pa.array([90_000_000, -5], pa.int32()).view(pa.time32("ms")),
     "time of day in microseconds": pa.array([9 * 10**14, -5], pa.int64()).view(pa.time64("us")),

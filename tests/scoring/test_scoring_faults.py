@@ -468,7 +468,7 @@ def test_a_late_attempt_of_a_unit_harms_nothing(
 
     def dying(self: Output, relative: str, data: bytes) -> None:
         is_data = not relative.startswith("_sentiment")
-        if relative.endswith(".parquet") and is_data == (dies_at == "data"):
+        if relative.endswith((".parquet", ".pq")) and is_data == (dies_at == "data"):
             raise Kill
         write(self, relative, data)
 

@@ -269,7 +269,7 @@ UNUSABLE = {
     "twice.csv": b"text,text\na,b\n",
     "clash.csv": b"text,Sentiment\na,b\n",
     "reserved.csv": b"text,_sentiment_row\na,b\n",
-    "without.jsonl": b'{"review": "a"}\n',
+    "without.tsv": b"id\treview\n1\ta\n",
 }
 
 

@@ -203,10 +203,10 @@ def test_an_outage_among_many_shards_is_one_clear_error(
     shards = [make(tmp_path / f"{n}.csv").shard for n in range(40)]
     index_one = index_module.index_shard
 
-    def index_until_the_outage(shard: Shard, text_column: str) -> ShardIndex:
+    def index_until_the_outage(shard: Shard, *rest: Any, **more: Any) -> ShardIndex:
         if shard == shards[20]:
             raise OSError(f"{shard.uri}: connection refused")
-        return index_one(shard, text_column)
+        return index_one(shard, *rest, **more)
 
     monkeypatch.setattr(index_module, "index_shard", index_until_the_outage)
     with pytest.raises(SourceError, match=r"20\.csv: connection refused; run the same"):

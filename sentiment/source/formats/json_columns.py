@@ -47,7 +47,8 @@ def index_json(shard: Shard, text_column: str) -> ShardIndex:
             line holds an object.
 
     Returns:
-        Its index, with columns in the order of their first value. Malformed records count as rows.
+        Its index, with columns in the order of their first value, the text column last if no value
+        has it. Malformed records count as rows.
 
     Raises:
         SourceError: There are more than _MAX_COLUMNS keys.
@@ -75,8 +76,9 @@ def index_json(shard: Shard, text_column: str) -> ShardIndex:
             damage = Damage(-1, "unreadable_file", str(error))
             return ShardIndex(shard, 0, None, damage=damage)
         damage = Damage(cuts.rows, "unreadable_rows", str(error))
-    if not seen_object:
-        kinds = {text_column: _TEXT}
+    lacks_text = seen_object and text_column not in kinds
+    kinds = kinds if seen_object else {}
+    kinds.setdefault(text_column, _TEXT)
     columns = pa.schema(
         [
             pa.field(key, pa.string() if key == text_column else _TYPES.get(kind, pa.string()))
@@ -84,7 +86,9 @@ def index_json(shard: Shard, text_column: str) -> ShardIndex:
         ]
     )
     wide = frozenset(key for key, kind in kinds.items() if kind in (_WIDE_INT, _INT | _WIDE_INT))
-    return ShardIndex(shard, cuts.rows, columns, cuts.found, damage, wide_columns=wide)
+    return ShardIndex(
+        shard, cuts.rows, columns, cuts.found, damage, wide_columns=wide, lacks_text=lacks_text
+    )
 
 
 def _kind(value: Any) -> int:
