@@ -30,3 +30,10 @@ def test_large_files_are_read_in_units(tmp_path: Path) -> None:
         assert report["rows"] == 3000
         for name in ("one-group.parquet", "one.csv.gz"):
             assert report[name]["units"] > 0
+
+
+def test_readers_are_compared_on_the_same_files(tmp_path: Path) -> None:
+    report = last_line("reading.py", "--rows", "2000", "--folder", str(tmp_path))
+    for kind in ("parquet", "csv", "jsonl"):
+        assert set(report[kind]) == {"ours", "ours, planning alone", "pyarrow", "duckdb", "pandas"}
+        assert min(report[kind].values()) > 0

@@ -214,7 +214,7 @@ def test_a_fence_travels_to_workers(output: Output) -> None:
     with hold(output, "first", PATIENT) as mine:
         fence = pickle.loads(pickle.dumps(mine.fence))
         output.fenced(fence).write("a.parquet", b"x")
-        leave(output)
+        leave_by_run(output, "second")
         with pytest.raises(LeaseLostError):
             output.fenced(fence).write("b.parquet", b"x")
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import random
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fuzzed_files import delimited_file
 from source_reading import column, read, rejects, shard_of, write
 
 from sentiment.source.index import index_shard
@@ -272,46 +271,6 @@ def test_what_is_said_counts(
     assert list(zip(*(column(block, name) for name in names), strict=True)) == expected
 
 
-PIECES = ("good", "bad", "", " ", "a, b", 'say "no"', '"', "\n", "\r\n", "tab\t", "ø€", ";", "|",
-          "\\", '\\"', "id", "text", "'", '""', ",,", "NULL", "-1", "x" * 50)  # fmt: skip
-
-
-def fuzzed(chance: random.Random) -> tuple[str, bytes, list[list[str]]]:
-    """A file in a dialect that is written as its writers do, and what it holds."""
-    kind = chance.choice(["csv", "semicolons", "tsv", "plain tsv", "spark", "excel", "pipes"])
-    table = []
-    for number in range(chance.randint(1, 40)):
-        text = "".join(chance.choice(PIECES) for _ in range(chance.randint(0, 4)))
-        if kind == "plain tsv":
-            # Without quotes such texts cannot be written, or nobody can tell what is meant.
-            text = "".join(letter for letter in text if letter not in "\t\r\n").replace('""', "")
-        if kind == "spark":  # Spark reads and writes such texts in ways that nobody can undo
-            text = text.replace("\\", "/")
-        table.append([str(number), text])
-    delimiter = {"semicolons": ";", "tsv": "\t", "plain tsv": "\t", "pipes": "|"}.get(kind, ",")
-    end = chance.choice(["\n", "\r\n"])
-    if kind == "plain tsv":
-        lines = ["id\ttext", *("\t".join(row) for row in table)]
-        content = "".join(line + end for line in lines)
-    elif kind == "spark":
-        quoted = [f'{row[0]},"{row[1]}"'.replace('"', '\\"') for row in table]
-        quoted = [line.replace('\\"', '"', 1)[:-2] + '"' for line in quoted]
-        content = "".join(line + "\n" for line in ["id,text", *quoted])
-    else:
-        target = io.StringIO(newline="")
-        quoting = chance.choice([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
-        writer = csv.writer(target, delimiter=delimiter, lineterminator=end, quoting=quoting)
-        blank = ["", ""] if kind == "excel" else []
-        writer.writerows([*row, *blank] for row in [["id", "text"], *table])
-        content = target.getvalue()
-    encoding = chance.choice(["utf-8", "utf-8-sig", "utf-16", "cp1252"])
-    if encoding == "cp1252":
-        content = content.replace("ø€", "é.")
-        table = [[row[0], row[1].replace("ø€", "é.")] for row in table]
-    name = "a.tsv" if "tsv" in kind else "a.csv"
-    return name, content.encode(encoding), table
-
-
 @pytest.mark.parametrize("seed", range(8))
 def test_fuzzed_files_give_what_was_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
@@ -320,7 +279,7 @@ def test_fuzzed_files_give_what_was_written(
     monkeypatch.setattr("sentiment.source.cut._CUT_ROWS", 3)
     chance = random.Random(seed)
     for number in range(60):
-        name, content, table = fuzzed(chance)
+        name, content, table = delimited_file(chance)
         index = indexed(write(tmp_path / name, content))
         found = [row for row in rows(index) if row != (None, None)]
         written = [tuple(row) for row in table]
