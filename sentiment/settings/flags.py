@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from difflib import get_close_matches
 from importlib.metadata import version
 from typing import Any, Final, NoReturn
@@ -19,6 +20,9 @@ from sentiment.errors import ConfigError
 # Heading -> setting -> what its value is called in the help. None: a switch, or one of a few words
 # that the help lists. Settings of a nested model are written `model.setting`.
 Groups = Mapping[str, Mapping[str, str | None]]
+
+# What values are called that are taken letter by letter.
+_LITERAL_VALUES: Final = frozenset({"PATH", "SOURCE", "OUTPUT", "PATTERN", "CHARACTER", "VALUE"})
 
 _HELP_WIDTH: Final = 80
 _HELP_COLUMN: Final = 30
@@ -86,7 +90,7 @@ def add_settings(
         name = options.get("dest", flags[0])  # a positional argument is its own name
         arguments[name] = flags, options
 
-    source: CliSettingsSource[argparse.ArgumentParser] = CliSettingsSource(
+    source = _LiteralSource(
         settings,
         root_parser=parser,
         add_argument_method=collect,
@@ -101,7 +105,32 @@ def add_settings(
             _add_setting(heading, _field(settings, name), value, *flags, **options)
     for flags, options in arguments.values():  # a nested model as a whole: YAML gives those
         parser.add_argument(*flags, **{**options, "help": argparse.SUPPRESS})
+    source.literal = {
+        name
+        for values in groups.values()
+        for name, value in values.items()
+        if value in _LITERAL_VALUES
+    }
     return source
+
+
+class _LiteralSource(CliSettingsSource[argparse.ArgumentParser]):
+    """Settings from flags, of which some are taken letter by letter.
+
+    pydantic-settings splits words at commas, and takes brackets, braces and quotes for JSON. A path
+    may hold any of them.
+
+    Attributes:
+        literal: Names of the settings that are not split.
+    """
+
+    literal: Set[str] = frozenset()
+
+    def _merge_parsed_list(self, parsed_list: list[str], field_name: str) -> str:
+        if field_name.replace("-", "_") not in self.literal:
+            return super()._merge_parsed_list(parsed_list, field_name)
+        merge_type, _ = self._get_merge_parsed_list_types(parsed_list, field_name)
+        return json.dumps(parsed_list) if merge_type is list else parsed_list[0]
 
 
 def _add_setting(

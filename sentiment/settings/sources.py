@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import codecs
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from sentiment.settings.load import JobConfig
 
@@ -40,6 +40,11 @@ def _known_encoding(value: str) -> str:
     return name
 
 
+def _yes_or_no(value: Any) -> Any:
+    """In YAML the words yes and no are booleans."""
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
+
+
 Character = Annotated[str, AfterValidator(_one_character)]
 
 
@@ -63,7 +68,7 @@ class SourceSettings(JobConfig):
     csv_escape: Character = Field(
         "auto", description="Before quotes within quotes, or none; auto: \\ where it must be."
     )
-    csv_header: Literal["auto", "yes", "no"] = Field(
+    csv_header: Annotated[Literal["auto", "yes", "no"], BeforeValidator(_yes_or_no)] = Field(
         "auto",
         description="Whether the first row names the columns; without, they are column_1 and so "
         "on. auto: yes.",

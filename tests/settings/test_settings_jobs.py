@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from sentiment.errors import ConfigError
 from sentiment.settings.finetune import FinetuneConfig
-from sentiment.settings.jobs import ScoreConfig
+from sentiment.settings.jobs import ScoreConfig, VerifyConfig
 from sentiment.settings.load import JobConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,6 +22,50 @@ def write_yaml(folder: Path, **values: Any) -> str:
     path = folder / "job.yaml"
     path.write_text(yaml.safe_dump(values))
     return str(path)
+
+
+PATHS = ["a,b", "[x]", "{a}", " a b ", '"q"', "a#b", "50%", "[a,b]", '{"a":1}', "città", "a\\b"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_path_is_one_path_however_it_is_called(tmp_path: Path, path: str) -> None:
+    yaml_file = write_yaml(tmp_path, sources=[path, "z"], output=path, ignore=[path])
+    words = [path, "z", "--output", path, "--ignore", path]
+    for config in (
+        ScoreConfig.load(words),
+        ScoreConfig.load(["--config", str(yaml_file)]),
+        ScoreConfig(sources=[path, "z"], output=path, ignore=[path]),
+    ):
+        assert (config.sources, config.output, config.ignore) == ([path, "z"], path, [path])
+    config = VerifyConfig.load([path, "--source", path, "--source", "z"])
+    assert (config.output, config.source) == (path, [path, "z"])
+
+
+@pytest.mark.parametrize("character", [",", ";", '"', "'", "|", "[", "\\", "\x01", "tab", "none"])
+def test_a_character_of_a_dialect_is_taken_as_it_is(character: str) -> None:
+    words = ["a", "--output", "o", "--csv-delimiter", character, "--csv-quote", character]
+    config = ScoreConfig.load(words)
+    assert (config.csv_delimiter, config.csv_quote) == (character, character)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "message"),
+    [
+        ("--csv-delimiter", ",,", "one ASCII character"),
+        ("--encoding", "nope", "no encoding that Python knows"),
+        ("--csv-header", "maybe", "'auto', 'yes' or 'no'"),
+        ("--format", "xml", "'parquet', 'orc'"),
+    ],
+)
+def test_what_cannot_be_read_is_refused(flag: str, value: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ScoreConfig.load(["a", "--output", "o", flag, value])
+
+
+def test_a_header_may_be_a_boolean_of_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("sources: [a]\noutput: o\ncsv_header: no\n")
+    assert ScoreConfig.load(["--config", str(path)]).csv_header == "no"
 
 
 def test_all_four_ways_say_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
