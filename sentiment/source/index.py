@@ -21,9 +21,10 @@ from sentiment.source.formats.delimited_index import index_delimited
 from sentiment.source.formats.groups import index_groups
 from sentiment.source.formats.json_columns import index_json
 from sentiment.source.formats.lines import CorruptError, DamageError
+from sentiment.source.layout import Layout
 from sentiment.source.options import BY_DEFAULT, ReadOptions
 from sentiment.source.shards import Damage, Shard, ShardIndex
-from sentiment.source.state import check_unchanged
+from sentiment.source.state import check_unchanged, had_footer
 from sentiment.storage import in_threads, is_outage
 
 # Messages must not show review text, and in a CSV file without a header the "column names" are a
@@ -170,7 +171,9 @@ def index_shard(
 
 def _index(shard: Shard, options: ReadOptions) -> ShardIndex:
     try:
-        layout = layout_of(shard, options)
+        # On an object store, looking at the start of a file as well would cost a request more.
+        is_parquet = options.format is None and shard.member is None and had_footer(shard)
+        layout = Layout("parquet") if is_parquet else layout_of(shard, options)
     except DamageError as error:
         return ShardIndex(shard, 0, None, damage=Damage(-1, "unreadable_file", str(error)))
     except NoDataError as error:

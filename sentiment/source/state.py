@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import socket
 
 from pyarrow import fs
@@ -11,6 +12,7 @@ from sentiment.errors import SourceChangedError
 from sentiment.source.shards import Shard
 from sentiment.storage import STORAGE_ERRORS, one_line, open_filesystem
 
+_WITH_FOOTER = re.compile(r"\d+--?\d+-[0-9a-f]{16}")
 # Fingerprint of a file that does not exist: no bytes, no time.
 _NOTHING = "0-0"
 
@@ -31,6 +33,11 @@ def fingerprint_of(
     if is_parquet:
         fingerprint += _footer_hash(filesystem, path, info.size or 0)
     return fingerprint
+
+
+def had_footer(shard: Shard) -> bool:
+    """Whether a footer of Parquet was found when the shard was listed."""
+    return _WITH_FOOTER.fullmatch(shard.fingerprint) is not None
 
 
 def _size_and_time(info: fs.FileInfo) -> str:

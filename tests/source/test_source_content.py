@@ -291,6 +291,15 @@ def test_parquet_without_a_name_is_known_by_its_footer(tmp_path: Path) -> None:
     assert first.fingerprint.count("-") == second.fingerprint.count("-") == 2
 
 
+def test_parquet_is_opened_once_to_be_indexed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.parquet").write_bytes(parquet(ROWS))
+    [shard] = found(tmp_path)
+    monkeypatch.setattr("sentiment.source.index.layout_of", None)
+    assert index_shard(shard).rows == len(ROWS)
+
+
 def test_rows_are_rejected_one_by_one_in_every_binary_format(tmp_path: Path) -> None:
     rows = [{"text": "fine"}, {"text": None}, {"text": "good"}]
     for kind in ("parquet", "orc", "avro"):

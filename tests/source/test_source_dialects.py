@@ -120,10 +120,10 @@ lines \"and\" more"
         [("1", "good"), ("", ""), ("2", "fine")],
         Dialect(",", blank_columns=3),
     ),
-    "blank rows where a sheet ends": (
+    "empty rows that a writer has written": (
         "a.csv",
         b"id,text\n1,good\n,\n,\n\n",
-        [("1", "good")],
+        [("1", "good"), ("", ""), ("", "")],
         PLAIN,
     ),
     "headers and marks between": (

@@ -186,9 +186,10 @@ def records(lines: Lines, dialect: Dialect, names: Sequence[str]) -> Iterator[De
     """Yield the records that are rows.
 
     Blank lines are none, but where there is one column only: there such a line is a record whose
-    field is empty, and nothing else could say so without quotes. Where a file ends, blank lines and
-    records of delimiters alone are none anywhere: editors and spreadsheets leave them there. A
-    record that repeats the header is none: files with headers were put together.
+    field is empty, and nothing else could say so without quotes. Where a file ends, blank lines are
+    none anywhere: editors leave them there. So do spreadsheets with records of delimiters alone,
+    where the header has blank columns. A record that repeats the header is none: files with headers
+    were put together.
 
     Args:
         lines: The lines of the file, from a record on.
@@ -203,7 +204,8 @@ def records(lines: Lines, dialect: Dialect, names: Sequence[str]) -> Iterator[De
     held: list[DelimitedRecord] = []  # without anything in them; rows only if others follow
     for record in _told_apart(parse(lines, dialect)):
         fields = record.fields
-        if fields == [] or (fields is not None and _is_blank(fields, record)):
+        is_left_over = bool(blank_columns) and fields is not None and _is_blank(fields, record)
+        if fields == [] or is_left_over:
             if fields or len(names) == 1:
                 fields = fields or [""]
                 record.fields = fields[: len(names)] if blank_columns else fields
