@@ -14,6 +14,7 @@ import zipfile
 from typing import IO, Any, Final
 
 from sentiment.source.first_bytes import (
+    array_start,
     binary_format,
     delimited_format,
     encoding_of,
@@ -156,7 +157,10 @@ def _layout(file: Any, name: str, options: ReadOptions, member: str | None = Non
         encoding = UTF_8
     elif not compressions:
         _check_unpacked(head, name)
-    return Layout(found_format, tuple(compressions), encoding)
+    start = 0
+    if found_format in ("json", "jsonl") and (start := array_start(head, options.text_column)):
+        found_format = "json"
+    return Layout(found_format, tuple(compressions), encoding, json_start=start)
 
 
 def _zip_problem(name: str, is_inside: bool) -> DamageError | NoDataError:

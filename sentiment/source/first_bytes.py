@@ -20,6 +20,9 @@ _MARKS: Final = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+_DECODER: Final = json.JSONDecoder()
+# Objects within which an array of records is looked for.
+_MAX_LEVELS: Final = 3
 
 
 def encoding_of(head: bytes, options: ReadOptions) -> str:
@@ -89,6 +92,64 @@ def json_format(text: bytes, ends: bool) -> ShardFormat | None:
     except (ValueError, RecursionError):
         return "jsonl"
     return "json" if 0 <= first_line < end - 1 else "jsonl"
+
+
+def array_start(head: bytes, text_column: str) -> int:
+    """Return where the array of records starts in a file that is one object, as APIs return it.
+
+    Args:
+        head: First bytes of the file.
+        text_column: A key of the records, by which the array is known.
+
+    Returns:
+        The number of the byte; 0 if the file is no such object.
+    """
+    text = head.decode("utf-8", "surrogateescape")
+    begin = _after_space(text, len(text) - len(text.lstrip("\ufeff")))
+    if text[begin : begin + 1] != "{":
+        return 0
+    try:
+        value, end = _DECODER.raw_decode(text, begin)
+        if text_column in value or text[end:].strip():
+            return 0  # a record, or the first of many lines
+    except (ValueError, RecursionError):
+        pass  # it is longer than what we look at
+    place = _array_within(text, begin, text_column, _MAX_LEVELS)
+    return 0 if place is None else len(text[:place].encode("utf-8", "surrogateescape"))
+
+
+def _array_within(text: str, place: int, key: str, levels: int) -> int | None:
+    """Find an array of objects that have a key, among the values of the object at a place."""
+    place += 1
+    while True:
+        place = _after_space(text, place)
+        try:
+            name, place = _DECODER.raw_decode(text, place)
+            place = _after_space(text, place)
+            if not isinstance(name, str) or text[place : place + 1] != ":":
+                return None
+            place = _after_space(text, place + 1)
+            if text[place : place + 1] == "[":
+                inner = _after_space(text, place + 1)
+                if text[inner : inner + 1] == "{" and key in _DECODER.raw_decode(text, inner)[0]:
+                    return place
+            elif text[place : place + 1] == "{" and levels:
+                found = _array_within(text, place, key, levels - 1)
+                if found is not None:
+                    return found
+            _, place = _DECODER.raw_decode(text, place)
+        except (ValueError, RecursionError):
+            return None
+        place = _after_space(text, place)
+        if text[place : place + 1] != ",":
+            return None
+        place += 1
+
+
+def _after_space(text: str, place: int) -> int:
+    while text[place : place + 1] in (" ", "\t", "\r", "\n"):
+        place += 1
+    return place
 
 
 def delimited_format(text: bytes, options: ReadOptions) -> ShardFormat | None:

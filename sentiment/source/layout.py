@@ -81,18 +81,23 @@ class Layout:
         compression: What to unpack, outermost first; mostly nothing or one.
         encoding: How text is encoded, as Python names it.
         dialect: Of delimited text; None of everything else.
+        json_start: Of JSON whose records lie in an array within an object, the byte at which the
+            array starts; 0 of everything else.
     """
 
     format: ShardFormat
     compression: tuple[Compression, ...] = ()
     encoding: str = UTF_8
     dialect: Dialect | None = None
+    json_start: int = 0
 
     def told(self) -> str:
         """Return it in words, for logs; what is usual is left out."""
         words: list[str] = [self.format, *self.compression]
         if self.encoding != UTF_8:
             words.append(self.encoding)
+        if self.json_start:
+            words.append("an array within an object")
         if (dialect := self.dialect) is not None:
             usual = "\t" if self.format == "tsv" else ","
             if dialect.delimiter != usual:

@@ -559,7 +559,7 @@ HOSTILE = [
     ),
     Hostile(
         "JSON objects in an array, on one line or on several; one after another; printed over "
-        "several lines; with a byte order mark",
+        "several lines; with a byte order mark; in an array within an object",
         "3 labelled",
         {
             "array.json": put(json.dumps(REVIEWS).encode()),
@@ -569,6 +569,7 @@ HOSTILE = [
             "firehose.json.gz": put(packed(jsonl().replace(b"\n", b""))),
             "printed.json": put("\n".join(json.dumps(one, indent=2) for one in REVIEWS).encode()),
             "bom.json": put(b"\xef\xbb\xbf" + json.dumps(REVIEWS).encode()),
+            "page.json": put(json.dumps({"next": None, "reviews": REVIEWS}).encode()),
             "commas.jsonl": put(jsonl().replace(b"}\n", b"},\n")),
         },
     ),

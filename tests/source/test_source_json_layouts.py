@@ -153,6 +153,44 @@ def test_a_line_longer_than_memory_may_hold_is_read_in_parts(
     assert "longer than 100 bytes" in index.damage.detail
 
 
+REVIEWS = [{"id": n, "text": f"review ] }} {n}", "tags": [n]} for n in range(500)]
+WRAPPED = [
+    {"reviews": REVIEWS},
+    {"count": 500, "next": None, "data": REVIEWS, "errors": [{"text": "no review"}]},
+    {
+        "meta": {"page": [1, 2], "of": []},
+        "response": {"took": 3, "hits": REVIEWS, "more": {"a": 1}},
+    },
+]
+
+
+@pytest.mark.parametrize("wrapped", WRAPPED)
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl.gz", "export", "utf16.json"])
+def test_records_may_lie_in_an_array_within_an_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrapped: Any, indent: int | None, name: str
+) -> None:
+    """As APIs return them. Read as one object, all would be one row."""
+    monkeypatch.setattr("sentiment.source.cut._CUT_ROWS", 7)
+    text = json.dumps(wrapped, indent=indent)
+    path = write(tmp_path / name, text.encode("utf-16" if name.startswith("utf16") else "utf-8"))
+    index, block = load(path)
+    assert (index.rows, index.damage) == (500, None)
+    assert column(block, "text") == [review["text"] for review in REVIEWS]
+    assert rejects(block) == []
+    path = write(tmp_path / name, text[:-300].encode())
+    index = index_shard(shard_of(path))
+    assert index.rows < 500 or "errors" in wrapped or "response" in wrapped
+    assert index.damage is not None or index.rows == 500
+
+
+def test_an_object_with_the_text_is_a_record_whatever_else_it_holds(tmp_path: Path) -> None:
+    record = {"id": 1, "text": "fine", "answers": [{"text": "no review"}]}
+    for content in (json.dumps(record), json.dumps(record, indent=1)):
+        _, block = load(write(tmp_path / "a.json", content.encode()))
+        assert column(block, "text") == ["fine"]
+
+
 def test_the_layout_is_decided_by_the_first_value(tmp_path: Path) -> None:
     for content, layout in (
         (b'{"text": "a"}\n', "jsonl"),

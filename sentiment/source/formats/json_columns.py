@@ -58,8 +58,9 @@ def index_json(shard: Shard, text_column: str) -> ShardIndex:
     damage: Damage | None = None
     seen_object = False
     try:
-        with Lines(shard) as lines:
-            cuts.begin(0)
+        start = 0 if shard.layout is None else shard.layout.json_start
+        with Lines(shard, start) as lines:
+            cuts.begin(start)
             for record in records_of(shard)(lines):
                 cuts.add(record.offset_bytes)
                 if record.value is not None:

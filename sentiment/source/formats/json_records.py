@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sentiment.source.blocks import RAW_BYTES
@@ -56,7 +57,9 @@ def records_of(shard: Shard) -> Callable[[Lines], Iterator[JsonRecord]]:
     It raises DamageError where the rest of the file cannot be read.
     """
     assert shard.layout is not None, f"{shard.uri}: nobody has looked how to read it"
-    return _in_lines if shard.layout.format == "jsonl" else _in_text
+    if shard.layout.format == "jsonl":
+        return _in_lines
+    return partial(_in_text, within=shard.layout.json_start > 0)
 
 
 def _in_lines(lines: Lines) -> Iterator[JsonRecord]:
@@ -131,8 +134,13 @@ def _one_after_another(start: int, line: bytes) -> tuple[list[JsonRecord], int]:
         place = end
 
 
-def _in_text(lines: Lines) -> Iterator[JsonRecord]:
-    """Yield the values of a text, those of arrays one by one, wherever its lines end."""
+def _in_text(lines: Lines, within: bool) -> Iterator[JsonRecord]:
+    """Yield the values of a text, those of arrays one by one, wherever its lines end.
+
+    Args:
+        lines: The text, from a value on.
+        within: Whether the values are an array within an object, and end where it ends.
+    """
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     text, place, arrays = "", 0, 0
     start = lines.offset_bytes
@@ -149,6 +157,10 @@ def _in_text(lines: Lines) -> Iterator[JsonRecord]:
 
     while True:
         begin = _end_of(_BETWEEN_VALUES, text, place)
+        if within and "]" in text[place:begin]:
+            opened = arrays + text.count("[", place, begin)
+            if opened - text.count("]", place, begin) <= 0:
+                return
         arrays += text.count("[", place, begin) - text.count("]", place, begin)
         start += begin - place
         place = begin
