@@ -20,7 +20,7 @@ from sentiment.block import empty_table
 from sentiment.output.contents import rows_digest
 from sentiment.output.counted_by import count_file
 from sentiment.output.folder import Output
-from sentiment.output.layout import REJECT_SCHEMA, added_columns, reject_file_of
+from sentiment.output.layout import PRIVATE_END, REJECT_SCHEMA, added_columns, reject_file_of
 from sentiment.output.receipt import Footer, rejects_of
 from sentiment.storage import one_line
 from sentiment.verification.contents import DAMAGE_ERRORS, Problem
@@ -80,7 +80,9 @@ def _is_whole(output: Output, footer: Footer) -> bool:
     """Whether the content of a reject file is the one that its name was made from."""
     assert footer.reject_file is not None
     content = output.read(footer.reject_file) or b""
-    return reject_file_of(footer.unit_id, content) == footer.reject_file
+    expected = reject_file_of(footer.unit_id, content)
+    earlier = expected.removesuffix(PRIVATE_END) + ".parquet"
+    return footer.reject_file in (expected, earlier)
 
 
 def _read(

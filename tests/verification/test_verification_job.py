@@ -282,6 +282,16 @@ def test_a_deleted_data_file_is_found(made: tuple[Path, Path], out: Path) -> Non
     assert f"{made[0] / A}: no data file holds rows 4 to 7" in problems(out)
 
 
+def test_reject_files_of_earlier_versions_pass(out: Path) -> None:
+    """They ended in `.parquet`, which some readers took for data."""
+    for reject in rejects_in(out):
+        earlier = reject.with_suffix(".parquet")
+        reject.rename(earlier)
+        path = out / unit_of_reject_file(name(out, earlier))
+        rewrite(path, same, reject_file=name(out, earlier))
+    assert problems(out, deep=True) == ""
+
+
 def test_the_reject_file_of_a_deleted_data_file_is_found(out: Path) -> None:
     path = file_of(out, A, 4)
     rejects = reject_of(out, path)
