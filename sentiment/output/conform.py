@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiment.block import CARRIER_PREFIX, REASON, STAGE_WRITE, nulls, reject_rows
-from sentiment.output.widening import is_text
+from sentiment.source.formats.binary_text import is_text, shown_texts
 
 
 def conform_rows(rows: pa.Table, columns: pa.Schema | None) -> tuple[pa.Table, pa.Table]:
@@ -76,8 +76,6 @@ def conform(rows: pa.Table, columns: pa.Schema) -> tuple[pa.Table, dict[int, str
 
 def _converted(values: pa.Array, kind: pa.DataType) -> tuple[pa.Array, list[int]]:
     """Return values as another type, and the places of those that do not fit."""
-    if isinstance(values, pa.ChunkedArray):
-        values = pa.concat_arrays(values.chunks) if values.num_chunks else nulls(0, values.type)
     try:
         return _cast(values, kind), []
     except (pa.ArrowException, ValueError, TypeError, OverflowError):
@@ -118,7 +116,7 @@ def _texts(values: pa.Array) -> pa.Array | list[str | None]:
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return values.cast(pa.string())
     if is_text(kind) or pa.types.is_fixed_size_binary(kind):
-        return [_shown(one) for one in values.cast(pa.large_binary()).to_pylist()]
+        return shown_texts(values)
     if pa.types.is_floating(kind):
         return [None if one is None else repr(one) for one in values.to_pylist()]
     if pa.types.is_nested(kind):
@@ -130,10 +128,6 @@ def _texts(values: pa.Array) -> pa.Array | list[str | None]:
     if pc.any(pc.starts_with(texts, "<value out of range")).as_py():
         raise ValueError("a time has no text")
     return texts
-
-
-def _shown(value: bytes | None) -> str | None:
-    return None if value is None else value.decode("utf-8", "backslashreplace")
 
 
 def _from_text(values: pa.Array, kind: pa.DataType) -> pa.Array:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pyarrow as pa
 
+from sentiment.source.formats.binary_text import is_text
+
 _INTEGERS = (
     (pa.types.is_int8, 8, True),
     (pa.types.is_int16, 16, True),
@@ -17,19 +19,6 @@ _INTEGERS = (
 _UNITS = ("s", "ms", "us", "ns")
 _MAX_DIGITS = 76
 _TEXT = pa.string()
-
-
-def is_text(kind: pa.DataType) -> bool:
-    """Whether values are text, or bytes that may be."""
-    if pa.types.is_dictionary(kind):
-        return is_text(kind.value_type)
-    tests = (
-        pa.types.is_string,
-        pa.types.is_large_string,
-        pa.types.is_binary,
-        pa.types.is_large_binary,
-    )
-    return any(test(kind) for test in tests)
 
 
 def widened(one: pa.DataType, other: pa.DataType, *, has_wide: bool) -> pa.DataType:

@@ -13,13 +13,11 @@ from sentiment.scoring.tasks import index_on_cluster
 from sentiment.settings.jobs import ScoreConfig
 from sentiment.source.index import index_shards
 from sentiment.source.layout import BINARY_FORMATS, format_named
+from sentiment.source.listing import told_files
 from sentiment.source.options import ReadOptions
 from sentiment.source.settings import read_options
 from sentiment.source.shards import Shard, ShardIndex
 from sentiment.source.state import was_missing
-
-# Of the files of one layout, so many are named.
-_FILES_SHOWN = 1000
 
 # Looks at a damaged shard, after the first one.
 _LOOKS = 3
@@ -82,10 +80,7 @@ def layout_facts(indexes: Sequence[ShardIndex]) -> list[dict[str, Any]]:
     for index in indexes:
         if index.shard.layout is not None:
             files[index.shard.layout.told()].append(index.shard.uri)
-    return [
-        {"layout": layout, "files": len(uris), "first": uris[:_FILES_SHOWN]}
-        for layout, uris in sorted(files.items())
-    ]
+    return [{"layout": layout, **told_files(uris)} for layout, uris in sorted(files.items())]
 
 
 def _not_lost(index: ShardIndex, committed: Committed) -> ShardIndex:

@@ -36,7 +36,7 @@ from sentiment.storage import (
     open_filesystem,
 )
 
-# Of files that are no shards, so many are named.
+# Of files of one kind, so many are named.
 _PATHS_SHOWN = 1000
 
 _HIVE = re.compile(r"[^=]+=.*", re.DOTALL)
@@ -61,9 +61,14 @@ class Listing:
     def facts(self) -> dict[str, Any]:
         """Return what `run.json` says of the files that are no shards."""
         return {
-            name: {"files": len(paths), "first": list(paths[:_PATHS_SHOWN])}
+            name: told_files(paths)
             for name, paths in (("skipped", self.skipped), ("ignored", self.ignored))
         }
+
+
+def told_files(paths: Sequence[str]) -> dict[str, Any]:
+    """Return what `run.json` says of files of one kind: how many they are, and the first."""
+    return {"files": len(paths), "first": list(paths[:_PATHS_SHOWN])}
 
 
 @dataclass(frozen=True)

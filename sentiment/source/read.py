@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from types import TracebackType
-from typing import Protocol
+from typing import Protocol, Self
 
 import pyarrow as pa
 
@@ -49,15 +48,10 @@ class ShardReader:
         self._columns = columns
         self._rows = _reader_of(shard, columns, text_column)
 
-    def __enter__(self) -> ShardReader:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._rows.close()
 
     def read(self, unit: Unit, max_bytes: int | None = None) -> pa.Table:

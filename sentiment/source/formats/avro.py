@@ -14,14 +14,13 @@ import json
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import IO, Any, Final
 
 import fastavro
 import pyarrow as pa
 
+from sentiment.source.formats.arrow_errors import as_arrow_errors
 from sentiment.source.formats.avro_types import AvroTypes
-from sentiment.storage import STORAGE_ERRORS
 
 _HEADER: Final = fastavro.parse_schema(
     {
@@ -66,7 +65,7 @@ class AvroFile:
         """
         self._file = io.BufferedReader(file, _PIECE_BYTES)
         self._size_bytes = size_bytes
-        with _errors_of_arrow():
+        with as_arrow_errors("it"):
             header: Any = fastavro.schemaless_reader(self._file, _HEADER, None)
             if header["magic"] != b"Obj\x01":
                 raise pa.ArrowInvalid("it does not begin as Avro does")
@@ -94,13 +93,13 @@ class AvroFile:
 
     def batches(self, group: int, rows: int) -> Iterator[pa.RecordBatch]:
         """Yield the rows of a block, at most so many at once."""
-        with _errors_of_arrow():
+        with as_arrow_errors("it"):
             start, size = self._blocks[group]
             self._file.seek(start)
             block = io.BytesIO(self._unpack(_exactly(self._file, size)))
         left = self.group_rows[group]
         while left:
-            with _errors_of_arrow():
+            with as_arrow_errors("it"):
                 read: list[Any] = [
                     fastavro.schemaless_reader(block, self._stored, None)
                     for _ in range(min(left, rows))
@@ -137,17 +136,6 @@ class AvroFile:
         return None
 
 
-@contextmanager
-def _errors_of_arrow() -> Iterator[None]:
-    """Turn whatever damaged bytes make fastavro raise into an error of Arrow."""
-    try:
-        yield
-    except (*STORAGE_ERRORS, MemoryError):
-        raise
-    except Exception as error:
-        raise pa.ArrowInvalid(f"it cannot be decoded ({type(error).__name__})") from error
-
-
 def _exactly(file: IO[bytes], count: int) -> bytes:
     found = file.read(count)
     if len(found) < count:
@@ -156,14 +144,20 @@ def _exactly(file: IO[bytes], count: int) -> bytes:
 
 
 def _varint(file: IO[bytes]) -> int:
-    """Read a number: seven bits in each byte, the least first, the sign in the lowest bit."""
+    """Read a number with its sign in the lowest bit."""
+    number = _unsigned(file)
+    return (number >> 1) ^ -(number & 1)
+
+
+def _unsigned(file: IO[bytes]) -> int:
+    """Read a number: seven bits in each byte, the least first."""
     number = 0
     for shift in range(_MAX_VARINT_BYTES):
         byte = _exactly(file, 1)[0]
         number |= (byte & 127) << (7 * shift)
         if byte < 128:
             break
-    return (number >> 1) ^ -(number & 1)
+    return number
 
 
 def _codec(name: str) -> Callable[[bytes], bytes]:
@@ -182,11 +176,7 @@ def _codec(name: str) -> Callable[[bytes], bytes]:
 
 def _snappy(data: bytes) -> bytes:
     """Unpack a block of Snappy: its size, its bytes, and a checksum of four bytes."""
-    size = 0
-    for shift, byte in enumerate(data[:5]):
-        size |= (byte & 127) << (7 * shift)
-        if byte < 128:
-            break
+    size = _unsigned(io.BytesIO(data))
     if size > _MAX_BLOCK_BYTES:
         raise pa.ArrowInvalid("a block has no size that may be true")
     unpacked = pa.decompress(data[:-4], size, codec="snappy", asbytes=True)

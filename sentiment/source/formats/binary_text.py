@@ -40,7 +40,7 @@ def checked_rows(table: pa.Table, first: int, text_column: str) -> CheckedRows:
             column.validate()
             column = column.combine_chunks()
             if not pa.types.is_nested(column.type):
-                if name != text_column and not _holds_text(column.type):
+                if name != text_column and not is_text(column.type, or_bytes=False):
                     continue  # a time or a number out of its range: nobody scores it
                 table = table.set_column(index, table.field(index), _shown(column))
                 if name != text_column:
@@ -59,21 +59,26 @@ def checked_rows(table: pa.Table, first: int, text_column: str) -> CheckedRows:
     return CheckedRows(table, numbers, [bad[row] for row in sorted(bad)])
 
 
-def _holds_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType, *, or_bytes: bool = True) -> bool:
+    """Whether values are text, also within a dictionary.
+
+    Args:
+        kind: Their type.
+        or_bytes: Whether bytes count, which may be text.
+    """
     if pa.types.is_dictionary(kind):
-        return _holds_text(kind.value_type)
-    return any(test(kind) for test in (pa.types.is_string, pa.types.is_large_string))
+        return is_text(kind.value_type, or_bytes=or_bytes)
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return True
+    return or_bytes and (pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
 def _too_long(column: pa.ChunkedArray) -> list[int]:
     """Return the rows whose text exceeds MAX_RECORD_BYTES, the limit for lines of text shards."""
+    if not is_text(column.type):
+        return []
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
-    is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-    if not is_text and not (
-        pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)
-    ):
-        return []
     too_long = pc.greater(pc.binary_length(column), MAX_RECORD_BYTES)
     return list(pc.indices_nonzero(too_long).to_pylist())
 
@@ -96,9 +101,13 @@ def _shown(column: pa.Array) -> pa.Array:
         return pa.DictionaryArray.from_arrays(
             column.indices, _shown(column.dictionary), ordered=column.type.ordered
         )
+    return pa.array(shown_texts(column), column.type)
+
+
+def shown_texts(column: pa.Array) -> list[str | None]:
+    """Return texts or bytes as text, with bytes that are not UTF-8 written as `\\xNN`."""
     values = column.cast(pa.large_binary()).to_pylist()
-    shown = [None if v is None else v.decode("utf-8", "backslashreplace") for v in values]
-    return pa.array(shown, column.type)
+    return [None if v is None else v.decode("utf-8", "backslashreplace") for v in values]
 
 
 def _undecodable(column: pa.Array, is_text: bool) -> Iterator[tuple[int, str | None]]:

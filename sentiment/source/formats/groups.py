@@ -16,12 +16,13 @@ import pyarrow as pa
 
 from sentiment.block import empty_table
 from sentiment.source.blocks import Reject, Rows
+from sentiment.source.formats.arrow_errors import as_arrow_errors
 from sentiment.source.formats.avro import AvroFile
 from sentiment.source.formats.binary_text import checked_rows
 from sentiment.source.formats.compression import UNPACK_ERRORS, open_seekable
 from sentiment.source.formats.orc import OrcFile
 from sentiment.source.formats.parquet import ParquetFile
-from sentiment.source.formats.parquet_types import foreign_types, storage_field
+from sentiment.source.formats.parquet_types import storage_field
 from sentiment.source.shards import Damage, Shard, ShardIndex, Unit
 from sentiment.storage import one_line
 
@@ -71,7 +72,7 @@ class _ReadRows:
 @contextmanager
 def _open(shard: Shard) -> Iterator[_GroupedFile]:
     assert shard.layout is not None, f"{shard.uri}: nobody has looked how to read it"
-    with open_seekable(shard) as (file, size_bytes), foreign_types():
+    with open_seekable(shard) as (file, size_bytes), as_arrow_errors("its types"):
         yield _FILES[shard.layout.format](file, size_bytes)
 
 
@@ -87,7 +88,7 @@ def index_groups(shard: Shard) -> ShardIndex:
         table, which a part of it does not have.
     """
     try:
-        with _open(shard) as file, foreign_types():
+        with _open(shard) as file:
             columns = pa.schema([storage_field(field).with_nullable(True) for field in file.schema])
             sizes, problem, wide = file.group_rows, file.damage, file.wide_columns
     except UNPACK_ERRORS as error:

@@ -5,8 +5,7 @@ All ways in which the bytes can end early, or turn out not to be text, raise one
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import Final
+from typing import Final, Self
 
 from sentiment.source.formats.compression import UNPACK_ERRORS, is_corruption, open_unpacked
 from sentiment.source.shards import Shard
@@ -88,15 +87,10 @@ class Lines:
             self._stream.read(len(BOM))
             self.offset_bytes = len(BOM)
 
-    def __enter__(self) -> Lines:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.orc
 
-from sentiment.source.formats.parquet_types import foreign_types
+from sentiment.source.formats.arrow_errors import as_arrow_errors
 
 
 class OrcFile:
@@ -37,23 +37,22 @@ class OrcFile:
             pa.ArrowException: It is damaged or no ORC.
         """
         del size_bytes
-        with foreign_types():
-            self._file = pyarrow.orc.ORCFile(file)
-            self.schema = self._file.schema
-            self.wide_columns = frozenset(
-                one.name for one in self.schema if pa.types.is_int64(one.type)
-            )
-            narrow = [_narrowest(self.schema)] if len(self.schema) else None
-            self.group_rows = [
-                self._file.read_stripe(stripe, columns=narrow).num_rows
-                for stripe in range(self._file.nstripes)
-            ]
+        self._file = pyarrow.orc.ORCFile(file)
+        self.schema = self._file.schema
+        self.wide_columns = frozenset(
+            one.name for one in self.schema if pa.types.is_int64(one.type)
+        )
+        narrow = [_narrowest(self.schema)] if len(self.schema) else None
+        self.group_rows = [
+            self._file.read_stripe(stripe, columns=narrow).num_rows
+            for stripe in range(self._file.nstripes)
+        ]
         if sum(self.group_rows) != self._file.nrows:
             raise pa.ArrowInvalid("the row counts in its footer contradict each other")
 
     def batches(self, group: int, rows: int) -> Iterator[pa.RecordBatch]:
         """Yield the rows of a stripe, at most so many at once."""
-        with foreign_types():
+        with as_arrow_errors("its types"):
             stripe = self._file.read_stripe(group)
         for start in range(0, stripe.num_rows, rows):
             yield stripe.slice(start, rows)

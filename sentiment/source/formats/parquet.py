@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sentiment.source.formats.parquet_types import foreign_types
+from sentiment.source.formats.arrow_errors import as_arrow_errors
 
 _BUFFER_BYTES = 1024 * 1024
 # A damaged footer may claim any number of rows, and planning would make units of all of them. Real
@@ -44,22 +44,21 @@ class ParquetFile:
         Raises:
             pa.ArrowException: It is no Parquet, or its footer contradicts itself.
         """
-        with foreign_types():
-            self._file = pq.ParquetFile(
-                file,
-                buffer_size=_BUFFER_BYTES,
-                pre_buffer=False,
-                page_checksum_verification=True,
-                # The old type of Spark and Hive. In nanoseconds the year 9999 would wrap around.
-                coerce_int96_timestamp_unit="us",
-            )
-            self.schema = self._file.schema_arrow
+        self._file = pq.ParquetFile(
+            file,
+            buffer_size=_BUFFER_BYTES,
+            pre_buffer=False,
+            page_checksum_verification=True,
+            # The old type of Spark and Hive. In nanoseconds the year 9999 would wrap around.
+            coerce_int96_timestamp_unit="us",
+        )
+        self.schema = self._file.schema_arrow
         self.group_rows = _group_rows(self._file.metadata, size_bytes)
         self.wide_columns = _wide_columns(self._file.metadata, self.schema)
 
     def batches(self, group: int, rows: int) -> Iterator[pa.RecordBatch]:
         """Yield the rows of a row group, at most so many at once."""
-        with foreign_types():
+        with as_arrow_errors("its types"):
             # One thread: Ray runs as many readers as there are cores.
             yield from self._file.iter_batches(rows, row_groups=[group], use_threads=False)
 

@@ -2,31 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pyarrow as pa
-
-from sentiment.storage import STORAGE_ERRORS
-
-
-@contextmanager
-def foreign_types() -> Iterator[None]:
-    """Turn errors of foreign types into errors of Arrow.
-
-    A file can name types that other libraries have registered with Arrow. Their code runs while
-    Arrow reads a schema, and may raise any exception. pyarrow itself raises UnicodeDecodeError for
-    column names.
-
-    Raises:
-        pa.ArrowInvalid: The body raised an exception that is not one of storage or memory.
-    """
-    try:
-        yield
-    except (*STORAGE_ERRORS, MemoryError):
-        raise
-    except Exception as error:
-        raise pa.ArrowInvalid(f"its types cannot be decoded ({type(error).__name__})") from error
 
 
 def storage_field(field: pa.Field) -> pa.Field:
