@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import ValidationError
@@ -185,9 +186,7 @@ def read_partitions(output: Output, run_id: str) -> list[Partition]:
     """
     names = ["partition", "label", "rows", "group"]
     try:
-        earlier = file_of_run(run_id, EARLIER_METRICS_FILE)
-        path = output.path(earlier if output.exists(earlier) else file_of_run(run_id, METRICS_FILE))
-        with output.filesystem.open_input_file(path) as stream:
+        with _open_metrics(output, run_id) as stream:
             # Only these columns: the histograms are the greater part of the file.
             table = pq.ParquetFile(stream).read(columns=names, use_threads=False)
         if "group" in table.column_names:
@@ -196,6 +195,17 @@ def read_partitions(output: Output, run_id: str) -> list[Partition]:
         return _partitions(table.select(["partition", "label", "rows"]).to_pylist())
     except (*STORAGE_ERRORS, KeyError, TypeError, ValueError) as error:
         raise ValueError(one_line(error)) from error
+
+
+def _open_metrics(output: Output, run_id: str) -> pa.NativeFile:
+    """Open the figures of a run, by the name that they had in earlier versions if need be."""
+    try:
+        return output.filesystem.open_input_file(output.path(file_of_run(run_id, METRICS_FILE)))
+    except FileNotFoundError:
+        earlier = file_of_run(run_id, EARLIER_METRICS_FILE)
+        if not output.exists(earlier):
+            raise
+        return output.filesystem.open_input_file(output.path(earlier))
 
 
 def _partitions(rows: Sequence[dict[str, Any]]) -> list[Partition]:

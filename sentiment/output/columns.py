@@ -20,7 +20,8 @@ from sentiment.errors import SourceError
 from sentiment.output.committed import Committed
 from sentiment.output.folder import Output
 from sentiment.output.layout import ADDED_COLUMNS, COLUMNS_FILE
-from sentiment.output.widening import is_text, widened
+from sentiment.output.widening import widened
+from sentiment.source.formats.binary_text import is_text
 from sentiment.source.index import unusable
 from sentiment.source.shards import ShardIndex
 
@@ -82,13 +83,12 @@ def columns_of(output: Output, committed: Committed) -> pa.Schema | None:
     Raises:
         OutputError: The storage does not answer.
     """
-    known = read_columns(output)
-    footers = [
-        footer for found in committed.footers.values() for footer in found if footer.labelled
-    ]
-    if known is not None or not footers:
+    if (known := read_columns(output)) is not None:
         return known
-    first = min(footers, key=lambda footer: footer.unit_id)
+    labelled = (one for found in committed.footers.values() for one in found if one.labelled)
+    first = min(labelled, key=lambda footer: footer.unit_id, default=None)
+    if first is None:
+        return None
     with output.filesystem.open_input_file(output.path(first.unit_id)) as file:
         schema = pq.read_schema(file)
     names = schema.names[: len(schema) - ADDED_COLUMNS]
@@ -179,13 +179,10 @@ def _settled(column: _Seen, known: pa.DataType | None, policy: Policy) -> pa.Dat
 
 def _drift(column: _Seen, known: pa.DataType | None, becomes: pa.DataType) -> Drift | None:
     kinds = {kind: uri for kind, (uri, _) in column.types.items() if not pa.types.is_null(kind)}
-    others = [kind for kind in kinds if kind != (known or becomes)]
-    if len(kinds) < 2 and not (known is not None and others):
+    types = [*kinds] if known is None else [known, *(kind for kind in kinds if kind != known)]
+    if len(types) < 2:
         return None
-    types = [known] if known is not None else []
-    types += [kind for kind in kinds if kind not in types]
-    example = kinds[types[1]] if len(types) > 1 else kinds[others[0]]
-    return Drift(column.name, tuple(map(str, types)), str(becomes), example)
+    return Drift(column.name, tuple(map(str, types)), str(becomes), kinds[types[1]])
 
 
 def without_clashing_cases(

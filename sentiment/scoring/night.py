@@ -81,11 +81,10 @@ def prepare(
     shards = [committed.placed(shard) for shard in listing.shards]
     indexes = index_sources(shards, committed, config, cluster, again=again)
     layouts = layout_facts(indexes)
+    for one in layouts:
+        _log.info("%d files are read as %s, first %s", one["files"], one["layout"], one["first"][0])
     recorded = columns_of(output, committed)
     indexes = without_clashing_cases(indexes, recorded)
-    for layout in layouts:
-        first = layout["first"][0]
-        _log.info("%d files are read as %s, first %s", layout["files"], layout["layout"], first)
     indexes = check_columns(indexes, config, is_known=recorded is not None)
     live.account.phases.enter(TRY_MODEL)
     columns = _settle(indexes, recorded, config)

@@ -11,15 +11,17 @@ import io
 import json
 import os
 import zipfile
+from dataclasses import replace
 from typing import IO, Any, Final
 
 from sentiment.source.first_bytes import (
     array_start,
     binary_format,
     delimited_format,
+    dialect_of,
     encoding_of,
-    first_value,
     json_format,
+    starts_with_json,
 )
 from sentiment.source.formats.compression import (
     MAGIC_BYTES,
@@ -141,12 +143,12 @@ def _layout(file: Any, name: str, options: ReadOptions, member: str | None = Non
             if len(compressions) > _MAX_COMPRESSIONS:
                 raise DamageError(f"it is compressed more than {_MAX_COMPRESSIONS} times over")
             stream = unpack(stream, found)
+        is_plain = not compressions and member is None
         if stream.peek(MAGIC_BYTES).startswith(ZIP_MAGIC):
-            raise _zip_problem(name, bool(compressions) or member is not None)
+            raise _zip_problem(name, is_inside=not is_plain)
         head, ends = _head(stream)
     except UNPACK_ERRORS as error:
         raise DamageError(one_line(error)) from error
-    is_plain = not compressions and member is None
     encoding = UTF_8
     if binary_format(head, tail := _tail(file) if is_plain else b"") is None:
         encoding = encoding_of(head, options)
@@ -157,13 +159,16 @@ def _layout(file: Any, name: str, options: ReadOptions, member: str | None = Non
         encoding = UTF_8
     elif not compressions:
         _check_unpacked(head, name)
-    start = 0
+    layout = Layout(found_format, tuple(compressions), encoding)
+    if found_format in ("csv", "tsv"):
+        dialect = dialect_of(head.removeprefix(BOM), found_format, options)
+        return replace(layout, dialect=dialect)
     if found_format in ("json", "jsonl") and (start := array_start(head, options.text_column)):
-        found_format = "json"
-    return Layout(found_format, tuple(compressions), encoding, json_start=start)
+        return replace(layout, format="json", json_start=start)
+    return layout
 
 
-def _zip_problem(name: str, is_inside: bool) -> DamageError | NoDataError:
+def _zip_problem(name: str, *, is_inside: bool) -> DamageError | NoDataError:
     """Return the error for a zip archive that was not opened as one."""
     if is_inside:
         return DamageError("it holds a zip archive, which is not read there; unpack it once")
@@ -245,7 +250,7 @@ def _format(head: bytes, ends: bool, tail: bytes, name: str, options: ReadOption
     may_be_anything = named is not None or not os.path.splitext(unpacked_name(name))[1]
     text = head.removeprefix(BOM)
     found = json_format(text, ends)
-    if named in ("csv", "tsv") and first_value(text) is None:
+    if named in ("csv", "tsv") and not starts_with_json(text):
         found = None  # a header may begin with a bracket
     if found is not None and (may_be_anything or json.dumps(options.text_column).encode() in text):
         return found

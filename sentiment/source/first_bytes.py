@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import codecs
+import csv
+import io
 import json
-from typing import Any, Final
+import re
+from dataclasses import replace
+from typing import Final
 
-from sentiment.source.formats.delimited_index import DELIMITERS, fields_of
 from sentiment.source.formats.lines import BOM
-from sentiment.source.layout import UTF_8, ShardFormat
+from sentiment.source.layout import UTF_8, Dialect, ShardFormat
 from sentiment.source.options import ReadOptions
 
 # Bytes by which UTF-16 without a mark is known.
@@ -20,6 +23,8 @@ _MARKS: Final = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+DELIMITERS: Final = (",", "\t", ";", "|")
+_SEPARATOR_LINE = re.compile(rb"sep=(.)\r?\n?")
 _DECODER: Final = json.JSONDecoder()
 # Objects within which an array of records is looked for.
 _MAX_LEVELS: Final = 3
@@ -28,7 +33,7 @@ _MAX_LEVELS: Final = 3
 def encoding_of(head: bytes, options: ReadOptions) -> str:
     """Return the encoding of a text, as its first bytes or the user tell it.
 
-    Text in one byte a letter shows only as a whole, see `delimited.py`.
+    Text in one byte a letter shows only as a whole, see `delimited_index.py`.
     """
     marked = next((name for mark, name in _MARKS if head.startswith(mark)), None)
     if options.encoding is not None:
@@ -48,6 +53,12 @@ def encoding_of(head: bytes, options: ReadOptions) -> str:
 
 
 def binary_format(head: bytes, tail: bytes) -> ShardFormat | None:
+    """Return the binary format of a file; None if it is none that is read.
+
+    Args:
+        head: Its first bytes.
+        tail: Its last four bytes, if they are known.
+    """
     # `PAR1` and `ORC` may be names of CSV columns. In a Parquet file the byte 15 (hexadecimal)
     # follows; ORC files end in `ORC` and one byte more.
     if head.startswith(b"PAR1\x15") or (head.startswith(b"PAR1") and tail == b"PAR1"):
@@ -57,14 +68,13 @@ def binary_format(head: bytes, tail: bytes) -> ShardFormat | None:
     return "avro" if head.startswith(b"Obj\x01") else None
 
 
-def first_value(text: bytes) -> dict[str, Any] | list[Any] | None:
-    """Return the JSON object or array at the start; None if there is none, or its end is cut."""
-    decoded = text.decode("utf-8", "surrogateescape").lstrip()
+def starts_with_json(text: bytes) -> bool:
+    """Whether a whole object or array stands at the start of a text."""
     try:
-        value, _ = json.JSONDecoder().raw_decode(decoded)
+        value, _ = _DECODER.raw_decode(text.decode("utf-8", "surrogateescape").lstrip())
     except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict | list) else None
+        return False
+    return isinstance(value, dict | list)
 
 
 def json_format(text: bytes, ends: bool) -> ShardFormat | None:
@@ -83,7 +93,7 @@ def json_format(text: bytes, ends: bool) -> ShardFormat | None:
     decoded = start.decode("utf-8", "surrogateescape")
     first_line = decoded.find("\n")
     try:
-        _, end = json.JSONDecoder().raw_decode(decoded)
+        _, end = _DECODER.raw_decode(decoded)
     except json.JSONDecodeError as error:
         # Either the file is wrong at that place, and its lines are what can be told apart, or the
         # first value is longer than what we look at.
@@ -154,12 +164,54 @@ def _after_space(text: str, place: int) -> int:
 
 def delimited_format(text: bytes, options: ReadOptions) -> ShardFormat | None:
     """Return the format of delimited text whose first line names the text column."""
-    lines = (line for line in text.splitlines() if not line.isspace() and line)
-    line = next(lines, b"")
-    if line.startswith(b"sep="):
-        line = next(lines, b"")
+    line, _ = _header_line(text)
     for delimiter in (options.delimiter,) if options.delimiter else DELIMITERS:
-        fields = fields_of(line, delimiter)
+        fields = _fields_of(line, delimiter)
         if len(fields) > 1 and options.text_column in fields:
             return "tsv" if delimiter == "\t" else "csv"
     return None
+
+
+def dialect_of(text: bytes, kind: ShardFormat, options: ReadOptions) -> Dialect:
+    """Return the dialect of delimited text that its header row shows.
+
+    Args:
+        text: Its first bytes.
+        kind: `csv` or `tsv`, which tells the usual delimiter.
+        options: What the user says of it. The text column tells the delimiter.
+    """
+    line, separator = _header_line(text)
+    usual = separator or ("\t" if kind == "tsv" else ",")
+    dialect = Dialect(
+        options.delimiter or usual,
+        '"' if options.quote is None else options.quote,
+        options.escape or "",
+        options.has_header is not False,
+        bool(separator),
+        options.null_values,
+    )
+    if options.delimiter or separator or not dialect.has_header:
+        return dialect
+    for delimiter in (usual, *DELIMITERS):
+        if options.text_column in _fields_of(line, delimiter):
+            return replace(dialect, delimiter=delimiter)
+    return dialect
+
+
+def _header_line(text: bytes) -> tuple[bytes, str]:
+    """Return the first line, and the delimiter that a line `sep=;` before it names; "" for none."""
+    lines = (line for line in io.BytesIO(text) if not line.isspace())
+    line = next(lines, b"")
+    separator = _SEPARATOR_LINE.fullmatch(line)
+    if separator is None:
+        return line, ""
+    return next(lines, b""), separator.group(1).decode("latin-1")
+
+
+def _fields_of(line: bytes, delimiter: str) -> list[str]:
+    """Return the fields of a line, as far as they can be told without the lines behind it."""
+    text = line.decode("utf-8", "surrogateescape").strip("\r\n")
+    try:
+        return next(csv.reader([text], delimiter=delimiter), [])
+    except csv.Error:
+        return []

@@ -7,7 +7,6 @@ fit, and another one fits better.
 
 from __future__ import annotations
 
-import csv
 import re
 from dataclasses import dataclass, replace
 from typing import Final
@@ -28,9 +27,7 @@ from sentiment.source.layout import UTF_8, Dialect, Layout
 from sentiment.source.options import ReadOptions
 from sentiment.source.shards import Damage, Shard, ShardIndex
 
-DELIMITERS: Final = (",", "\t", ";", "|")
 _QUOTED = re.compile(rb'"(?:[^"]|"")*"')
-_SEPARATOR_LINE = re.compile(rb"sep=(.)\r?\n?")
 # What bytes beyond ASCII are in reviews in a European language. Any other byte shows that the file
 # is not in this encoding, or is damaged; and so do many of them in a row.
 _EUROPEAN: Final = "cp1252"
@@ -48,15 +45,24 @@ class _WatchedLines(Lines):
         have_doubled: Whether a quote is doubled within a text, as quoted fields have it.
         have_quoted: Whether a field on one line is in quotes and has doubled ones within.
         have_stray: Whether a field, seen on one line, has quotes that are not as in quoted fields.
-        fit: Whether every line has the same number of delimiters.
+        fit: Whether every line has the same number of tabs, where tabs are the delimiters.
         are_utf8: Whether there is text beyond ASCII in UTF-8.
         are_european: Whether there is text beyond ASCII in the European encoding.
         are_odd: Whether there is text beyond ASCII in neither.
     """
 
-    def __init__(self, shard: Shard, offset_bytes: int, delimiter: str, width: int) -> None:
+    def __init__(self, shard: Shard, offset_bytes: int = 0) -> None:
         super().__init__(shard, offset_bytes)
-        self._delimiter = delimiter.encode()
+        self.watch("", 1)
+
+    def watch(self, delimiter: str, width: int) -> None:
+        """Note what the lines show from the next one on.
+
+        Args:
+            delimiter: Between fields. Quotes are looked at where it is a tab.
+            width: Fields of a record.
+        """
+        self._has_tabs = delimiter == "\t"
         self._count = width - 1
         self.have_doubled = self.have_quoted = self.have_stray = False
         self.have_escapes = self.are_utf8 = self.are_european = self.are_odd = False
@@ -68,18 +74,22 @@ class _WatchedLines(Lines):
         except LongLineError:
             self.fit = False
             raise
-        if line.count(self._delimiter) != self._count and not line.isspace() and line:
-            self.fit = False
         if b'\\"' in line:
             self.have_escapes = True
-        if self._delimiter == b"\t" and b'"' in line:
-            self._look_at_quotes(line.rstrip(b"\r\n"))
+        if self._has_tabs:
+            self._look_at_fields(line)
         if not line.isascii():
             self._look_at_letters(line)
         return line
 
+    def _look_at_fields(self, line: bytes) -> None:
+        if line.count(b"\t") != self._count and line and not line.isspace():
+            self.fit = False
+        if b'"' in line:
+            self._look_at_quotes(line.rstrip(b"\r\n"))
+
     def _look_at_quotes(self, line: bytes) -> None:
-        for value in line.split(self._delimiter):
+        for value in line.split(b"\t"):
             if b'"' not in value:
                 continue
             is_doubled = b'""' in value[1:-1]
@@ -135,16 +145,15 @@ def index_delimited(shard: Shard, options: ReadOptions) -> ShardIndex:
     """Count the records of delimited text, note where units may start, and find out its dialect.
 
     Args:
-        shard: The shard.
-        options: What the user says of it. The text column tells the delimiter.
+        shard: The shard. Its layout has the dialect that the header row shows.
+        options: What the user says of it.
 
     Returns:
         Its index; every column is a string. Malformed records count as rows.
     """
     assert shard.layout is not None, f"{shard.uri}: nobody has looked how to read it"
     try:
-        layout = replace(shard.layout, dialect=_first_dialect(shard, options))
-        scan = _scan(shard, layout)
+        scan = _scan(shard, shard.layout)
         scan = _with_better_quotes(shard, scan, options)
         if options.encoding is None and _is_european(scan):
             scan = _scan(shard, replace(scan.layout, encoding=_EUROPEAN))
@@ -164,46 +173,6 @@ def _is_european(scan: _Scan) -> bool:
     if found is None or scan.layout.encoding != UTF_8:
         return False
     return found.are_european and not (found.are_utf8 or found.are_odd)
-
-
-def _first_dialect(shard: Shard, options: ReadOptions) -> Dialect:
-    """Return the dialect that the header row shows.
-
-    Raises:
-        DamageError: It cannot be read.
-    """
-    assert shard.layout is not None
-    usual = "\t" if shard.layout.format == "tsv" else ","
-    with Lines(shard) as lines:
-        line = first_line(lines)
-        separator = _SEPARATOR_LINE.fullmatch(line)
-        if separator is not None:
-            usual = separator.group(1).decode("latin-1")
-            line = first_line(lines)
-    quote = '"' if options.quote is None else options.quote
-    dialect = Dialect(
-        options.delimiter or usual,
-        quote,
-        options.escape or "",
-        options.has_header is not False,
-        separator is not None,
-        options.null_values,
-    )
-    if options.delimiter or separator is not None or not dialect.has_header:
-        return dialect
-    for delimiter in (usual, *DELIMITERS):
-        if options.text_column in fields_of(line, delimiter):
-            return replace(dialect, delimiter=delimiter)
-    return dialect
-
-
-def fields_of(line: bytes, delimiter: str) -> list[str]:
-    """Return the fields of a line, as far as they can be told without the lines behind it."""
-    text = line.decode("utf-8", "surrogateescape").strip("\r\n")
-    try:
-        return next(csv.reader([text], delimiter=delimiter), [])
-    except csv.Error:
-        return []
 
 
 def _with_better_quotes(shard: Shard, scan: _Scan, options: ReadOptions) -> _Scan:
@@ -238,31 +207,32 @@ def _scan(shard: Shard, layout: Layout) -> _Scan:
     """
     assert layout.dialect is not None, "delimited text has one"
     shard = replace(shard, layout=layout)
-    with Lines(shard) as lines:
+    with _WatchedLines(shard) as lines:
         header, start = _header(lines, layout.dialect)
-    if not header:
-        return _Scan(layout, ())
-    names = list(header)
-    while len(names) > 1 and not names[-1] and layout.dialect.has_header:
-        del names[-1]
-    blank_columns = len(header) - len(names)
-    scan, uses_blank_columns = _read_through(shard, layout, tuple(names), blank_columns, start)
-    if uses_blank_columns:
-        scan, _ = _read_through(shard, layout, header, 0, start)
-    return scan
+        if not header:
+            return _Scan(layout, ())
+        names = list(header)
+        while len(names) > 1 and not names[-1] and layout.dialect.has_header:
+            del names[-1]
+        blank_columns = len(header) - len(names)
+        if lines.offset_bytes == start:
+            scan, uses_blank_columns = _read_through(lines, layout, tuple(names), blank_columns)
+            if not uses_blank_columns:
+                return scan
+    with _WatchedLines(shard, start) as lines:
+        return _read_through(lines, layout, header, 0)[0]
 
 
 def _read_through(
-    shard: Shard, layout: Layout, names: tuple[str, ...], blank_columns: int, start: int
+    lines: _WatchedLines, layout: Layout, names: tuple[str, ...], blank_columns: int
 ) -> tuple[_Scan, bool]:
     """Read all records.
 
     Args:
-        shard: The shard.
-        layout: How to read it.
+        lines: The lines, from the first record on.
+        layout: How to read them.
         names: Names of the columns.
         blank_columns: Columns behind them without a name.
-        start: Where the first record starts.
 
     Returns:
         What they show, and whether columns without a name hold anything.
@@ -271,22 +241,21 @@ def _read_through(
     dialect = replace(layout.dialect, blank_columns=blank_columns)
     width = len(names) + blank_columns
     cuts, damage, broken, spanning, uses_blank = CutFinder(), None, 0, 0, False
-    lines = _WatchedLines(shard, start, dialect.delimiter, width)
-    with lines:
-        cuts.begin(lines.offset_bytes)
-        try:
-            for record in records(lines, dialect, names):
-                cuts.add(record.offset_bytes)
-                spanning += record.lines > 1
-                if record.fields is None:
-                    broken += 1
-                elif blank_columns and len(record.fields) == width:
-                    uses_blank = True
-        except DamageError as error:
-            damage = error
-            if isinstance(error, OpenQuoteError):
+    lines.watch(dialect.delimiter, width)
+    cuts.begin(lines.offset_bytes)
+    try:
+        for record in records(lines, dialect, names):
+            cuts.add(record.offset_bytes)
+            spanning += record.lines > 1
+            if record.fields is None:
                 broken += 1
-                _read_on(lines)
+            elif blank_columns and len(record.fields) == width:
+                uses_blank = True
+    except DamageError as error:
+        damage = error
+        if isinstance(error, OpenQuoteError):
+            broken += 1
+            _read_on(lines)
     layout = replace(layout, dialect=dialect)
     scan = _Scan(layout, names, cuts.rows, cuts.found, damage, broken, spanning, lines)
     return scan, uses_blank

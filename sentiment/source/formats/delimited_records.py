@@ -207,8 +207,7 @@ def records(lines: Lines, dialect: Dialect, names: Sequence[str]) -> Iterator[De
         is_left_over = bool(blank_columns) and fields is not None and _is_blank(fields, record)
         if fields == [] or is_left_over:
             if fields or len(names) == 1:
-                fields = fields or [""]
-                record.fields = fields[: len(names)] if blank_columns else fields
+                record.fields = (fields or [""])[: len(names)]
                 held.append(record)
             continue
         if fields is not None:

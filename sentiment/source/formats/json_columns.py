@@ -78,7 +78,6 @@ def index_json(shard: Shard, text_column: str) -> ShardIndex:
             return ShardIndex(shard, 0, None, damage=damage)
         damage = Damage(cuts.rows, "unreadable_rows", str(error))
     lacks_text = seen_object and text_column not in kinds
-    kinds = kinds if seen_object else {}
     kinds.setdefault(text_column, _TEXT)
     columns = pa.schema(
         [

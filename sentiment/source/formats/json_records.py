@@ -157,11 +157,10 @@ def _in_text(lines: Lines, within: bool) -> Iterator[JsonRecord]:
 
     while True:
         begin = _end_of(_BETWEEN_VALUES, text, place)
-        if within and "]" in text[place:begin]:
-            opened = arrays + text.count("[", place, begin)
-            if opened - text.count("]", place, begin) <= 0:
-                return
-        arrays += text.count("[", place, begin) - text.count("]", place, begin)
+        closed = text.count("]", place, begin)
+        arrays += text.count("[", place, begin) - closed
+        if within and closed and arrays <= 0:
+            return
         start += begin - place
         place = begin
         if place == len(text):
