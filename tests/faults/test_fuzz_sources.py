@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import os
 import random
-import sys
 from pathlib import Path
 
 import pytest
+from fuzzed_files import any_file
 
 from sentiment.source.cut import cut_into_units, group_into_passes
 from sentiment.source.index import index_shards
 from sentiment.source.listing import list_shards
 from sentiment.source.read import ShardReader
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "source"))
-from fuzzed_files import any_file
 
 Row = tuple[str | None, str | None]
 

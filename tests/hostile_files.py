@@ -13,7 +13,6 @@ import io
 import json
 import lzma
 import os
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ import pyarrow as pa
 import pyarrow.orc
 import pyarrow.parquet as pq
 import pyarrow.parquet.encryption as pe
+from file_kinds import zipped
 
 ROWS = 30
 GROUP_ROWS = 10
@@ -56,14 +56,6 @@ def packed(content: bytes) -> bytes:
 
 def altered(content: bytes, at: int) -> bytes:
     return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
-
-
-def zipped(members: Mapping[str, bytes]) -> bytes:
-    target = io.BytesIO()
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return target.getvalue()
 
 
 def reviews(rows: int = ROWS) -> pa.Table:
@@ -659,7 +651,7 @@ footer the file; where records can no longer be told apart, the rest of the file
 the run are labelled in any case. Where no file has usable columns, the run stops before it begins
 and names the first. Rows count from 0.
 
-This table is printed by `python tests/faults/hostile_files.py`, and a test holds every line of it.
+This table is printed by `python tests/hostile_files.py`, and a test holds every line of it.
 """
 
 CLAIMS = """\
