@@ -182,6 +182,22 @@ def test_an_unknown_codec_and_a_wrong_checksum_are_told(tmp_path: Path) -> None:
     assert "block 1: the checksum" in str(column(block, "_sentiment_detail")[20])
 
 
+def test_what_a_block_claims_is_not_believed(tmp_path: Path) -> None:
+    """Planning would make units of all the rows that it claims."""
+    data = avro([{"text": f"fine {n}"} for n in range(40)], "null", 20)
+    file = module.AvroFile(io.BytesIO(data), len(data))
+    start, size = file._blocks[1]
+    head = zigzag(20) + zigzag(size)
+    assert data[start - len(head) : start] == head
+    claimed = zigzag(2**50) + zigzag(size)
+    (tmp_path / "a.avro").write_bytes(data[: start - len(head)] + claimed + data[start:])
+    index, block = load(tmp_path / "a.avro")
+    assert column(block, "text") == [f"fine {n}" for n in range(20)]
+    assert index.damage is not None
+    assert (index.rows, index.damage.first_row) == (20, 20)
+    assert f"claims {2**50} rows" in index.damage.detail
+
+
 def test_text_that_is_not_utf8_costs_its_row(tmp_path: Path) -> None:
     data = avro([{"text": f"fine {n}", "other": f"good {n}"} for n in range(30)], "null", 10)
     data = data.replace(b"fine 15", b"fin\xff 15").replace(b"good 17", b"goo\xff 17")

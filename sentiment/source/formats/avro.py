@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from sentiment.source.formats.arrow_errors import as_arrow_errors
 from sentiment.source.formats.avro_types import AvroTypes
+from sentiment.source.formats.parquet import MAX_ROWS_PER_BYTE
 
 _HEADER: Final = fastavro.parse_schema(
     {
@@ -124,7 +125,9 @@ class AvroFile:
             try:
                 count, size = _varint(self._file), _varint(self._file)
                 start = self._file.tell()
-                if count < 0 or not 0 <= size <= min(_MAX_BLOCK_BYTES, self._size_bytes - start):
+                if not 0 <= count <= max(size, 1) * MAX_ROWS_PER_BYTE:
+                    return f"a block claims {count} rows in {size} bytes"
+                if not 0 <= size <= min(_MAX_BLOCK_BYTES, self._size_bytes - start):
                     return "a block has no size that may be true"
                 self._file.seek(start + size)
                 if _exactly(self._file, len(self._sync)) != self._sync:

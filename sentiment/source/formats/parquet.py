@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,7 +13,7 @@ from sentiment.source.formats.arrow_errors import as_arrow_errors
 _BUFFER_BYTES = 1024 * 1024
 # A damaged footer may claim any number of rows, and planning would make units of all of them. Real
 # files are far below this limit, even if they hold the same text again and again.
-_MAX_ROWS_PER_BYTE = 10_000
+MAX_ROWS_PER_BYTE: Final = 10_000
 # Statistics that are looked at.
 _MOST_STATISTICS = 2000
 _LARGEST_IN_FLOAT = 2**53
@@ -97,6 +97,6 @@ def _group_rows(metadata: Any, size_bytes: int) -> list[int]:
     sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
     if sum(sizes) != metadata.num_rows or min(sizes, default=0) < 0:
         raise pa.ArrowInvalid("the row counts in its footer contradict each other")
-    if metadata.num_rows > size_bytes * _MAX_ROWS_PER_BYTE:
+    if metadata.num_rows > size_bytes * MAX_ROWS_PER_BYTE:
         raise pa.ArrowInvalid(f"its footer claims {metadata.num_rows} rows in {size_bytes} bytes")
     return sizes
