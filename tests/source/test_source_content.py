@@ -16,6 +16,7 @@ from sentiment.block import REASON, ROW
 from sentiment.errors import SourceError
 from sentiment.source import content
 from sentiment.source.cut import cut_into_units, group_into_passes
+from sentiment.source.formats import lines as lines_module
 from sentiment.source.index import index_shard, index_shards
 from sentiment.source.listing import list_shards
 from sentiment.source.options import ReadOptions
@@ -298,6 +299,25 @@ def test_parquet_is_opened_once_to_be_indexed(
     [shard] = found(tmp_path)
     monkeypatch.setattr("sentiment.source.index.layout_of", None)
     assert index_shard(shard).rows == len(ROWS)
+
+
+def test_delimited_text_is_opened_twice_to_be_indexed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once to see what it is, once to count its rows: on an object store each is a request."""
+    (tmp_path / "a.csv").write_bytes(delimited(ROWS, ";"))
+    [shard] = found(tmp_path)
+    opened: list[str] = []
+    for module in (content, lines_module):
+        real = module.open_filesystem
+
+        def counted(uri: str, real: Any = real) -> Any:
+            opened.append(uri)
+            return real(uri)
+
+        monkeypatch.setattr(module, "open_filesystem", counted)
+    assert index_shard(shard).rows == len(ROWS)
+    assert len(opened) == 2
 
 
 def test_rows_are_rejected_one_by_one_in_every_binary_format(tmp_path: Path) -> None:
