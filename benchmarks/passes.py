@@ -50,7 +50,7 @@ def seconds_for(index: ShardIndex, units: list[Unit]) -> float:
     """Read units one after another; return the seconds."""
     assert index.columns is not None
     started = time.perf_counter()
-    with ShardReader(index.shard, index.columns, "text") as reader:
+    with ShardReader(index.shard, index.columns) as reader:
         rows = sum(reader.read(unit).num_rows for unit in units)
     assert rows == index.rows
     return time.perf_counter() - started

@@ -55,7 +55,7 @@ def ours(path: Path) -> int:
     """Plan and read a file; return its rows."""
     index = _indexed(path)
     assert index.columns is not None
-    with ShardReader(index.shard, index.columns, "text") as reader:
+    with ShardReader(index.shard, index.columns) as reader:
         return sum(reader.read(unit).num_rows for unit in cut_into_units(index, UNIT_ROWS))
 
 

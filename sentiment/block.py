@@ -86,6 +86,10 @@ UNREADABLE_REASONS: Final = frozenset({"unreadable_file", "unreadable_rows"})
 # Reasons that another run may not find: the rows are worth a second try.
 TRANSIENT_REASONS: Final = UNREADABLE_REASONS | {"tokenising_error", "scoring_error"}
 
+# Stands for a reason in rows that the user's own choice leaves out. They are counted, and go
+# neither to the data file nor to the rejects.
+EXCLUDED: Final = "excluded"
+
 # Stands for a reason in a block whose unit cannot be read for now. It is never committed.
 DEFERRED: Final = "deferred"
 

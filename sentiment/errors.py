@@ -65,7 +65,7 @@ class DeviceError(SentimentError):
 
 
 class LedgerError(SentimentError):
-    """Rows read do not equal rows labelled, rejected and reused."""
+    """Rows read do not equal rows labelled, rejected, reused and excluded."""
 
     exit_code = 3
 

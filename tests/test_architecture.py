@@ -19,7 +19,7 @@ PACKAGE = "sentiment"
 # each other. A room is a module `sentiment/NAME.py` or a folder `sentiment/NAME/`, whose own files
 # may import one another, though never in a circle.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "block", "digest", "logs"),
+    ("errors", "block", "digest", "logs", "texts"),
     ("settings", "storage", "cluster", "metrics", "t5"),
     ("source", "model"),
     ("output", "engine"),

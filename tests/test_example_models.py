@@ -51,7 +51,7 @@ def instruction(tiny_flan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def block_of(model: Model, texts: list[str]) -> pa.Table:
     nothing = pa.nulls(len(texts), pa.string())
     block = pa.table({"text": texts, STAGE: nothing, REASON: nothing, DETAIL: nothing})
-    return tokenise_block(block, model.tokeniser(), "text")
+    return tokenise_block(block, model.tokeniser())
 
 
 def scorer_of(model: Model) -> Scorer:

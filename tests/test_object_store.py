@@ -165,7 +165,7 @@ def read(shard: Shard) -> pa.Table:
     assert index.damage is None
     [shard_plan] = plan_run([index], {}, config_digest="", unit_rows=100, on_change="refuse").shards
     [unit] = shard_plan.units
-    return read_unit(unit, index.columns, "text").select(index.columns.names)
+    return read_unit(unit, index.columns).select(index.columns.names)
 
 
 def test_globs_and_single_objects_are_sources(

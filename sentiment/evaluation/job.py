@@ -185,10 +185,10 @@ def _score(config: EvaluateConfig) -> tuple[RejectedRowsError | None, RunSummary
         values["calibration"] = "none"
     summary = score(ScoreConfig(**values))
     rejected = sum(summary.rejected.values())
-    if rejected <= config.max_rejected * summary.ledger.expected:
+    if rejected <= config.max_rejected * summary.rows:
         return None, summary
     problem = RejectedRowsError(
-        f"{rejected:,} of {summary.ledger.expected:,} rows were rejected (--max-rejected is "
+        f"{rejected:,} of {summary.rows:,} rows were rejected (--max-rejected is "
         f"{config.max_rejected:.2%}); the figures are about the others"
     )
     return problem, summary

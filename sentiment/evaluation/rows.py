@@ -25,8 +25,10 @@ from sentiment.source.cut import cut_into_units
 from sentiment.source.index import index_shards
 from sentiment.source.listing import list_shards
 from sentiment.source.read import ShardReader
-from sentiment.source.settings import read_options
+from sentiment.source.selection.partitions import partition_of, with_partition
+from sentiment.source.settings import read_options, text_columns
 from sentiment.source.shards import Unit
+from sentiment.texts import TextColumns
 
 # Rows read at a time where there is nothing to score.
 _UNIT_ROWS = 65536
@@ -66,7 +68,7 @@ def given_rows(config: EvaluateConfig) -> pd.DataFrame:
         SourceError: A column is missing, or scores are no probabilities.
     """
     assert config.prediction_column is not None
-    options = replace(read_options(config), text_column=config.prediction_column)
+    options = replace(read_options(config), texts=TextColumns((config.prediction_column,)))
     shards = list_shards(config.sources, options).shards
     parts = []
     for index in index_shards(shards, options):
@@ -74,7 +76,7 @@ def given_rows(config: EvaluateConfig) -> pd.DataFrame:
         if not units:
             continue
         assert index.columns is not None, "a shard that cannot be opened has no units"
-        with ShardReader(index.shard, index.columns, config.prediction_column) as reader:
+        with ShardReader(index.shard, index.columns, options) as reader:
             parts += [_of_source(reader, unit, index.columns, config) for unit in units]
     rows = pd.concat([pd.DataFrame(columns=["truth", "label"]), *parts], ignore_index=True)
     given = {label_text(value): label for value, label in config.label_map.items()}
@@ -100,10 +102,11 @@ def _of_output(output: Output, footer: Footer, config: EvaluateConfig) -> pd.Dat
     with_text = config.show_text or config.parity_rows > 0
     wanted = [config.label_column, label, score, tokens, truncated, file, row]
     if with_text:
-        wanted.append(config.text_column)
+        wanted += config.text_columns
     with output.filesystem.open_input_file(output.path(footer.unit_id)) as source:
         parquet = pq.ParquetFile(source)
         table = parquet.read([name for name in wanted if name in parquet.schema_arrow.names])
+    table = with_partition(table, footer.folder, [config.label_column])
     return pd.DataFrame(
         {
             "truth": _values(table, config.label_column),
@@ -114,7 +117,7 @@ def _of_output(output: Output, footer: Footer, config: EvaluateConfig) -> pd.Dat
             "partition": footer.folder,
             "file": table.column(file).to_pylist(),
             "row": table.column(row).to_numpy(),
-            "text": table.column(config.text_column).to_pylist() if with_text else None,
+            "text": _texts(table, config) if with_text else None,
         }
     )
 
@@ -124,12 +127,13 @@ def _of_source(
 ) -> pd.DataFrame:
     assert config.prediction_column is not None
     assert config.label_column is not None
+    keys = partition_of(unit.shard.folder)
     for name in (config.label_column, config.score_column):
-        if name is not None and name not in columns.names:
+        if name is not None and name not in columns.names and name not in keys:
             raise SourceError(
                 f"{unit.shard.uri}: has no column {name!r}; it has {', '.join(columns.names[:12])}"
             )
-    block = reader.read(unit)
+    block = with_partition(reader.read(unit), unit.shard.folder, tuple(keys))
     readable = pc.is_null(block.column(REASON))
     block = block.filter(pc.and_(readable, pc.is_valid(block.column(config.prediction_column))))
     values = pd.DataFrame(
@@ -142,8 +146,8 @@ def _of_source(
             "text": None,
         }
     )
-    if config.show_text and config.text_column in block.column_names:
-        values["text"] = block.column(config.text_column).to_pylist()
+    if config.show_text and text_columns(config).of(block.column_names):
+        values["text"] = _texts(block, config)
     if config.score_column is not None:
         values["score"] = _scores(block, unit, config.score_column)
     tokens, truncated = (f"{config.prefix}_{name}" for name in ("tokens", "truncated"))
@@ -151,6 +155,15 @@ def _of_source(
         values["tokens"] = block.column(tokens).to_numpy()
         values["truncated"] = block.column(truncated).to_numpy()
     return values
+
+
+def _texts(table: pa.Table, config: EvaluateConfig) -> list[str | None]:
+    columns = text_columns(config)
+    if columns.template is None:
+        # An output has the columns of all files: those that its own file has not are null.
+        known = [table.column(name) for name in columns.names if name in table.column_names]
+        return list(pc.coalesce(*known).to_pylist())
+    return columns.read(table.column_names, lambda name: table.column(name).to_pylist())
 
 
 def _values(table: pa.Table, name: str) -> list[Any]:

@@ -55,11 +55,25 @@ class LedgerPart(_Part):
     labelled: _Rows
     rejected: _Rows
     reused: _Rows
+    excluded: _Rows = 0
+
+    @property
+    def accounted(self) -> int:
+        """Rows that ended somewhere."""
+        return self.labelled + self.rejected + self.reused + self.excluded
 
     @property
     def balanced(self) -> bool:
-        """Whether every expected row is labelled, rejected or reused."""
-        return self.expected == self.labelled + self.rejected + self.reused
+        """Whether every expected row is labelled, rejected, reused or excluded."""
+        return self.expected == self.accounted
+
+
+def told_ledger(labelled: int, rejected: int, reused: int | None, excluded: int) -> str:
+    """Return where rows went, in words; excluded ones only if there are any."""
+    words = [f"{labelled:,} labelled", f"{rejected:,} rejected"]
+    if reused is not None:
+        words.append(f"{reused:,} reused")
+    return " + ".join([*words, *([f"{excluded:,} excluded"] if excluded else [])])
 
 
 class LabelPart(_Part):
@@ -81,6 +95,11 @@ class CountsPart(_Part):
     right_histogram: _Histogram = None
     truth_histogram: _Histogram = None
     stage_sec: Annotated[dict[str, _Sec] | None, _Optional] = None
+
+    @property
+    def rows(self) -> int:
+        """Rows labelled or rejected."""
+        return sum(self.labelled.values()) + sum(self.rejected.values())
 
     @property
     def labelled(self) -> dict[str, int]:

@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sentiment.ledger.record import told_ledger
 from sentiment.metrics.accuracy import judged, truth_among
 from sentiment.metrics.counts import Counts, merge
 from sentiment.metrics.drift import Drift
@@ -57,18 +58,25 @@ class Ledger:
         expected: Rows that the sources hold.
         labelled: Rows labelled by this run.
         rejected: Rows rejected by this run.
-        reused: Rows that an earlier run with the same digests committed.
+        reused: Rows that an earlier run with the same digests committed; those that it excluded
+            are among them.
+        excluded: Rows that the user's own choice left out of this run.
     """
 
     expected: int
     labelled: int
     rejected: int
     reused: int
+    excluded: int = 0
 
     @property
     def balanced(self) -> bool:
-        """Whether every expected row is labelled, rejected or reused."""
-        return self.expected == self.labelled + self.rejected + self.reused
+        """Whether every expected row is labelled, rejected, reused or excluded."""
+        return self.expected == self.labelled + self.rejected + self.reused + self.excluded
+
+    def told(self) -> str:
+        """Return where the rows went, in words."""
+        return told_ledger(self.labelled, self.rejected, self.reused, self.excluded)
 
 
 @dataclass(frozen=True)
@@ -142,6 +150,7 @@ def summarise(
     run: dict[str, Any],
     truth: TruthMap | None = None,
     unjudged: Collection[int] = (),
+    left_out: int = 0,
 ) -> RunSummary:
     """Merge the footers of a run into its summary.
 
@@ -158,6 +167,7 @@ def summarise(
         run: Everything else for `run.json`: configuration, versions, digests, devices.
         truth: What values of the label column stand for; None if there is no such column.
         unjudged: Epochs of earlier runs whose rows nobody has judged.
+        left_out: Rows that the run did not come to, as the user wanted.
     """
     scored = _merged(committed)
     counts = _merged(reused, scored)
@@ -166,11 +176,18 @@ def summarise(
     scored, counts, tonight = (judged(one, truth) for one in (scored, counts, tonight))
     labelled = sum(footer.labelled for footer in committed)
     rejected = sum(footer.rejected for footer in committed)
+    ledger = Ledger(
+        expected,
+        labelled,
+        rejected,
+        reused=sum(footer.rows for footer in reused),
+        excluded=sum(footer.excluded for footer in committed) + left_out,
+    )
     confusion = counts.get("confusion")
     return RunSummary(
         run_id=run_id,
         output=output,
-        ledger=Ledger(expected, labelled, rejected, sum(footer.rows for footer in reused)),
+        ledger=ledger,
         counts=counts,
         scored=scored,
         tonight=tonight,

@@ -133,6 +133,7 @@ class RunMetrics:
         self._add("sentiment_units_total", 1)
         self._add("sentiment_rows_total", footer.labelled, outcome="labelled")
         self._add("sentiment_rows_total", footer.rejected, outcome="rejected")
+        self._add("sentiment_rows_total", footer.excluded, outcome="excluded")
         self._add("sentiment_tokens_total", tokens_of(footer))
         for label, values in footer.metrics.get("labels", {}).items():
             self._add("sentiment_labelled_rows_total", values["rows"], label=label)

@@ -90,6 +90,7 @@ def _log_unit(footer: Footer) -> None:
         "last_row": footer.last_row,
         "labelled": footer.labelled,
         "rejected": footer.rejected,
+        "excluded": footer.excluded,
     }
     reasons = ", ".join(f"{rows} {reason}" for reason, rows in footer.metrics["rejected"].items())
     _log.log(

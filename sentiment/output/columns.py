@@ -24,6 +24,7 @@ from sentiment.output.widening import widened
 from sentiment.source.formats.binary_text import is_text
 from sentiment.source.index import unusable
 from sentiment.source.shards import ShardIndex
+from sentiment.texts import TextColumns
 
 Policy = Literal["refuse", "widen", "text"]
 
@@ -112,7 +113,7 @@ def write_columns(output: Output, columns: pa.Schema) -> None:
 
 
 def settle_columns(
-    indexes: Sequence[ShardIndex], recorded: pa.Schema | None, policy: Policy, text_column: str
+    indexes: Sequence[ShardIndex], recorded: pa.Schema | None, policy: Policy, texts: TextColumns
 ) -> tuple[pa.Schema, list[Drift]]:
     """Settle the columns of an output.
 
@@ -121,7 +122,7 @@ def settle_columns(
         recorded: What the output has. Its columns come first, and keep their types.
         policy: What to do about columns of several types: refuse them, widen them where that is
             safe, or make them text.
-        text_column: The column to score. Where it is no text, its rows are rejected.
+        texts: The columns to score. Where one is no text, its rows are rejected.
 
     Returns:
         The columns, and those that had several types.
@@ -138,7 +139,7 @@ def settle_columns(
     fields, drifts = [], []
     for name, column in seen.items():
         known = recorded.field(name).type if recorded and name in recorded.names else None
-        if name == text_column:
+        if name in texts.names:
             column.types = {kind: one for kind, one in column.types.items() if is_text(kind)}
             column.types = column.types or {known or pa.string(): ("", False)}
         becomes = _settled(column, known, policy)

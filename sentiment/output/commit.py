@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sentiment.block import (
+    EXCLUDED,
     LABEL,
     OFF_LABEL,
     READ_SEC,
@@ -37,10 +39,11 @@ from sentiment.block import (
     UNKNOWN,
     empty_table,
 )
-from sentiment.errors import LeaseLostError, LedgerError, OutputError
+from sentiment.errors import LeaseLostError, OutputError
 from sentiment.metrics.counts import count_unit
 from sentiment.metrics.truth import TruthMap
 from sentiment.output.committed import find_footer
+from sentiment.output.complete import check_complete
 from sentiment.output.conform import conform_rows
 from sentiment.output.contents import rows_digest
 from sentiment.output.counted_by import group_names, truth_values
@@ -55,7 +58,9 @@ from sentiment.output.layout import (
 from sentiment.output.plan import rowless_unit
 from sentiment.output.receipt import Footer, rejects_of
 from sentiment.output.rejects import reject_table, rows_per_reject
+from sentiment.source.selection.partitions import with_partition
 from sentiment.source.shards import Shard, ShardIndex, Unit
+from sentiment.texts import TEXT, TextColumns
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class Stamp:
         truth: What its values stand for.
         group_by: Columns whose combinations are counted apart.
         epoch: Epoch of the lease of the run.
-        text_column: The column that is scored.
+        texts: The columns that are scored.
         columns: Columns of the output; None to take those of each block.
     """
 
@@ -80,8 +85,13 @@ class Stamp:
     truth: TruthMap = field(default_factory=TruthMap)
     group_by: tuple[str, ...] = ()
     epoch: int = 0
-    text_column: str = "text"
+    texts: TextColumns = TEXT
     columns: pa.Schema | None = None
+
+    @property
+    def counted_by(self) -> list[str]:
+        """Columns, or keys of partitions, by whose values rows are counted."""
+        return [*([self.label_column] if self.label_column else []), *self.group_by]
 
 
 def commit_block(output: Output, stamp: Stamp, block: pa.Table) -> list[Footer]:
@@ -117,14 +127,17 @@ def commit_unit(output: Output, stamp: Stamp, unit: Unit, rows: pa.Table) -> Foo
     rows, source = conform_rows(rows, stamp.columns)
     is_good = pc.is_null(rows.column(REASON))
     good, bad = rows.filter(is_good), rows.filter(pc.invert(is_good))
+    is_excluded = pc.equal(bad.column(REASON), EXCLUDED)
+    excluded, bad = bad.filter(is_excluded), bad.filter(pc.invert(is_excluded))
     rejects = reject_table(unit.shard, bad)
     lost = rows_per_reject(rejects)
-    _check_complete(unit, good, rejects, lost)
+    not_wanted = check_complete(unit, good, rejects, excluded)
     rejected: Counter[str] = Counter()
     reasons = rejects.column("reason").to_pylist()
     for reason, count in zip(reasons, lost, strict=True):
         rejected[reason] += count
     data = labelled_table(stamp.prefix, unit.shard, good, source)
+    by_column = partial(with_partition, folder=unit.shard.folder, names=stamp.counted_by)
     metrics = count_unit(
         labels=good.column(LABEL).to_pylist(),
         scores=good.column(SCORE).to_numpy(),
@@ -138,8 +151,8 @@ def commit_unit(output: Output, stamp: Stamp, unit: Unit, rows: pa.Table) -> Foo
             STAGE_SCORE: _total(rows, SCORE_SEC),
             STAGE_WRITE: time.perf_counter() - started,
         },
-        truth=truth_values(good, stamp.label_column, stamp.truth),
-        groups=group_names(good, stamp.group_by),
+        truth=truth_values(by_column(good), stamp.label_column, stamp.truth),
+        groups=group_names(by_column(good), stamp.group_by),
         split_rows=int(pc.sum(good.column(SPLIT)).as_py() or 0)
         if SPLIT in good.column_names
         else None,
@@ -147,13 +160,15 @@ def commit_unit(output: Output, stamp: Stamp, unit: Unit, rows: pa.Table) -> Foo
         if UNKNOWN in good.column_names
         else None,
         rejected_groups=list(
-            zip(group_names(bad, stamp.group_by) or (), reasons, lost, strict=False)
+            zip(group_names(by_column(bad), stamp.group_by) or (), reasons, lost, strict=False)
         ),
     )
     footer = _footer(stamp, unit, metrics, labelled=good.num_rows, rejected=sum(lost))
-    has_text = stamp.text_column in data.column_names  # it may not pass through
-    digest = rows_digest(data, stamp.text_column, stamp.prefix) if has_text else None
-    return _write(output, replace(footer, rows_sha256=digest), data, rejects)
+    scored = [name for name in stamp.texts.names if name in data.column_names]
+    # They may not pass through.
+    digest = rows_digest(data, scored, stamp.prefix) if scored else None
+    footer = replace(footer, rows_sha256=digest, excluded=not_wanted)
+    return _write(output, footer, data, rejects)
 
 
 def commit_rowless(output: Output, stamp: Stamp, index: ShardIndex) -> Footer:
@@ -237,7 +252,7 @@ def _footer(
         metrics=metrics,
         epoch=stamp.epoch,
         shard_rows=unit.shard_rows,
-        text_column=stamp.text_column,
+        text_column=stamp.texts.told(),
         label_column=stamp.label_column,
         group_by=list(stamp.group_by),
     )
@@ -308,18 +323,6 @@ def _take_back(output: Output, footer: Footer) -> None:
             if footer.reject_file is not None:
                 unfenced.delete(footer.reject_file)
             return
-
-
-def _check_complete(unit: Unit, good: pa.Table, rejects: pa.Table, lost: list[int]) -> None:
-    """Every row of the unit exactly once, labelled or rejected."""
-    covered = good.column(ROW).to_pylist()
-    for first, count in zip(rejects.column("source_row").to_pylist(), lost, strict=True):
-        covered.extend(range(first, first + count))
-    if sorted(covered) != list(range(unit.first_row, unit.last_row + 1)):
-        raise LedgerError(
-            f"{unit.shard.uri}: rows {unit.first_row} to {unit.last_row} reached the commit as "
-            f"{good.num_rows} labelled and {sum(lost)} rejected rows; nothing of them is written"
-        )
 
 
 def _total(rows: pa.Table, name: str) -> float:

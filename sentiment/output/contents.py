@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -11,7 +12,7 @@ from sentiment.output.layout import added_columns
 from sentiment.output.rejects import python_values
 
 
-def rows_digest(rows: pa.Table, text_column: str, prefix: str) -> str:
+def rows_digest(rows: pa.Table, text_columns: Sequence[str], prefix: str) -> str:
     """Return the SHA-256 of the texts and the added columns of a data file, in their order.
 
     It depends on the values alone, not on how a file was written: a copy with another compression
@@ -19,11 +20,11 @@ def rows_digest(rows: pa.Table, text_column: str, prefix: str) -> str:
 
     Args:
         rows: Rows as they are in the file; has at least these columns.
-        text_column: The column that was scored.
+        text_columns: The columns that may have been scored.
         prefix: First word of the added columns.
     """
     hasher = hashlib.sha256()
-    for name in (text_column, *added_columns(prefix).names):
+    for name in (*text_columns, *added_columns(prefix).names):
         column = rows.column(name)
         kind = column.type
         if pa.types.is_floating(kind) or pa.types.is_integer(kind):

@@ -82,6 +82,9 @@ def finish(
     """
     if (reason := _missing(shards, committed_now, left or {})) is not None:
         return Incomplete(folder, reason)
+    if left_rows := sum(shard.left_rows for shard in shards):
+        what = f"--limit left {left_rows:,} of its rows to another run"
+        return Incomplete(folder, what, is_ours=False)
     if was_complete and not any(shard.to_commit or shard.superseded for shard in shards):
         return None  # as it was listed
     expected = {

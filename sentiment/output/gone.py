@@ -15,12 +15,17 @@ from sentiment.output.folder import Output
 from sentiment.output.layout import SUCCESS_FILE, data_files, source_hash_in
 from sentiment.output.receipt import Footer, rejects_of
 from sentiment.source.coverage import Coverage
+from sentiment.source.selection.selection import EVERY_ROW, Selection
 from sentiment.source.shards import Shard, hash_of
 from sentiment.storage import is_below
 
 
 def find_gone(
-    output: Output, committed: Committed, sources: Sequence[str], shards: Sequence[Shard]
+    output: Output,
+    committed: Committed,
+    sources: Sequence[str],
+    shards: Sequence[Shard],
+    selection: Selection = EVERY_ROW,
 ) -> list[Footer]:
     """Find the data files whose shard would belong to the sources, but does not exist any more.
 
@@ -29,6 +34,7 @@ def find_gone(
         committed: What it held when this run began.
         sources: Sources, as the user named them.
         shards: The shards that they hold now.
+        selection: Which rows are wanted. What lies in other partitions was not looked for.
 
     Returns:
         The footers of these files, in the order of their paths.
@@ -47,6 +53,7 @@ def find_gone(
         for path, footer in find_footers(output, paths)
         if source_of(footer) not in known
         and any(cover.holds(footer.source_file) for cover in covers)
+        and not selection.excludes_folder(footer.folder)
     ]
 
 

@@ -28,6 +28,7 @@ class ShardPlan:
             removed when the folder is completed.
         rowless: Whether a file without rows is still to be committed, because the shard is empty or
             damaged.
+        left_rows: Rows that a limit leaves to another run.
     """
 
     index: ShardIndex
@@ -35,6 +36,7 @@ class ShardPlan:
     reused: tuple[Footer, ...]
     superseded: tuple[Footer, ...]
     rowless: bool
+    left_rows: int = 0
 
     @property
     def to_commit(self) -> list[str]:
@@ -145,6 +147,22 @@ def plan_run(
         if again:
             current = [one for one in current if one.rowless or not rejected_for(one, again)]
         plans.append(_plan_shard(index, footers, _without_overlaps(current), unit_rows))
+    return Plan(tuple(plans))
+
+
+def limited(plan: Plan, rows: int) -> Plan:
+    """Return a plan that scores so many rows at most; the others are left to another run."""
+    plans = []
+    for shard in plan.shards:
+        units = []
+        for unit in shard.units:
+            taken = min(unit.rows, rows)
+            rows -= taken
+            if taken:
+                units.append(replace(unit, last_row=unit.first_row + taken - 1))
+        left = sum(unit.rows for unit in shard.units) - sum(unit.rows for unit in units)
+        rowless = shard.rowless and not left
+        plans.append(replace(shard, units=tuple(units), rowless=rowless, left_rows=left))
     return Plan(tuple(plans))
 
 

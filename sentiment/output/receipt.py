@@ -68,11 +68,13 @@ class Footer:
             None in files of earlier versions.
         reject_file: Path of its reject file, relative to the output. None if no row was rejected;
             files of earlier versions lack it, too (see `rejects_of`).
-        text_column: The column that was scored; None in files of earlier versions.
+        text_column: The column that was scored, or several (see `texts.parse_names`); None in files
+            of earlier versions.
         label_column: Column of true labels by which `metrics` counts, if any.
         group_by: Columns by whose combinations they count.
         rows_sha256: Digest of its texts and of the added columns (see `contents.rows_digest`). None
             in files without rows and of earlier versions.
+        excluded: Rows of the unit that the user's own choice left out; they are in neither file.
     """
 
     unit_id: str
@@ -93,11 +95,12 @@ class Footer:
     rows_sha256: str | None = None
     label_column: str | None = None
     group_by: list[str] = field(default_factory=list)
+    excluded: int = 0
 
     @property
     def rows(self) -> int:
-        """Source rows that the file accounts for, labelled or rejected."""
-        return self.labelled + self.rejected
+        """Source rows that the file accounts for: labelled, rejected or excluded."""
+        return self.labelled + self.rejected + self.excluded
 
     @property
     def rowless(self) -> bool:

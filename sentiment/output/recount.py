@@ -25,6 +25,7 @@ from sentiment.output.folder import Output
 from sentiment.output.layout import added_columns
 from sentiment.output.receipt import Footer, rejects_of
 from sentiment.output.rejects import rows_per_reject
+from sentiment.source.selection.partitions import partition_of, with_partition
 
 # Files that are held in memory at the same time.
 _FILES_AT_ONCE = 4
@@ -65,6 +66,7 @@ def _recount(output: Output, footer: Footer, stamp: Stamp) -> Footer:
     columns = {stamp.label_column, *stamp.group_by, *added_columns(stamp.prefix).names}
     try:
         rows = _read(output, footer.unit_id, columns)
+        rows = with_partition(rows, footer.folder, stamp.counted_by)
         rejected_groups = _rejected_groups(output, footer, stamp)
     except (*UNREADABLE, KeyError) as error:
         raise OutputError(
@@ -103,10 +105,17 @@ def _rejected_groups(output: Output, footer: Footer, stamp: Stamp) -> list[tuple
     if path is None or not stamp.group_by or footer.rowless:
         return []
     rejects = _read(output, path, {"source_row", "source_row_end", "reason", "row_json"})
-    found = []
+    found, partition = [], partition_of(footer.folder)
     reasons, shown = (rejects.column(name).to_pylist() for name in ("reason", "row_json"))
     for reason, text, lost in zip(reasons, shown, rows_per_reject(rejects), strict=True):
         row: Any = json.loads(text) if text is not None else None
-        values = [row.get(name) if isinstance(row, dict) else None for name in stamp.group_by]
+        values = [
+            partition[name]
+            if name in partition
+            else row.get(name)
+            if isinstance(row, dict)
+            else None
+            for name in stamp.group_by
+        ]
         found.append((group_name(stamp.group_by, values), reason, lost))
     return found

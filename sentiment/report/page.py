@@ -149,8 +149,11 @@ def _figures(run: Run) -> list[Figure]:
         Figure("labelled", f"{ledger.labelled:,}", _of(ledger.labelled, ledger.expected)),
         Figure("rejected", f"{ledger.rejected:,}", _of(ledger.rejected, ledger.expected)),
         Figure("reused", f"{ledger.reused:,}", _of(ledger.reused, ledger.expected)),
-        Figure("rows per second", speed, took),
     ]
+    if ledger.excluded:
+        share = _of(ledger.excluded, ledger.expected)
+        figures.append(Figure("excluded", f"{ledger.excluded:,}", share))
+    figures.append(Figure("rows per second", speed, took))
     if run.quality is not None:
         rows = sum(map(sum, run.quality.confusion_matrix))
         figures.append(Figure("accuracy", percent(run.quality.accuracy), f"of {rows:,} known rows"))
@@ -187,7 +190,7 @@ def _classes(quality: QualityPart | None) -> list[ClassRow]:
 
 
 def _rejects(run: Run) -> list[RejectRow]:
-    total = run.ledger.expected
+    total = run.counts.rows
     return [
         RejectRow(
             reason,

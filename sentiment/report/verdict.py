@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from sentiment.ledger.record import QualityPart, Run
+from sentiment.ledger.record import QualityPart, Run, told_ledger
 from sentiment.report.svg import percent
 
 Level = Literal["good", "look", "bad", "open"]
@@ -87,10 +87,8 @@ def _good_headline(run: Run) -> str:
 
 def _ledger(run: Run) -> Finding:
     ledger = run.ledger
-    done = ledger.labelled + ledger.rejected + ledger.reused
-    account = (
-        f"{ledger.labelled:,} labelled + {ledger.rejected:,} rejected + {ledger.reused:,} reused"
-    )
+    done = ledger.accounted
+    account = told_ledger(ledger.labelled, ledger.rejected, ledger.reused, ledger.excluded)
     if not ledger.balanced or run.outcome == "unbalanced":
         off = abs(ledger.expected - done)
         what = f"{off:,} rows are {'missing' if done < ledger.expected else 'there too often'}"
@@ -108,7 +106,7 @@ def _ledger(run: Run) -> Finding:
 def _rejects(run: Run) -> Finding:
     rejected = sum(run.counts.rejected.values())
     limit = (run.config or {}).get("max_rejected")
-    share = rejected / run.ledger.expected if run.ledger.expected else 0.0
+    share = rejected / run.counts.rows if run.counts.rows else 0.0
     text = f"{percent(share, 2)} of the rows were rejected"
     if rejected and not sum(run.counts.labelled.values()):
         return Finding("bad", "rejects", "every row was rejected", "see the reasons below")

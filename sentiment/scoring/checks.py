@@ -6,9 +6,11 @@ from collections.abc import Sequence, Set
 
 from sentiment.errors import ConfigError, SourceError
 from sentiment.output.layout import added_columns
+from sentiment.scoring.choice import check_choice, has_column
 from sentiment.settings.jobs import ScoreConfig
 from sentiment.source.coverage import Coverage
 from sentiment.source.index import check_some_usable, unusable, with_text
+from sentiment.source.settings import read_options, text_columns
 from sentiment.source.shards import ShardIndex
 from sentiment.storage import identity_of, is_below
 
@@ -61,21 +63,15 @@ def check_columns(
     """
     added = {name.lower() for name in added_columns(config.prefix).names}
     checked = [_checked(index, added) for index in indexes]
-    checked = with_text(checked, config.text_column, is_known=is_known)
+    checked = with_text(checked, text_columns(config), is_known=is_known)
     check_some_usable(checked)
     # A shard that is not read again was checked when it was committed.
-    has_label = any(
-        one.is_known or (one.columns is not None and config.label_column in one.columns.names)
-        for one in checked
-    )
-    if config.label_column and not has_label:
-        raise SourceError(f"--label-column {config.label_column}: no source has such a column")
-    for name in config.group_by:
-        if not any(
-            one.is_known or (one.columns is not None and name in one.columns.names)
-            for one in checked
-        ):
-            raise SourceError(f"--group-by {name}: no source has such a column")
+    wanted = [("--label-column", config.label_column)] if config.label_column else []
+    wanted += [("--group-by", name) for name in config.group_by]
+    for flag, name in wanted:
+        if not any(one.is_known or has_column(one, name) for one in checked):
+            raise SourceError(f"{flag} {name}: no source has such a column")
+    check_choice(read_options(config).selection, checked)
     return checked
 
 

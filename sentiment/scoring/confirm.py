@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from sentiment.errors import SourceChangedError
 from sentiment.scoring.reading import Deferred, Pass, Span, unreadable
+from sentiment.source.options import ReadOptions
 from sentiment.source.read import ShardReader
 from sentiment.source.shards import Shard
 
@@ -39,14 +40,14 @@ class Decision:
 
 
 def decide(
-    deferred: Sequence[Deferred], columns: Mapping[Shard, pa.Schema], text_column: str
+    deferred: Sequence[Deferred], columns: Mapping[Shard, pa.Schema], options: ReadOptions
 ) -> Decision:
     """Read deferred units here, and decide what becomes of them.
 
     Args:
         deferred: Units that a worker could not read.
         columns: The columns that their shards are read with.
-        text_column: The column to score.
+        options: How they are read.
 
     Raises:
         OSError: The storage does not answer.
@@ -58,7 +59,7 @@ def decide(
     def look(shard: Shard) -> list[tuple[Span, ...] | str]:
         """Return of each unit the rows that cannot be read here, or why it cannot as a whole."""
         found: list[tuple[Span, ...] | str] = []
-        with ShardReader(shard, columns[shard], text_column) as reader:
+        with ShardReader(shard, columns[shard], options) as reader:
             for one in by_shard[shard]:
                 try:
                     found.append(tuple(unreadable(reader.read(one.unit))))

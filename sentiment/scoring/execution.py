@@ -32,6 +32,7 @@ from sentiment.scoring.setup import Setup
 from sentiment.settings.jobs import ScoreConfig
 from sentiment.source.cut import group_into_passes
 from sentiment.source.index import outage_as_source_error
+from sentiment.source.settings import read_options
 from sentiment.source.shards import ShardIndex
 
 _log = logging.getLogger(__name__)
@@ -179,7 +180,7 @@ def _scored(run: Run, passes: Sequence[Pass]) -> Iterator[Footer]:
     pool = resolve_pool(config, node_cpus=cluster.node_cpus, gpus=gpus, can_grow=cluster.can_grow)
     work = Work(
         passes=(),
-        text_column=config.text_column,
+        options=read_options(config),
         location=run.output.location,
         fence=run.fence,
         stamp=setup.stamp,
@@ -216,7 +217,7 @@ def _scored_once(run: Run, work: Work) -> Iterator[Receipt]:
         return
     columns = {units[0].shard: schema for units, schema in work.passes}
     with outage_as_source_error():
-        decision = decide(deferred, columns, work.text_column)
+        decision = decide(deferred, columns, work.options)
     run.left.update(decision.left)
     if not decision.again:
         return

@@ -38,6 +38,7 @@ from sentiment.scoring.outcome import judge, warn_of_missing_truth
 from sentiment.scoring.setup import configured_model, facts_of
 from sentiment.scoring.terminal import print_summary
 from sentiment.settings.jobs import ScoreConfig
+from sentiment.source.settings import read_options
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ def score(config: ScoreConfig, *, again: Collection[str] = ()) -> RunSummary:
         The summary, as written to `run.json`.
 
     Raises:
+        ConfigError: The condition of `where` cannot be parsed.
         SourceError: Nothing to read, no text column, clashing column names.
         ModelError: The model cannot be loaded or cannot spell the labels.
         OutputError: The output was made by another configuration, or cannot be written.
@@ -61,6 +63,7 @@ def score(config: ScoreConfig, *, again: Collection[str] = ()) -> RunSummary:
         RejectedRowsError: More rows were rejected than `max_rejected` allows; the rest is written.
         DriftError: Labels are unlike those of earlier runs; all is written.
     """
+    read_options(config)  # refuses a condition that cannot be parsed, before anything is begun
     run_id = _run_id()
     set_run_id(run_id)
     live = LiveRun(run_id, config)
@@ -172,6 +175,7 @@ def _conclude(
         },
         truth=truth,
         unjudged=read_unjudged(run.output),
+        left_out=sum(shard.left_rows for shard in shards),
     )
     drift = compare_with_earlier(run.output, summary.tonight, run.setup.stamp.config_digest, config)
     outcome, problem = judge(summary, drift, incomplete, config)

@@ -19,15 +19,18 @@ from sentiment.output.columns import columns_of, settle_columns, without_clashin
 from sentiment.output.committed import Committed, read_committed
 from sentiment.output.folder import Output
 from sentiment.output.gone import find_gone
-from sentiment.output.plan import Plan, plan_run
+from sentiment.output.plan import Plan, limited, plan_run
 from sentiment.output.receipt import Footer
 from sentiment.output.settings import check_settings, read_settings
 from sentiment.scoring.checks import check_columns
+from sentiment.scoring.choice import chosen_rows
 from sentiment.scoring.indexing import index_sources, layout_facts
 from sentiment.scoring.setup import Setup, resolve_setup
 from sentiment.settings.jobs import ScoreConfig
 from sentiment.source.listing import Listing, list_shards
-from sentiment.source.settings import read_options
+from sentiment.source.options import ReadOptions
+from sentiment.source.selection.partitions import partition_of
+from sentiment.source.settings import read_options, text_columns
 from sentiment.source.shards import ShardIndex
 
 _log = logging.getLogger(__name__)
@@ -76,7 +79,8 @@ def prepare(
         ModelError: The model cannot be loaded or cannot spell the labels.
         OutputError: The output was made by another configuration.
     """
-    listing = _list(config, live)
+    options = read_options(config)
+    listing = _list(config, options, live)
     committed = read_committed(output, listing.shards)
     shards = [committed.placed(shard) for shard in listing.shards]
     indexes = index_sources(shards, committed, config, cluster, again=again)
@@ -89,7 +93,8 @@ def prepare(
     live.account.phases.enter(TRY_MODEL)
     columns = _settle(indexes, recorded, config)
     settings = read_settings(output)
-    setup = resolve_setup(config, model, cluster, epoch=epoch, recorded=settings)
+    chosen = chosen_rows(options.selection, shards)
+    setup = resolve_setup(config, model, cluster, epoch=epoch, recorded=settings, chosen=chosen)
     setup = replace(setup, stamp=replace(setup.stamp, columns=columns))
     live.account.phases.enter(PLAN)
     plan = plan_run(
@@ -100,7 +105,9 @@ def prepare(
         on_change=config.on_change,
         again=again,
     )
-    gone = find_gone(output, committed, config.sources, shards)
+    if config.limit is not None:
+        plan = limited(plan, config.limit)
+    gone = find_gone(output, committed, config.sources, shards, options.selection)
     retired = {one.unit_id for one in gone} if config.on_deleted == "retire" else ()
     check_settings(output, committed, settings, setup.settings, config.on_change, retired)
     unfinished = find_unfinished(output)
@@ -113,9 +120,10 @@ def _settle(
     indexes: Sequence[ShardIndex], recorded: pa.Schema | None, config: ScoreConfig
 ) -> pa.Schema | None:
     """Settle the columns of the output, and tell of those that have several types."""
-    columns, drifts = settle_columns(indexes, recorded, config.schema_drift, config.text_column)
+    columns, drifts = settle_columns(indexes, recorded, config.schema_drift, text_columns(config))
     if config.columns is not None:
-        unknown = sorted(set(config.columns) - set(columns.names))
+        keys = {key for index in indexes for key in partition_of(index.shard.folder)}
+        unknown = sorted(set(config.columns) - set(columns.names) - keys)
         if unknown and any(index.columns is not None for index in indexes):
             raise SourceError(f"--columns {unknown[0]}: no source has such a column")
         columns = pa.schema([one for one in columns if one.name in config.columns])
@@ -124,10 +132,10 @@ def _settle(
     return columns if len(columns) else None
 
 
-def _list(config: ScoreConfig, live: LiveRun) -> Listing:
+def _list(config: ScoreConfig, options: ReadOptions, live: LiveRun) -> Listing:
     """List the shards of the sources, and warn of files that are none."""
     live.account.phases.enter(LIST_AND_INDEX)
-    listing = list_shards(config.sources, read_options(config))
+    listing = list_shards(config.sources, options)
     for path in listing.skipped:
         _log.warning("%s: skipped: neither name nor content say that it holds records", path)
     return listing

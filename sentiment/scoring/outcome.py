@@ -29,17 +29,21 @@ def judge(
         folders = "; ".join(f"{one.folder or '.'}: {one.reason}" for one in ours[:_SHOWN])
         more = f" and {len(ours) - _SHOWN:,} more" if len(ours) > _SHOWN else ""
         return "unbalanced", LedgerError(
-            f"{ledger.expected:,} rows expected, {ledger.labelled + ledger.rejected:,} scored and "
-            f"{ledger.reused:,} reused; incomplete folders: {folders or 'none'}{more}; "
+            f"{ledger.expected:,} rows expected, {ledger.labelled + ledger.rejected:,} scored, "
+            f"{ledger.reused:,} reused and {ledger.excluded:,} excluded; incomplete folders: "
+            f"{folders or 'none'}{more}; "
             "run the same command again"
         )
-    for one in incomplete:
+    for one in incomplete[:_SHOWN]:
         _log.warning("%s: gets no _SUCCESS, %s", one.folder or ".", one.reason)
+    if len(incomplete) > _SHOWN:
+        _log.warning("%d more folders get no _SUCCESS", len(incomplete) - _SHOWN)
     rejected = sum(summary.rejected.values())
-    if rejected and rejected / ledger.expected > config.max_rejected:
+    # Rows that nobody wants must not hide the share of the others.
+    if rejected and rejected / summary.rows > config.max_rejected:
         return "rejected", RejectedRowsError(
-            f"{rejected:,} of {ledger.expected:,} rows were rejected "
-            f"({rejected / ledger.expected:.2%}, --max-rejected is {config.max_rejected:.2%}); "
+            f"{rejected:,} of {summary.rows:,} rows were rejected "
+            f"({rejected / summary.rows:.2%}, --max-rejected is {config.max_rejected:.2%}); "
             f"they are in {config.output}/{REJECTED_FOLDER}, everything else is labelled"
         )
     if drift.verdict == "drift" and not drift.accepted:

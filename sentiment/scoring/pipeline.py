@@ -33,6 +33,7 @@ from sentiment.scoring.pool import READ_CPUS, READ_TASKS, TASK_CPUS, Pool
 from sentiment.scoring.reading import Deferred, Pass, Reader, Span, rows_of, units_of
 from sentiment.scoring.stages import results_of
 from sentiment.scoring.tasks import explain_ray_error
+from sentiment.source.options import ReadOptions
 from sentiment.source.shards import Unit
 
 _RUNNING = re.compile(r"^ *- (.+): ([1-9]\d*) active task", re.MULTILINE)
@@ -46,6 +47,7 @@ class Work:
     Attributes:
         passes: What to score: units of one shard that one task reads one after another, with the
             columns the shard is read with.
+        options: How sources are read.
         location: The output, as an absolute path or URI. Every worker opens it again.
         fence: Stops a run that has lost the output to another one.
         no_progress_sec: Ray's own stall timeout.
@@ -54,7 +56,7 @@ class Work:
     """
 
     passes: Sequence[Pass]
-    text_column: str
+    options: ReadOptions
     location: str
     fence: Fence
     stamp: Stamp
@@ -101,7 +103,7 @@ class ReviewShards(Datasource):
         work = self._work
         confirmed = [span for unit in units for span in work.confirmed.get(unit.unit_id, ())]
         return Reader(
-            units, columns, work.text_column, work.location, work.fence.token, tuple(confirmed)
+            units, columns, work.options, work.location, work.fence.token, tuple(confirmed)
         )
 
 
@@ -181,7 +183,7 @@ def _dataset(work: Work) -> ray.data.Dataset:
         concurrency=min(READ_TASKS, max(1, pool.actors_max), len(work.passes)),
     )
     token = work.fence.token
-    tokenise = PackedTokenise(work.scorer.tokeniser, work.text_column, work.location, token)
+    tokenise = PackedTokenise(work.scorer.tokeniser, work.options.texts, work.location, token)
     dataset = _map_blocks(dataset, tokenise, num_cpus=TASK_CPUS)
     dataset = _map_blocks(
         dataset,

@@ -29,6 +29,7 @@ from sentiment.output.attempts import (
     with_attempts,
 )
 from sentiment.output.folder import Output
+from sentiment.source.options import ReadOptions
 from sentiment.source.read import ShardReader, divide_unit, lost_unit, read_unit
 from sentiment.source.shards import Unit
 
@@ -67,7 +68,7 @@ class Reader:
     Attributes:
         units: What to read, in the order of the file.
         columns: Source columns as indexed.
-        text_column: The column to score.
+        options: Which columns are scored, and which rows are wanted.
         location: The output, where markers of crashes are kept.
         run_token: Token of the run, which the markers carry.
         confirmed: Rows that another process could not read either. Only those are rejected.
@@ -75,7 +76,7 @@ class Reader:
 
     units: tuple[Unit, ...]
     columns: pa.Schema
-    text_column: str
+    options: ReadOptions
     location: str
     run_token: str
     confirmed: tuple[Span, ...] = ()
@@ -100,7 +101,7 @@ class Reader:
             READER_MAX_CRASHES,
             settles=len(self.units) > 1,
         )
-        with ShardReader(self.units[0].shard, self.columns, self.text_column) as reader:
+        with ShardReader(self.units[0].shard, self.columns, self.options) as reader:
             for unit in self.units:
                 left: Unit | None = unit
                 while left is not None:
@@ -119,7 +120,7 @@ class Reader:
 
         def read_apart(part: Part) -> pa.Table:
             rows = _rows_of(unit, part)
-            return self._confirmed(call_apart(read_unit, rows, self.columns, self.text_column))
+            return self._confirmed(call_apart(read_unit, rows, self.columns, self.options))
 
         def divide(part: Part) -> list[Part]:
             parts = divide_unit(_rows_of(unit, part))

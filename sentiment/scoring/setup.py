@@ -35,13 +35,16 @@ from sentiment.output.commit import Stamp
 from sentiment.output.settings import OutputSettings
 from sentiment.scoring.pool import Pool, resolve_pool
 from sentiment.scoring.tasks import probe_on_gpu
-from sentiment.settings.choices import Precision
+from sentiment.settings.choices import Precision, prompt_of
 from sentiment.settings.jobs import ScoreConfig, ScoringSettings
 from sentiment.settings.sources import HOW_TO_READ, SourceSettings
+from sentiment.source.settings import text_columns
 from sentiment.storage import is_uri
 
 _log = logging.getLogger(__name__)
 
+# They choose rows: whole files anew every night, or what `Selection.of_rows` says.
+_CHOICES = frozenset({"ignore", "where", "sample"})
 _PACKAGES = ("sentiment", "ray", "torch", "transformers", "pyarrow")
 
 
@@ -72,7 +75,7 @@ def configured_model(config: ScoringSettings) -> Model:
         config.model,
         revision=config.revision,
         labels=config.labels,
-        template=config.template,
+        template=prompt_of(config.template, config.text_columns),
         max_source_tokens=config.max_source_tokens,
         long_text=config.long_text,
         decode=config.decode,
@@ -90,6 +93,7 @@ def resolve_setup(
     *,
     epoch: int,
     recorded: OutputSettings | None = None,
+    chosen: Sequence[str] = (),
 ) -> Setup:
     """Resolve devices, precision and digests, and try the model.
 
@@ -97,6 +101,7 @@ def resolve_setup(
         epoch: Epoch of the lease of the run.
         recorded: Settings of the output. `--precision auto` is what they say, if all else is the
             same: the same command must work on another processor.
+        chosen: What decides which rows of a file are scored.
     """
     found = cluster.resources(local_gpus=local_gpus())
     pool = resolve_pool(
@@ -115,7 +120,7 @@ def resolve_setup(
         device_type=pool.device_type,
         calibration=find_calibration(config.calibration, model),
     )
-    deciding = _deciding(config, scorer)
+    deciding = _deciding(config, scorer, chosen)
     if recorded is not None and recorded.digest_but_precision == digest(deciding):
         scorer = replace(scorer, precision=_adopted(config, recorded))
     if pool.device_type == "cuda":
@@ -126,7 +131,7 @@ def resolve_setup(
     else:
         precision = check_model(scorer)
     scorer = replace(scorer, precision=precision)
-    stamp = _stamp(config, scorer, epoch=epoch)
+    stamp = _stamp(config, scorer, epoch=epoch, chosen=chosen)
     settings = OutputSettings(stamp.config_digest, digest(deciding), precision, model.name)
     return Setup(stamp, scorer, pool, settings)
 
@@ -180,7 +185,7 @@ def _weights_bytes(model: Model) -> int:
     return next((size for size in sizes if size), 0)
 
 
-def _deciding(config: ScoreConfig, scorer: ScorerPlan) -> dict[str, Any]:
+def _deciding(config: ScoreConfig, scorer: ScorerPlan, chosen: Sequence[str]) -> dict[str, Any]:
     """Return everything that decides labels, scores and columns, but for the precision.
 
     Pool sizes are not part of it.
@@ -201,30 +206,36 @@ def _deciding(config: ScoreConfig, scorer: ScorerPlan) -> dict[str, Any]:
         "tokenizer": scorer.tokeniser.digest,
         "calibration": scorer.calibration.digest if scorer.calibration else None,
         "text_column": config.text_column,
-        **_reading(config),
+        **_reading(config, chosen),
         "prefix": config.prefix,
         "scoring_version": SCORING_VERSION,
     }
 
 
-def _reading(config: ScoreConfig) -> dict[str, Any]:
+def _reading(config: ScoreConfig, chosen: Sequence[str]) -> dict[str, Any]:
     """Return what the user says of the sources. Where nothing is said, the digest is as ever."""
     fields = SourceSettings.model_fields
-    said = {name: getattr(config, name) for name in HOW_TO_READ if name != "ignore"}
+    said = {name: getattr(config, name) for name in HOW_TO_READ if name not in _CHOICES}
     found = {name: value for name, value in said.items() if value != fields[name].default}
+    if (template := text_columns(config).template) is not None:
+        found["joined"] = template
+    if chosen:
+        found["chosen"] = list(chosen)
     return found if config.columns is None else {**found, "columns": sorted(config.columns)}
 
 
-def _stamp(config: ScoreConfig, scorer: ScorerPlan, *, epoch: int) -> Stamp:
+def _stamp(
+    config: ScoreConfig, scorer: ScorerPlan, *, epoch: int, chosen: Sequence[str] = ()
+) -> Stamp:
     """Digest everything that decides labels, scores and columns."""
     model = scorer.model
-    deciding = {**_deciding(config, scorer), "precision": scorer.precision}
+    deciding = {**_deciding(config, scorer, chosen), "precision": scorer.precision}
     return Stamp(
         model_digest=model.digest,
         config_digest=digest(deciding),
         code_version=version("sentiment"),
         prefix=config.prefix,
-        text_column=config.text_column,
+        texts=text_columns(config),
         label_column=config.label_column,
         truth=truth_map(model.meanings, config.label_map),
         group_by=tuple(config.group_by),

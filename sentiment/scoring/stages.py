@@ -39,6 +39,7 @@ from sentiment.output.fence import Fence
 from sentiment.output.folder import Output
 from sentiment.output.receipt import ActorNote, Footer, Receipt
 from sentiment.scoring.reading import Deferred, deferred_in
+from sentiment.texts import TEXT, TextColumns
 
 # White space and what nobody sees: control characters, soft hyphens, marks that join or direct
 # others, fillers of Hangul and Braille, tags. These are Unicode's Default_Ignorable_Code_Point with
@@ -59,13 +60,13 @@ class Tokenise:
 
     Attributes:
         tokeniser: The model's.
-        text_column: The column to score.
+        texts: The columns to score.
         location: The output, where markers of crashes are kept.
         run_token: Token of the run, which the markers carry.
     """
 
     tokeniser: Tokeniser
-    text_column: str
+    texts: TextColumns
     location: str
     run_token: str
 
@@ -74,10 +75,10 @@ class Tokenise:
         return attempts.run_on_rows(block, self._tokenise, self._tokenise_apart, "tokenising_error")
 
     def _tokenise(self, rows: pa.Table) -> pa.Table:
-        return tokenise_block(rows, self.tokeniser, self.text_column)
+        return tokenise_block(rows, self.tokeniser, self.texts)
 
     def _tokenise_apart(self, rows: pa.Table) -> pa.Table:
-        return call_apart(tokenise_block, rows, self.tokeniser, self.text_column)
+        return call_apart(tokenise_block, rows, self.tokeniser, self.texts)
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def _note(block: pa.Table) -> str | None:
     return str(block.column(SCORER)[0].as_py())
 
 
-def tokenise_block(block: pa.Table, tokeniser: Tokeniser, text_column: str) -> pa.Table:
+def tokenise_block(block: pa.Table, tokeniser: Tokeniser, columns: TextColumns = TEXT) -> pa.Table:
     """Attach token ids to the good rows of a block; reject rows that hold no text.
 
     Args:
@@ -142,7 +143,7 @@ def tokenise_block(block: pa.Table, tokeniser: Tokeniser, text_column: str) -> p
         The same rows with IDS, TOKENS, TRUNCATED, UNKNOWN and TOKENISE_SEC.
     """
     started = time.perf_counter()
-    texts, problems = _usable_texts(block.column(text_column))
+    texts, problems = _usable_texts(block, columns)
     known = block.column(REASON).to_pylist()
     # A row that the reader rejected keeps that reason.
     unusable = {
@@ -176,8 +177,30 @@ def tokenise_block(block: pa.Table, tokeniser: Tokeniser, text_column: str) -> p
     )
 
 
-def _usable_texts(column: pa.ChunkedArray) -> tuple[list[str], list[str | None]]:
+def _usable_texts(block: pa.Table, columns: TextColumns) -> tuple[list[str], list[str | None]]:
     """Return the text of every row, and the reason if a row has none."""
+    names = columns.of(block.column_names)
+    parts = {name: _texts_of(block.column(name)) for name in names}
+    if columns.template is None:
+        return parts[names[0]]
+    texts: list[str] = []
+    problems: list[str | None] = []
+    for row in range(block.num_rows):
+        found = {name: problem[row] for name, (_, problem) in parts.items()}
+        unusable = [one for one in found.values() if one not in (None, "null_text", "empty_text")]
+        values = {
+            name: None if found[name] == "null_text" else text[row]
+            for name, (text, _) in parts.items()
+        }
+        text = columns.join(values)
+        texts.append(text or "")
+        has_any = any(one is None for one in found.values())
+        problems.append(unusable[0] if unusable else _problem(text if has_any else text and ""))
+    return texts, problems
+
+
+def _texts_of(column: pa.ChunkedArray) -> tuple[list[str], list[str | None]]:
+    """Return the text of every row of a column, and the reason if it has none."""
     if pa.types.is_dictionary(column.type):
         column = pc.cast(column, column.type.value_type)
     texts: list[str] = []

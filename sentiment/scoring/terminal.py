@@ -63,9 +63,7 @@ def _ledger_line(summary: RunSummary) -> Text:
     ledger = summary.ledger
     text = Text()
     text.append(f"{ledger.expected:,} rows", style="bold")
-    text.append(
-        f" = {ledger.labelled:,} labelled + {ledger.rejected:,} rejected + {ledger.reused:,} reused"
-    )
+    text.append(f" = {ledger.told()}")
     if not ledger.balanced:
         text.append("  does not balance", style="bold red")
     if ledger.labelled + ledger.rejected:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from sentiment.texts import fields_of, joins
+
 LongText = Literal["head", "head_tail", "windows"]
 Decode = Literal["labels", "generate"]
 Precision = Literal["auto", "fp32", "bf16", "int8"]
@@ -51,11 +53,30 @@ def contradiction(
     return None
 
 
-def template_problem(template: str | None) -> str | None:
-    """What is wrong with a `--template`; None if nothing is."""
+def prompt_of(template: str | None, text_columns: Sequence[str]) -> str | None:
+    """Return the prompt of a model: of a template that joins columns, there is no other prompt."""
+    return PLAIN_TEMPLATE if joins(template, text_columns) else template
+
+
+def template_problem(template: str | None, text_columns: Sequence[str]) -> str | None:
+    """What is wrong with a `--template`; None if nothing is.
+
+    Args:
+        template: A prompt with `{text}` in it, or one that joins columns by their names.
+        text_columns: Names of the columns.
+    """
+    if joins(template, text_columns):
+        found = fields_of(template, text_columns)
+        left = [name for name in text_columns if name not in found]
+        if left:
+            return f"--template {template!r} leaves out {left[0]!r} of --text-column"
+        return None
     if template is None or is_template(template):
         return None
-    return f"--template must hold {{text}} exactly once, got {template!r}"
+    return (
+        f"--template must hold {{text}} exactly once, or the columns of --text-column, as "
+        f"--text-column title,body --template '{{title}}. {{body}}'; got {template!r}"
+    )
 
 
 def labels_problem(labels: Sequence[str] | None) -> str | None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from sentiment.settings.choices import template_problem
+from sentiment.settings.choices import PLAIN_TEMPLATE, prompt_of, template_problem
 from sentiment.settings.flags import Groups
 from sentiment.settings.headings import FINETUNE
 from sentiment.settings.load import no_half
@@ -88,7 +88,11 @@ class FinetuneConfig(SourceSettings):
     meanings: dict[str, str] = Field(
         {}, description="What the output calls each target text; default: the text itself."
     )
-    template: str = Field("{text}", description="Prompt around the review, with `{text}` in it.")
+    template: str = Field(
+        "{text}",
+        description="Prompt around the review, with `{text}` in it, or with the columns of "
+        "--text-column, as '{title}. {body}'.",
+    )
     max_source_tokens: int = Field(512, ge=2, description="Source limit in tokens, with `</s>`.")
     long_text: Literal["head", "head_tail"] = Field(
         "head", description="What to keep of a longer review."
@@ -167,11 +171,16 @@ class FinetuneConfig(SourceSettings):
             recipe.pop("meanings", None)
         return {**recipe, **values}
 
+    @property
+    def prompt(self) -> str:
+        """Prompt of the model."""
+        return prompt_of(self.template, self.text_columns) or PLAIN_TEMPLATE
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if (self.model is None) == (self.architecture is None):
             raise ValueError("give either --model or --architecture (in the YAML file)")
-        problem = template_problem(self.template)
+        problem = template_problem(self.template, self.text_columns)
         if problem is not None:
             raise ValueError(problem)
         if len(set(self.label_texts.values())) < 2:

@@ -22,7 +22,9 @@ from sentiment.errors import ConfigError
 Groups = Mapping[str, Mapping[str, str | None]]
 
 # What values are called that are taken letter by letter.
-_LITERAL_VALUES: Final = frozenset({"PATH", "SOURCE", "OUTPUT", "PATTERN", "CHARACTER", "VALUE"})
+_LITERAL_VALUES: Final = frozenset(
+    {"PATH", "SOURCE", "OUTPUT", "PATTERN", "CHARACTER", "VALUE", "CONDITION"}
+)
 
 _HELP_WIDTH: Final = 80
 _HELP_COLUMN: Final = 30

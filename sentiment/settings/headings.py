@@ -50,7 +50,7 @@ _MOST_USED: Final = {
 
 SCORE: Final[Groups] = {
     "most used": _MOST_USED,
-    "input": {"label_map": "VALUE=LABEL"},
+    "input": {"label_map": "VALUE=LABEL", "limit": "ROWS"},
     "how sources are read": HOW_TO_READ,
     "output": {
         "prefix": "WORD",

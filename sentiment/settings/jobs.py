@@ -13,6 +13,7 @@ from sentiment.settings.choices import (
     Precision,
     contradiction,
     labels_problem,
+    prompt_of,
     template_problem,
 )
 from sentiment.settings.flags import Groups
@@ -70,7 +71,9 @@ class ScoringSettings(SourceSettings):
         "Default: what the model declares.",
     )
     template: str | None = Field(
-        None, description="Prompt around the review, with `{text}` in it; default: the model's."
+        None,
+        description="Prompt around the review, with `{text}` in it, or with the columns of "
+        "--text-column, as '{title}. {body}'; default: the model's.",
     )
     max_source_tokens: int | None = Field(
         None, ge=2, description="Tokens read of each review, `</s>` included; default: the model's."
@@ -153,9 +156,14 @@ class ScoringSettings(SourceSettings):
         if not self.sources:
             raise ValueError("SOURCE: is required; name files, folders or globs of reviews")
         problem = (
-            template_problem(self.template)
+            template_problem(self.template, self.text_columns)
             or labels_problem(self.labels)
-            or contradiction(self.decode, self.num_beams, self.long_text, self.template)
+            or contradiction(
+                self.decode,
+                self.num_beams,
+                self.long_text,
+                prompt_of(self.template, self.text_columns),
+            )
         )
         if problem is not None:
             raise ValueError(problem)
@@ -163,10 +171,11 @@ class ScoringSettings(SourceSettings):
             raise ValueError(
                 f"--actors-max {self.actors_max} is less than --actors-min {self.actors_min}"
             )
-        if self.label_column == self.text_column:
-            raise ValueError(f"--label-column {self.label_column!r} is the --text-column")
-        if self.text_column in self.group_by:
-            raise ValueError(f"--group-by {self.text_column}: every text would be its own group")
+        for name in self.text_columns:
+            if self.label_column == name:
+                raise ValueError(f"--label-column {name!r} is the --text-column")
+            if name in self.group_by:
+                raise ValueError(f"--group-by {name}: every text would be its own group")
         return self
 
 
@@ -177,6 +186,11 @@ class ScoreConfig(ScoringSettings):
     usage: ClassVar[str] = "SOURCE… --output PATH [options]"
     groups: ClassVar[Groups] = SCORE
 
+    limit: int | None = Field(
+        None,
+        ge=1,
+        description="Most rows to score in this run, for a trial; later runs score the rest.",
+    )
     columns: list[str] | None = Field(
         None, description="Source columns that pass through to the output; default: all."
     )

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from sentiment.settings.load import JobConfig
+from sentiment.texts import parse_names
 
 # Under which heading of `--help` they stand, and what their values are called.
 HOW_TO_READ: Final = {
@@ -19,6 +20,8 @@ HOW_TO_READ: Final = {
     "csv_header": None,
     "encoding": "NAME",
     "null_values": "VALUE",
+    "where": "CONDITION",
+    "sample": "FRACTION",
 }
 _WORDS: Final = ("auto", "none", "tab", "\\t")
 
@@ -45,13 +48,25 @@ def _yes_or_no(value: Any) -> Any:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else value
 
 
+def _known_names(value: str) -> str:
+    try:
+        parse_names(value)
+    except ValueError as error:
+        raise ValueError(f"--text-column {value}: {error}; give names as text,review") from error
+    return value
+
+
 Character = Annotated[str, AfterValidator(_one_character)]
 
 
 class SourceSettings(JobConfig):
     """How files are listed and read."""
 
-    text_column: str = Field("text", min_length=1, description="Column that holds the review.")
+    text_column: Annotated[str, AfterValidator(_known_names)] = Field(
+        "text",
+        description="Column that holds the review; of several, as text,review, the first that a "
+        "file has, or all that --template joins.",
+    )
     format: Literal["parquet", "orc", "avro", "csv", "tsv", "json", "jsonl"] | None = Field(
         None,
         description="Format of every file; default: what its content shows, else its extension.",
@@ -80,3 +95,16 @@ class SourceSettings(JobConfig):
     null_values: list[str] = Field(
         [], description="Values of delimited text that stand for nothing, as NULL; default: none."
     )
+    where: str | None = Field(
+        None,
+        description="Condition on rows, as \"dt >= '2026-11-01' and rating < 3\"; others are "
+        "excluded and counted.",
+    )
+    sample: float | None = Field(
+        None, gt=0, le=1, description="Share of the rows to draw at random, the same every time."
+    )
+
+    @property
+    def text_columns(self) -> tuple[str, ...]:
+        """Names of the columns that hold the review."""
+        return parse_names(self.text_column)

@@ -6,11 +6,13 @@ The block has all rows in the order of the file, and the carrier columns.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from sentiment.block import CARRIER_FIELDS, STAGE_READ, empty_table, nulls
+from sentiment.block import CARRIER_FIELDS, EXCLUDED, STAGE_READ, empty_table, nulls
 from sentiment.source.shards import Unit
 
 RAW_BYTES = 64 * 1024
@@ -37,22 +39,56 @@ class Reject:
 
 @dataclass(frozen=True)
 class Rows:
-    """What a format reader returns for a unit. Good rows and rejects do not overlap.
+    """What a format reader returns for a unit. Good, rejected and excluded rows do not overlap.
 
     Attributes:
         good: The good rows, source columns only.
         numbers: Row number in the shard of each good row, ascending.
         rejects: Rows that could not be read.
+        excluded: First and last row of each run of rows that are not wanted.
     """
 
     good: pa.Table
     numbers: Sequence[int]
     rejects: Sequence[Reject] = ()
+    excluded: Sequence[tuple[int, int]] = ()
 
     @property
     def covered(self) -> int:
-        """Rows of the shard that are good or rejected."""
-        return len(self.numbers) + sum(one.last_row - one.first_row + 1 for one in self.rejects)
+        """Rows of the shard that are good, rejected or excluded."""
+        spans = [(one.first_row, one.last_row) for one in self.rejects]
+        return len(self.numbers) + sum(last - first + 1 for first, last in [*spans, *self.excluded])
+
+    def only(self, wanted: NDArray[np.bool_]) -> Rows:
+        """Exclude good rows that are not wanted.
+
+        Args:
+            wanted: For each good row, whether it is wanted.
+        """
+        if wanted.all():
+            return self
+        numbers = np.asarray(self.numbers, np.int64)
+        others = numbers[~wanted]
+        # A run ends where the next number is not the one after it.
+        ends = np.flatnonzero(np.diff(others) != 1)
+        firsts, lasts = others[[0, *(ends + 1)]], others[[*ends, -1]]
+        return replace(
+            self,
+            good=_rows_at(self.good, wanted),
+            numbers=numbers[wanted].tolist(),
+            excluded=[*self.excluded, *zip(firsts.tolist(), lasts.tolist(), strict=True)],
+        )
+
+
+def _rows_at(table: pa.Table, wanted: NDArray[np.bool_]) -> pa.Table:
+    """Return the rows that are wanted, of columns of any type."""
+    try:
+        return table.filter(pa.array(wanted))
+    except (pa.ArrowNotImplementedError, pa.ArrowTypeError):
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], wanted, [False]]).astype(np.int8)))
+        starts, ends = edges[::2].tolist(), edges[1::2].tolist()
+        pieces = [table.slice(at, end - at) for at, end in zip(starts, ends, strict=True)]
+        return pa.concat_tables([table.slice(0, 0), *pieces])
 
 
 def raw_text(record: bytes) -> str:
@@ -87,31 +123,48 @@ def assemble(unit: Unit, columns: pa.Schema, rows: Rows, seconds: float) -> pa.T
     Args:
         unit: The unit that was read.
         columns: Source columns and types of the result.
-        rows: Good rows and rejects; together they are the rows of the unit.
+        rows: Good rows, rejects and excluded rows; together they are the rows of the unit.
         seconds: Time the reading took; each row of the result gets an equal share of it.
 
     Returns:
-        The source columns, null where a row is rejected, then `block.CARRIER_FIELDS`.
+        The source columns, null where a row is rejected, then `block.CARRIER_FIELDS`. A run of
+        excluded rows is one row of nulls; those are the last.
     """
     covered = rows.covered
     assert covered == unit.rows, f"{unit.unit_id}: {covered} rows accounted for, not {unit.rows}"
     source = _interleave(columns, rows)
-    entries: list[tuple[int, int, Reject | None]] = [(n, n, None) for n in rows.numbers]
-    entries += [(r.first_row, r.last_row, r) for r in rows.rejects]
-    entries.sort(key=lambda entry: entry[0])
-    count = len(entries)
-    rejects = [entry[2] for entry in entries]
+    numbers = np.asarray(rows.numbers, np.int64)
+    rejects = sorted(rows.rejects, key=lambda reject: reject.first_row)
+    places = np.searchsorted(numbers, [one.first_row for one in rejects]) + np.arange(len(rejects))
+    firsts = np.insert(numbers, places - np.arange(len(rejects)), [r.first_row for r in rejects])
+    lasts = firsts.copy()
+    lasts[places] = [one.last_row for one in rejects]
+    if rows.excluded:
+        spans = np.asarray(rows.excluded, np.int64)
+        firsts, lasts = np.append(firsts, spans[:, 0]), np.append(lasts, spans[:, 1])
+        places = np.append(places, np.arange(len(numbers) + len(rejects), len(firsts)))
+        rejects += [Reject(first, last, EXCLUDED, "") for first, last in rows.excluded]
+        missing = [nulls(len(rows.excluded), kind) for kind in columns.types]
+        source = pa.concat_tables([source, pa.Table.from_arrays(missing, schema=columns)])
+        source = source.combine_chunks()
+    count = len(firsts)
+
+    def at_rejects(values: Sequence[str | None]) -> pa.Array:
+        column = np.full(count, None, object)
+        column[places] = values
+        return pa.array(column, pa.string())
+
     carriers = [
         pa.DictionaryArray.from_arrays(
-            pa.array([0] * count, pa.int32()), pa.array([unit.to_json()], pa.string())
+            pa.array(np.zeros(count, np.int32)), pa.array([unit.to_json()], pa.string())
         ),
-        pa.array([first for first, _, _ in entries], pa.int64()),
-        pa.array([last for _, last, _ in entries], pa.int64()),
-        pa.array([STAGE_READ if r else None for r in rejects], pa.string()),
-        pa.array([r.reason if r else None for r in rejects], pa.string()),
-        pa.array([r.detail if r else None for r in rejects], pa.string()),
-        pa.array([r.raw if r else None for r in rejects], pa.string()),
-        pa.array([seconds / max(count, 1)] * count, pa.float32()),
+        pa.array(firsts),
+        pa.array(lasts),
+        at_rejects([STAGE_READ] * len(rejects)),
+        at_rejects([one.reason for one in rejects]),
+        at_rejects([one.detail for one in rejects]),
+        at_rejects([one.raw for one in rejects]),
+        pa.array(np.full(count, seconds / max(count, 1), np.float32)),
     ]
     return pa.Table.from_arrays(
         [*source.columns, *carriers], schema=pa.schema([*columns, *CARRIER_FIELDS])

@@ -163,7 +163,7 @@ def _layout(file: Any, name: str, options: ReadOptions, member: str | None = Non
     if found_format in ("csv", "tsv"):
         dialect = dialect_of(head.removeprefix(BOM), found_format, options)
         return replace(layout, dialect=dialect)
-    if found_format in ("json", "jsonl") and (start := array_start(head, options.text_column)):
+    if found_format in ("json", "jsonl") and (start := array_start(head, options.texts.names)):
         return replace(layout, format="json", json_start=start)
     return layout
 
@@ -252,7 +252,7 @@ def _format(head: bytes, ends: bool, tail: bytes, name: str, options: ReadOption
     found = json_format(text, ends)
     if named in ("csv", "tsv") and not starts_with_json(text):
         found = None  # a header may begin with a bracket
-    if found is not None and (may_be_anything or json.dumps(options.text_column).encode() in text):
+    if found is not None and (may_be_anything or _has_key(text, options)):
         return found
     if named in ("csv", "tsv"):
         return named
@@ -261,6 +261,10 @@ def _format(head: bytes, ends: bool, tail: bytes, name: str, options: ReadOption
     if named is not None:
         return "jsonl" if named == "json" else named
     return _nothing_known(name)
+
+
+def _has_key(text: bytes, options: ReadOptions) -> bool:
+    return any(json.dumps(name).encode() in text for name in options.texts.names)
 
 
 def _forced(head: bytes, ends: bool, wanted: ShardFormat) -> ShardFormat:

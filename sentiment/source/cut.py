@@ -6,6 +6,9 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
+
 from sentiment.source.shards import ShardIndex, Unit
 
 # A worker holds a whole unit in memory, and a crash loses the work on a whole unit. Bytes of text
@@ -45,6 +48,24 @@ class CutFinder:
         ):
             self._note(offset_bytes)
         self.rows += 1
+
+    def add_all(self, offsets: npt.NDArray[np.int64]) -> None:
+        """Count records, as `add` does one after another.
+
+        Args:
+            offsets: Where each starts in the decompressed file, ascending.
+        """
+        at = 0 if self.rows else 1  # the first record of all is the first cut
+        while True:
+            by_rows = at + -(self.rows + at) % _CUT_ROWS
+            by_bytes = int(np.searchsorted(offsets, self._last_bytes + _CUT_BYTES))
+            at = min(by_rows, max(at, by_bytes))
+            if at >= len(offsets):
+                break
+            self._cuts.append((self.rows + at, int(offsets[at])))
+            self._last_bytes = int(offsets[at])
+            at += 1
+        self.rows += len(offsets)
 
     @property
     def found(self) -> tuple[tuple[int, int | None], ...]:

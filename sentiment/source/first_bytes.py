@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import re
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Final
 
@@ -104,12 +105,12 @@ def json_format(text: bytes, ends: bool) -> ShardFormat | None:
     return "json" if 0 <= first_line < end - 1 else "jsonl"
 
 
-def array_start(head: bytes, text_column: str) -> int:
+def array_start(head: bytes, text_columns: Collection[str]) -> int:
     """Return where the array of records starts in a file that is one object, as APIs return it.
 
     Args:
         head: First bytes of the file.
-        text_column: A key of the records, by which the array is known.
+        text_columns: Keys by any of which the records are known.
 
     Returns:
         The number of the byte; 0 if the file is no such object.
@@ -120,16 +121,16 @@ def array_start(head: bytes, text_column: str) -> int:
         return 0
     try:
         value, end = _DECODER.raw_decode(text, begin)
-        if text_column in value or text[end:].strip():
+        if not value.keys().isdisjoint(text_columns) or text[end:].strip():
             return 0  # a record, or the first of many lines
     except (ValueError, RecursionError):
         pass  # it is longer than what we look at
-    place = _array_within(text, begin, text_column, _MAX_LEVELS)
+    place = _array_within(text, begin, text_columns, _MAX_LEVELS)
     return 0 if place is None else len(text[:place].encode("utf-8", "surrogateescape"))
 
 
-def _array_within(text: str, place: int, key: str, levels: int) -> int | None:
-    """Find an array of objects that have a key, among the values of the object at a place."""
+def _array_within(text: str, place: int, keys: Collection[str], levels: int) -> int | None:
+    """Find an array of objects that have one of these keys, among the values of an object."""
     place += 1
     while True:
         place = _after_space(text, place)
@@ -141,10 +142,11 @@ def _array_within(text: str, place: int, key: str, levels: int) -> int | None:
             place = _after_space(text, place + 1)
             if text[place : place + 1] == "[":
                 inner = _after_space(text, place + 1)
-                if text[inner : inner + 1] == "{" and key in _DECODER.raw_decode(text, inner)[0]:
+                is_object = text[inner : inner + 1] == "{"
+                if is_object and set(_DECODER.raw_decode(text, inner)[0]) & set(keys):
                     return place
             elif text[place : place + 1] == "{" and levels:
-                found = _array_within(text, place, key, levels - 1)
+                found = _array_within(text, place, keys, levels - 1)
                 if found is not None:
                     return found
             _, place = _DECODER.raw_decode(text, place)
@@ -167,7 +169,7 @@ def delimited_format(text: bytes, options: ReadOptions) -> ShardFormat | None:
     line, _ = _header_line(text)
     for delimiter in (options.delimiter,) if options.delimiter else DELIMITERS:
         fields = _fields_of(line, delimiter)
-        if len(fields) > 1 and options.text_column in fields:
+        if len(fields) > 1 and options.texts.of(fields):
             return "tsv" if delimiter == "\t" else "csv"
     return None
 
@@ -193,7 +195,7 @@ def dialect_of(text: bytes, kind: ShardFormat, options: ReadOptions) -> Dialect:
     if options.delimiter or separator or not dialect.has_header:
         return dialect
     for delimiter in (usual, *DELIMITERS):
-        if options.text_column in _fields_of(line, delimiter):
+        if options.texts.of(_fields_of(line, delimiter)):
             return replace(dialect, delimiter=delimiter)
     return dialect
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 from pyarrow import fs
@@ -14,6 +15,9 @@ from sentiment.source.formats.surrogates import is_utf8, shown
 from sentiment.source.layout import is_named_as_data
 from sentiment.source.tables import refuse_table, refuse_table_among
 from sentiment.storage import is_uri
+
+# Whether to look into a folder, by its path relative to the source.
+Enters = Callable[[str], bool]
 
 
 def split_glob(source: str) -> tuple[str, list[str]]:
@@ -65,7 +69,7 @@ def matches_path(parts: Sequence[str], pattern: Sequence[str]) -> bool:
 
 
 def expand_glob(
-    filesystem: fs.FileSystem, path: str, pattern: Sequence[str]
+    filesystem: fs.FileSystem, path: str, pattern: Sequence[str], enters: Enters | None = None
 ) -> Iterator[tuple[str, fs.FileInfo]]:
     """Find the files below a folder that a glob matches.
 
@@ -76,12 +80,13 @@ def expand_glob(
         filesystem: Where the folder is.
         path: The folder.
         pattern: Components of the glob; none to find every file that is not skipped for its name.
+        enters: Whether to look into a folder, by its path relative to the first one.
 
     Yields:
         The path of each file relative to the folder, and what the filesystem says of it.
     """
     if not pattern or pattern[0] == "**":
-        for relative, info in _walk(filesystem, path):
+        for relative, info in _walk(filesystem, path, enters):
             if matches_path(relative.split("/"), pattern):
                 yield relative, info
         return
@@ -91,10 +96,18 @@ def expand_glob(
         if not _matches(info.base_name, pattern[0]):
             continue
         if info.type == fs.FileType.Directory:
-            for relative, inside in expand_glob(filesystem, info.path, pattern[1:]):
-                yield f"{info.base_name}/{relative}", inside
+            name = info.base_name
+            if enters is not None and not enters(name):
+                continue
+            within = None if enters is None else partial(_below, enters, name)
+            for relative, inside in expand_glob(filesystem, info.path, pattern[1:], within):
+                yield f"{name}/{relative}", inside
         elif len(pattern) == 1:
             yield info.base_name, info
+
+
+def _below(enters: Enters, folder: str, relative: str) -> bool:
+    return enters(f"{folder}/{relative}")
 
 
 def _children(filesystem: fs.FileSystem, path: str) -> list[fs.FileInfo]:
@@ -109,12 +122,30 @@ def _children(filesystem: fs.FileSystem, path: str) -> list[fs.FileInfo]:
     return list(filesystem.get_file_info(inside))
 
 
-def _walk(filesystem: fs.FileSystem, path: str) -> Iterator[tuple[str, fs.FileInfo]]:
+def _walk(
+    filesystem: fs.FileSystem, path: str, enters: Enters | None
+) -> Iterator[tuple[str, fs.FileInfo]]:
     """Find every file below a folder that is not skipped; yield relative paths and infos."""
     if isinstance(filesystem, fs.LocalFileSystem):
-        yield from _walk_local(filesystem, path)
+        yield from _walk_local(filesystem, path, enters)
         return
-    # An object store has no links, and one flat listing costs fewer requests than one per folder.
+    yield from _walk_store(filesystem, path, enters)
+
+
+def _walk_store(
+    filesystem: fs.FileSystem, path: str, enters: Enters | None
+) -> Iterator[tuple[str, fs.FileInfo]]:
+    """Do it on an object store, which has no links.
+
+    One flat listing costs fewer requests than one per folder. But if partitions may be left out,
+    they are listed one by one, and those cost nothing.
+    """
+    if enters is not None:
+        children = list(filesystem.get_file_info(fs.FileSelector(path)))
+        folders = [one for one in children if one.type == fs.FileType.Directory]
+        if folders and all("=" in one.base_name for one in folders):
+            yield from _walk_partitions(filesystem, children, enters)
+            return
     root = path.rstrip("/")
     infos = filesystem.get_file_info(fs.FileSelector(path, recursive=True))
     found = [(info.path[len(root) + 1 :], info) for info in infos]
@@ -124,7 +155,24 @@ def _walk(filesystem: fs.FileSystem, path: str) -> Iterator[tuple[str, fs.FileIn
             yield relative, info
 
 
-def _walk_local(filesystem: fs.FileSystem, root: str) -> Iterator[tuple[str, fs.FileInfo]]:
+def _walk_partitions(
+    filesystem: fs.FileSystem, children: Sequence[fs.FileInfo], enters: Enters
+) -> Iterator[tuple[str, fs.FileInfo]]:
+    for one in children:
+        name = one.base_name
+        if is_skipped(name):
+            continue
+        if one.type != fs.FileType.Directory:
+            yield name, one
+        elif enters(name):
+            within = partial(_below, enters, name)
+            for relative, info in _walk_store(filesystem, one.path, within):
+                yield f"{name}/{relative}", info
+
+
+def _walk_local(
+    filesystem: fs.FileSystem, root: str, enters: Enters | None
+) -> Iterator[tuple[str, fs.FileInfo]]:
     """Do the same on a local disk, where links to folders may form a loop.
 
     Every folder is opened once, so that a loop ends. Links are followed after all real folders: a
@@ -152,7 +200,8 @@ def _walk_local(filesystem: fs.FileSystem, root: str) -> Iterator[tuple[str, fs.
                     raise SourceError(f"{shown(entry.path)}: the name is not UTF-8; rename it")
                 yield start + shown(entry.name), fs.FileInfo(shown(entry.path))
             elif os.path.isdir(entry.path):
-                (links if entry.is_symlink() else folders).append(entry.path)
+                if enters is None or enters(start + entry.name):
+                    (links if entry.is_symlink() else folders).append(entry.path)
             else:
                 files.append(entry.name)
         infos = filesystem.get_file_info([os.path.join(folder, name) for name in files])

@@ -23,9 +23,11 @@ from sentiment.source.formats.json_columns import index_json
 from sentiment.source.formats.lines import CorruptError, DamageError
 from sentiment.source.layout import Layout
 from sentiment.source.options import BY_DEFAULT, ReadOptions
+from sentiment.source.selection.compare import IncomparableError
 from sentiment.source.shards import Damage, Shard, ShardIndex
 from sentiment.source.state import check_unchanged, had_footer
 from sentiment.storage import in_threads, is_outage
+from sentiment.texts import TextColumns
 
 # Messages must not show review text, and in a CSV file without a header the "column names" are a
 # review. So they show short names of plain characters only.
@@ -69,29 +71,27 @@ def index_shards(
 
 
 def with_text(
-    indexes: Sequence[ShardIndex], text_column: str, *, is_known: bool
+    indexes: Sequence[ShardIndex], texts: TextColumns, *, is_known: bool
 ) -> list[ShardIndex]:
-    """Decide on files without the text column: their rows are null, or the files are unusable.
+    """Decide on files without a text column: their rows are null, or the files are unusable.
 
     Args:
         indexes: Indexes of all shards.
-        text_column: The column to score.
-        is_known: Whether the output has the text column.
+        texts: The columns to score.
+        is_known: Whether the output has a text column.
 
     Returns:
-        The indexes. If no other file has the column, a file without it is damaged as a whole.
+        The indexes. If no other file has such a column, a file without is damaged as a whole.
     """
     is_known = is_known or any(
         one.is_known
-        or (one.columns is not None and not one.lacks_text and text_column in one.columns.names)
+        or (one.columns is not None and not one.lacks_text and bool(texts.of(one.columns.names)))
         for one in indexes
     )
     if is_known:
         return list(indexes)
     return [
-        unusable(one.shard, _no_text(one.shard, one.columns, text_column))
-        if one.lacks_text
-        else one
+        unusable(one.shard, _no_text(one.shard, one.columns, texts)) if one.lacks_text else one
         for one in indexes
     ]
 
@@ -151,8 +151,8 @@ def index_shard(
         covers the rows before the damage and describes it.
 
     Raises:
-        UnusableShardError: The text column is absent, two columns share a name, or a column has a
-            name that is reserved.
+        UnusableShardError: The text column is absent, two columns share a name, a column has a name
+            that is reserved, or is of a type that cannot be compared as the user wants.
         SourceChangedError: The file is gone or changed since it was listed.
         OSError: The storage does not answer.
     """
@@ -164,8 +164,12 @@ def index_shard(
     if index.columns is not None:
         names = index.columns.names
         if index.lacks_text and not may_lack_text:
-            names = [name for name in names if name != options.text_column]
-        _check_columns(shard, names, options.text_column)
+            names = [name for name in names if name != options.texts.names[0]]
+        _check_columns(shard, names, options.texts)
+        try:
+            options.selection.check(index.columns, shard.folder)
+        except IncomparableError as error:
+            raise UnusableShardError(f"{shard.uri}: --where: {error}") from error
     return index
 
 
@@ -186,13 +190,13 @@ def _index(shard: Shard, options: ReadOptions) -> ShardIndex:
         return index_groups(shard)
     try:
         if layout.format in ("json", "jsonl"):
-            return index_json(shard, options.text_column)
+            return index_json(shard, options.texts)
         return index_delimited(shard, options)
     except CorruptError as error:
         return ShardIndex(shard, 0, None, damage=Damage(-1, "unreadable_file", str(error)))
 
 
-def _check_columns(shard: Shard, names: list[str], text_column: str) -> None:
+def _check_columns(shard: Shard, names: list[str], texts: TextColumns) -> None:
     for name in names:
         if name.startswith(CARRIER_PREFIX):
             raise UnusableShardError(
@@ -209,15 +213,16 @@ def _check_columns(shard: Shard, names: list[str], text_column: str) -> None:
             f"{shard.uri}: columns {_shown(alike)} differ in case only, and many readers take them "
             "for one; rename one"
         )
-    if text_column not in names:
-        raise UnusableShardError(_no_text(shard, names, text_column))
+    if not texts.of(names):
+        raise UnusableShardError(_no_text(shard, names, texts))
 
 
-def _no_text(shard: Shard, columns: pa.Schema | Sequence[str] | None, text_column: str) -> str:
+def _no_text(shard: Shard, columns: pa.Schema | Sequence[str] | None, texts: TextColumns) -> str:
     names = columns.names if isinstance(columns, pa.Schema) else list(columns or ())
-    shown = _shown([name for name in names if name != text_column])
+    shown = _shown([name for name in names if name not in texts.names])
+    wanted = " or ".join(map(repr, texts.names))
     return (
-        f"{shard.uri}: there is no column {text_column!r} among {shown}; "
+        f"{shard.uri}: there is no column {wanted} among {shown}; "
         "name the column of the text with --text-column"
     )
 

@@ -52,17 +52,24 @@ class Listing:
             they hold records, or they are not plain files. Sorted. What is skipped for its name
             (see `is_skipped`) is not among them, and neither are further paths to listed files.
         ignored: Files that the user's own patterns leave out. Sorted.
+        excluded: Folders of partitions, and files named by the user, in which no row is wanted.
+            Sorted. What is in the folders was not looked at.
     """
 
     shards: tuple[Shard, ...]
     skipped: tuple[str, ...]
     ignored: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, Any]:
         """Return what `run.json` says of the files that are no shards."""
         return {
             name: told_files(paths)
-            for name, paths in (("skipped", self.skipped), ("ignored", self.ignored))
+            for name, paths in (
+                ("skipped", self.skipped),
+                ("ignored", self.ignored),
+                ("excluded", self.excluded),
+            )
         }
 
 
@@ -90,6 +97,7 @@ class _Found:
     candidates: dict[str, _Candidate] = field(default_factory=dict)
     skipped: set[str] = field(default_factory=set)
     ignored: set[str] = field(default_factory=set)
+    excluded: set[str] = field(default_factory=set)
 
     def add(self, candidate: _Candidate) -> None:
         """Add a file, by the best of its paths."""
@@ -138,17 +146,25 @@ def list_shards(sources: Sequence[str], options: ReadOptions = BY_DEFAULT) -> Li
     shards = in_threads(partial(_shards, options=options), in_order)
     empty = {one.identity for one, some in zip(in_order, shards, strict=True) if not some}
     for source, identities in by_source:
-        if empty.issuperset(identities):
+        # A source may lie in partitions without a wanted row, if another one does not.
+        is_excluded = bool(found.excluded) and not identities and len(empty) < len(in_order)
+        if empty.issuperset(identities) and not is_excluded:
             raise SourceError(_nothing_in(source, found))
     found.skipped.update(found.candidates[identity].uri for identity in empty)
     return Listing(
         tuple(shard for some in shards for shard in some),
         tuple(sorted(found.skipped)),
         tuple(sorted(found.ignored)),
+        tuple(sorted(found.excluded)),
     )
 
 
 def _nothing_in(source: str, found: _Found) -> str:
+    if found.excluded:
+        return (
+            f"{source!r} holds no shards in partitions that --where wants; it excludes "
+            f"{len(found.excluded)}, first {min(found.excluded)}"
+        )
     ignored = f"; {len(found.ignored)} files are left out by --ignore" if found.ignored else ""
     return (
         f"{source!r} holds no shards. Known extensions are {', '.join(FORMAT_NAMES)}, also "
@@ -183,12 +199,28 @@ def _find(source: str, options: ReadOptions, found: _Found) -> list[str]:
             raise SourceError(f"source {source!r} is no plain file; give a file or a folder")
         folder = "/".join(hive_folders(path.rpartition("/")[0]))
         uri = descendant_uri(base, "")
+        if options.selection.excludes_folder(folder):
+            found.excluded.add(uri)
+            return []
         found.add(_Candidate(uri, folder, path, filesystem, info, identity_of(uri)))
         return [identity_of(uri)]
     folders = hive_folders(path)
+
+    def enters(relative: str) -> bool:
+        """Whether a folder below the source may hold rows that are wanted."""
+        if not options.selection.excludes_folder("/".join([*folders, relative])):
+            return True
+        found.excluded.add(descendant_uri(base, relative))
+        return False
+
+    if options.selection.excludes_folder("/".join(folders)):
+        found.excluded.add(base)
+        return []
     real_folder = cache(os.path.realpath)  # of a folder of many files its links are followed once
     identities = []
-    for relative, inside in expand_glob(filesystem, path, pattern):
+    for relative, inside in expand_glob(
+        filesystem, path, pattern, enters if options.selection.where is not None else None
+    ):
         uri = descendant_uri(base, relative)
         if _is_ignored(relative, options):
             found.ignored.add(uri)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from sentiment.source.layout import ShardFormat
+from sentiment.source.selection.selection import EVERY_ROW, Selection
+from sentiment.texts import TEXT, TextColumns
 
 
 @dataclass(frozen=True)
@@ -13,7 +15,7 @@ class ReadOptions:
     """How sources are listed and read. What is None is found out file by file.
 
     Attributes:
-        text_column: The column to score.
+        texts: The columns that are scored.
         format: Format of every file, whatever its name and content say.
         delimiter: Between fields of delimited text.
         quote: Around fields of delimited text; "" for none.
@@ -23,9 +25,10 @@ class ReadOptions:
         null_values: Values of delimited text that stand for nothing.
         ignore: Globs of files that are no data. One without `/` is compared with the name of a
             file, any other with the end of its path.
+        selection: Which rows are wanted.
     """
 
-    text_column: str = "text"
+    texts: TextColumns = TEXT
     format: ShardFormat | None = None
     ignore: tuple[str, ...] = ()
     delimiter: str | None = None
@@ -34,6 +37,7 @@ class ReadOptions:
     has_header: bool | None = None
     encoding: str | None = None
     null_values: tuple[str, ...] = ()
+    selection: Selection = EVERY_ROW
 
 
 BY_DEFAULT: Final = ReadOptions()

@@ -16,6 +16,7 @@ from sentiment.source.blocks import Rows, assemble, lost
 from sentiment.source.formats.delimited import delimited_reader
 from sentiment.source.formats.groups import GroupReader, index_groups
 from sentiment.source.formats.json_columns import json_reader
+from sentiment.source.options import BY_DEFAULT, ReadOptions
 from sentiment.source.shards import Shard, Unit
 from sentiment.source.state import check_unchanged
 from sentiment.storage import is_outage
@@ -36,17 +37,18 @@ class ShardReader:
     unit is found from the last place in the file at which reading can start.
     """
 
-    def __init__(self, shard: Shard, columns: pa.Schema, text_column: str) -> None:
+    def __init__(self, shard: Shard, columns: pa.Schema, options: ReadOptions = BY_DEFAULT) -> None:
         """Prepare to read.
 
         Args:
             shard: The shard, as its index has it.
             columns: Source columns as indexed.
-            text_column: The column to score.
+            options: Which columns are scored, and which rows are wanted.
         """
         self._shard = shard
         self._columns = columns
-        self._rows = _reader_of(shard, columns, text_column)
+        self._selection = options.selection
+        self._rows = _reader_of(shard, columns, options)
 
     def __enter__(self) -> Self:
         return self
@@ -64,7 +66,8 @@ class ShardReader:
 
         Returns:
             The source columns, then `block.CARRIER_FIELDS`. One row per source row in file order,
-            except that rows lost together share one reject from ROW to ROW_END. For all other rows
+            except that rows lost together share one reject from ROW to ROW_END, and that runs of
+            rows that are not wanted do so, too, as the last rows. For all other rows
             ROW_END is ROW. A rejected row is null in every source column. If the unit was ended
             early, the block names the unit that it is.
 
@@ -89,21 +92,28 @@ class ShardReader:
             raise
         if max_bytes is not None:
             unit = replace(unit, last_row=unit.first_row + rows.covered - 1)
+        if self._selection:
+            rows = rows.only(
+                self._selection.wanted(
+                    self._shard.identity, self._shard.folder, rows.good, rows.numbers
+                )
+            )
         return assemble(unit, self._columns, rows, time.perf_counter() - started)
 
 
-def _reader_of(shard: Shard, columns: pa.Schema, text_column: str) -> _FormatReader:
+def _reader_of(shard: Shard, columns: pa.Schema, options: ReadOptions) -> _FormatReader:
     assert shard.layout is not None, f"{shard.uri}: nobody has looked how to read it"
     if shard.is_binary:
-        return GroupReader(shard, columns, text_column)
+        return GroupReader(shard, columns, options)
+    texts = options.texts.of(columns.names)
     if shard.layout.format in ("json", "jsonl"):
-        return json_reader(shard, columns, text_column)
-    return delimited_reader(shard, columns, text_column)
+        return json_reader(shard, columns, texts)
+    return delimited_reader(shard, columns, texts)
 
 
-def read_unit(unit: Unit, columns: pa.Schema, text_column: str) -> pa.Table:
+def read_unit(unit: Unit, columns: pa.Schema, options: ReadOptions = BY_DEFAULT) -> pa.Table:
     """Read all rows of one unit, as `ShardReader.read` does."""
-    with ShardReader(unit.shard, columns, text_column) as reader:
+    with ShardReader(unit.shard, columns, options) as reader:
         return reader.read(unit)
 
 

@@ -22,7 +22,7 @@ def labels_json(config: FinetuneConfig, labels: Sequence[str]) -> dict[str, Any]
     return {
         "labels": list(labels),
         **({"meanings": meanings} if meanings != list(labels) else {}),
-        "template": config.template,
+        "template": config.prompt,
         "max_source_tokens": config.max_source_tokens,
         "long_text": config.long_text,
     }

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from sentiment.block import DETAIL, REASON, ROW, empty_table
+from sentiment.block import DETAIL, EXCLUDED, REASON, ROW, empty_table
 from sentiment.errors import SourceError
 from sentiment.metrics.truth import label_text
 from sentiment.model.tokenizer import Tokeniser
@@ -26,6 +26,7 @@ from sentiment.source.index import index_shard, outage_as_source_error
 from sentiment.source.listing import list_shards
 from sentiment.source.options import ReadOptions
 from sentiment.source.read import ShardReader
+from sentiment.source.selection.partitions import partition_of, with_partition
 from sentiment.source.shards import Shard
 
 # Rows read at a time.
@@ -116,22 +117,20 @@ def read_labelled(
         SourceError: Nothing found, a file or column is missing or damaged, a label has no target
             text, or a confidence is no probability.
     """
-    text_column = options.text_column
     targets = target_texts(label_texts)
     known = {label_text(name): text for name, text in label_texts.items()}
     found = LabelledTexts([], [], [], dropped=0)
     dropped = 0
     for shard in list_shards(sources, options).shards:
         table = _load(shard, options)
-        for column in filter(None, (text_column, label_column, confidence_column)):
+        for column in filter(None, (label_column, confidence_column)):
             if column not in table.column_names:
-                raise SourceError(
-                    f"{shard.uri}: no column {column!r}; it has {', '.join(table.column_names)}"
-                )
+                names = ", ".join(name for name in table.column_names if name != ROW)
+                raise SourceError(f"{shard.uri}: no column {column!r}; it has {names}")
+        texts = options.texts.read(table.column_names, table.__getitem__)
         sure = table[confidence_column] if confidence_column else repeat(None, len(table))
-        for row, (text, value, confidence) in enumerate(
-            zip(table[text_column], table[label_column], sure, strict=True)
-        ):
+        rows = zip(table[ROW], texts, table[label_column], sure, strict=True)
+        for row, text, value, confidence in rows:
             label = label_text(value)
             if not isinstance(text, str) or not text.strip() or not label:
                 dropped += 1
@@ -172,15 +171,20 @@ def _load(shard: Shard, options: ReadOptions) -> datasets.Dataset:
             place = f"row {index.damage.first_row}: " if index.damage.first_row >= 0 else ""
             raise SourceError(f"{shard.uri}: {place}{index.damage.detail}; repair the file")
         assert index.columns is not None
-        with ShardReader(index.shard, index.columns, options.text_column) as reader:
+        with ShardReader(index.shard, index.columns, options) as reader:
             blocks = [reader.read(unit) for unit in cut_into_units(index, _UNIT_ROWS)]
     for block in blocks:
-        bad = block.filter(pc.is_valid(block.column(REASON)))
+        bad = block.filter(pc.not_equal(block.column(REASON), EXCLUDED))
         if bad.num_rows:
             row, reason, detail = (bad.column(name)[0].as_py() for name in (ROW, REASON, DETAIL))
             raise SourceError(f"{shard.uri}, row {row}: {reason}, {detail}; repair the file")
-    tables = [block.select(index.columns.names) for block in blocks]
-    table = pa.concat_tables([empty_table(index.columns), *tables])
+    tables = [
+        block.filter(pc.is_null(block.column(REASON))).select([*index.columns.names, ROW])
+        for block in blocks
+    ]
+    columns = index.columns.append(pa.field(ROW, pa.int64()))
+    table = pa.concat_tables([empty_table(columns), *(one.cast(columns) for one in tables)])
+    table = with_partition(table, shard.folder, tuple(partition_of(shard.folder)))
     return datasets.Dataset(datasets.table.InMemoryTable(table))
 
 

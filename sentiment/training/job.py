@@ -260,7 +260,7 @@ def _read_parts(config: FinetuneConfig) -> dict[str, LabelledTexts]:
 
 
 def _tokeniser(config: FinetuneConfig, folder: Path) -> Tokeniser:
-    return Tokeniser(folder, config.template, config.max_source_tokens, config.long_text)
+    return Tokeniser(folder, config.prompt, config.max_source_tokens, config.long_text)
 
 
 def _finish(

@@ -124,12 +124,12 @@ def _is_sound(footer: Footer) -> bool:
     values = vars(footer)
     counts: Any = footer.metrics
     texts = ("unit_id", "source_file", "fingerprint", "model_digest", "config_digest")
-    numbers = ("first_row", "last_row", "labelled", "rejected")
+    numbers = ("first_row", "last_row", "labelled", "rejected", "excluded")
     return (
         all(isinstance(values[name], str) for name in texts)
         and all(type(values[name]) is int for name in numbers)
         and isinstance(counts, dict)
-        and min(footer.first_row, footer.labelled, footer.rejected) >= 0
+        and min(footer.first_row, footer.labelled, footer.rejected, footer.excluded) >= 0
         and footer.last_row >= footer.first_row - 1
     )
 
@@ -155,10 +155,11 @@ def _count_problems(footer: Footer, rows: int) -> Iterator[str]:
     span = footer.last_row - footer.first_row + 1
     if span and footer.rows != span:
         yield (
-            f"its footer says {footer.labelled:,} labelled and {footer.rejected:,} rejected, "
+            f"its footer says {footer.labelled:,} labelled, {footer.rejected:,} rejected and "
+            f"{footer.excluded:,} excluded, "
             f"which is not the {span:,} rows from {footer.first_row} to {footer.last_row}"
         )
-    if not span and (footer.labelled or footer.rejected > 1):
+    if not span and (footer.labelled or footer.rejected > 1 or footer.excluded):
         yield "stands for an empty source or for damage, but its footer counts rows"
     try:
         labelled = sum(values["rows"] for values in footer.metrics["labels"].values())

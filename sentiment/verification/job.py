@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from sentiment.errors import VerificationError
+from sentiment.ledger.record import told_ledger
 from sentiment.logs import printable
 from sentiment.output.columns import read_columns
 from sentiment.output.folder import Output
@@ -46,6 +47,7 @@ class Verification:
         files: Data files, those with problems included.
         labelled: Labelled rows by the footers; copies of a file count once.
         rejected: Rejected rows by the footers.
+        excluded: Excluded rows by the footers.
         shards: Source files of these rows.
         folders_complete: Folders with data and `_SUCCESS`.
         folders_incomplete: Folders with data but without `_SUCCESS`.
@@ -58,6 +60,7 @@ class Verification:
     files: int
     labelled: int
     rejected: int
+    excluded: int
     shards: int
     folders_complete: int
     folders_incomplete: int
@@ -68,7 +71,7 @@ class Verification:
     @property
     def rows(self) -> int:
         """Source rows that the output accounts for."""
-        return self.labelled + self.rejected
+        return self.labelled + self.rejected + self.excluded
 
 
 def verify(config: VerifyConfig) -> Verification:
@@ -147,6 +150,7 @@ def _result(
         files=len(contents.data),
         labelled=sum(one.footer.labelled for one in files),
         rejected=sum(one.footer.rejected for one in files),
+        excluded=sum(one.footer.excluded for one in files),
         shards=shards,
         folders_complete=len(folders & contents.complete),
         folders_incomplete=len(folders - contents.complete),
@@ -174,7 +178,7 @@ def print_verification(result: Verification, console: Console | None = None) -> 
 def _lines(result: Verification) -> list[Text]:
     ledger = Text()
     ledger.append(f"{result.rows:,} rows", style="bold")
-    ledger.append(f" = {result.labelled:,} labelled + {result.rejected:,} rejected")
+    ledger.append(f" = {told_ledger(result.labelled, result.rejected, None, result.excluded)}")
     lines = [Text(), ledger, Text()]
     lines += [Text(f"files     {result.files:,}"), Text(f"shards    {result.shards:,}")]
     folders = Text(f"folders   {result.folders_complete:,} complete")

@@ -7,7 +7,7 @@ columns are not checked: they may be anything.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from sentiment.output.folder import Output
 from sentiment.output.layout import PRIVATE_END, REJECT_SCHEMA, added_columns, reject_file_of
 from sentiment.output.receipt import Footer, rejects_of
 from sentiment.storage import one_line
+from sentiment.texts import parse_names
 from sentiment.verification.contents import DAMAGE_ERRORS, Problem
 
 _BATCH_ROWS = 4096
@@ -44,7 +45,7 @@ def check_rows(output: Output, path: str, footer: Footer, prefix: str) -> list[P
         prefix: First word of its added columns.
     """
     try:
-        data = _read(output, path, len(added_columns(prefix)), footer.text_column)
+        data = _read(output, path, len(added_columns(prefix)), footer)
     except DAMAGE_ERRORS as error:
         return [Problem(path, f"its rows cannot be read ({one_line(error)})")]
     rejects = REJECT_SCHEMA.empty_table()
@@ -68,12 +69,23 @@ def check_rows(output: Output, path: str, footer: Footer, prefix: str) -> list[P
 
 def _check_contents(data: pa.Table, path: str, footer: Footer, prefix: str) -> list[Problem]:
     """Compare texts and labels with those that were written."""
-    text_column = footer.text_column or ""
-    if text_column not in data.column_names:
+    names = _text_columns(footer, data.column_names)
+    if not names:
         return [Problem(path, "the column that was scored is not there")]
-    if rows_digest(data, text_column, prefix) != footer.rows_sha256:
+    if rows_digest(data, names, prefix) != footer.rows_sha256:
         return [Problem(path, "its texts, labels or scores were changed or swapped")]
     return []
+
+
+def _text_columns(footer: Footer, names: Sequence[str]) -> list[str]:
+    """Return the columns of a file that may have been scored."""
+    known = footer.text_column or ""
+    if known in names:
+        return [known]
+    try:
+        return [name for name in parse_names(known) if name in names]
+    except ValueError:
+        return []
 
 
 def _is_whole(output: Output, footer: Footer) -> bool:
@@ -86,9 +98,9 @@ def _is_whole(output: Output, footer: Footer) -> bool:
 
 
 def _read(
-    output: Output, path: str, last_columns: int | None = None, text_column: str | None = None
+    output: Output, path: str, last_columns: int | None = None, footer: Footer | None = None
 ) -> pa.Table:
-    """Read all rows of a file, and return all columns, or the last ones and that of the texts.
+    """Read all rows of a file, and return all columns, or the last ones and those of the texts.
 
     Raises:
         OSError: It cannot be read.
@@ -102,8 +114,9 @@ def _read(
         )
         width = len(file.schema_arrow)
         keep = list(range(width - (last_columns or width), width))
-        if text_column in file.schema_arrow.names[: keep[0] if keep else 0]:
-            keep.insert(0, file.schema_arrow.names.index(text_column))
+        others = file.schema_arrow.names[: keep[0] if keep else 0]
+        texts = _text_columns(footer, others) if footer is not None else []
+        keep = [*map(others.index, texts), *keep]
         # One thread per file: many files are read at the same time.
         parts = [
             pa.Table.from_batches([batch]).select(keep)
@@ -155,7 +168,10 @@ def _check(data: pa.Table, rejects: pa.Table, footer: Footer, prefix: str) -> It
 
 
 def _uncovered(rows: pa.ChunkedArray, rejects: pa.Table, footer: Footer) -> str | None:
-    """Check that every row of the unit is there once; return what is wrong, or None."""
+    """Check that every row of the unit is there once; return what is wrong, or None.
+
+    Excluded rows are in neither file; the footer tells how many they are.
+    """
     if footer.rowless:
         return None
     single: Rows = rows.to_numpy()
@@ -166,9 +182,14 @@ def _uncovered(rows: pa.ChunkedArray, rejects: pa.Table, footer: Footer) -> str 
     expected = np.concatenate([[footer.first_row], ends[order] + 1])
     found = np.concatenate([starts[order], [footer.last_row + 1]])
     off = np.flatnonzero(expected != found)
-    if not len(off):
+    gaps, excluded = found[off] - expected[off], footer.excluded
+    if (gaps > 0).all() and int(gaps.sum()) == excluded:
         return None
+    if not len(off):
+        return f"holds all of its rows, its footer says {excluded:,} excluded"
     want, got = int(expected[off[0]]), int(found[off[0]])
+    if got > want and (gaps > 0).all() and excluded:
+        return f"lacks {int(gaps.sum()):,} rows, its footer says {excluded:,} excluded"
     if got > want:
         return f"row {want} is neither in it nor in its reject file"
     if got < footer.first_row or want > footer.last_row + 1:

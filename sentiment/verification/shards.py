@@ -163,7 +163,7 @@ def record_problems(
     """
     held: Counter[str] = Counter()
     for one in files:
-        held[folder_of(one.path)] += one.footer.rows
+        held[folder_of(one.path)] += one.footer.labelled + one.footer.rejected
     unchecked = set(contents.complete)
     with ThreadPoolExecutor(STORAGE_THREADS) as threads:
         for start in range(0, len(contents.records), STORAGE_THREADS):

@@ -41,7 +41,7 @@ def source_problems(
         _log.warning("%s: skipped: neither name nor content say that it holds records", path)
     problems: list[Problem] = []
     indexes = index_shards(listing.shards, options, keep_going=True)
-    indexes = with_text(indexes, options.text_column, is_known=bool(shards))
+    indexes = with_text(indexes, options.texts, is_known=bool(shards))
     check_some_usable(indexes)
     for index in indexes:
         problems += _compare(index, shards.get(index.shard.identity, ()))

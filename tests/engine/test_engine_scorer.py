@@ -80,7 +80,7 @@ def block_of(folder: Path, texts: list[str | None], rejected: int | None = None)
             DETAIL: pa.array([reason and "3 fields" for reason in reasons], pa.string()),
         }
     )
-    return tokenise_block(block, Tokeniser(folder, "{text}", 64, "head"), "text")
+    return tokenise_block(block, Tokeniser(folder, "{text}", 64, "head"))
 
 
 @pytest.fixture(scope="module")

@@ -94,7 +94,7 @@ def scored(model: Path, texts: list[str | None], **changes: Any) -> pa.Table:
     nothing = pa.nulls(len(texts), pa.string())
     block = pa.table({"text": texts, STAGE: nothing, REASON: nothing, DETAIL: nothing})
     plan = ScorerPlan(card, tokeniser, precision="fp32", batch_tokens=256, threads=1)
-    return Scorer(plan)(tokenise_block(block, tokeniser, "text"))
+    return Scorer(plan)(tokenise_block(block, tokeniser))
 
 
 def test_short_texts_are_as_without_windows_and_long_ones_are_read_whole(tiny_model: Path) -> None:

@@ -85,3 +85,22 @@ def test_titles_that_were_taken_for_labels_are_one_class(tmp_path: Path) -> None
         sources=[str(tmp_path / "a.parquet")], output=str(tmp_path / "o"), prediction_column="said"
     )
     assert set(given_rows(config)["truth"]) == {"(other)"}
+
+
+def test_true_labels_may_be_keys_of_partitions(tmp_path: Path) -> None:
+    for label in ("pos", "neg"):
+        folder = tmp_path / "lake" / f"label={label}"
+        folder.mkdir(parents=True)
+        (folder / "a.csv").write_text("said,body,n\npositive,text,1\nnegative,other,2\n")
+    config = EvaluateConfig(
+        sources=[str(tmp_path / "lake")],
+        output=str(tmp_path / "out"),
+        prediction_column="said",
+        text_column="text,body",
+        show_text=True,
+        where="n = 2 or label = 'pos'",
+    )
+    rows = given_rows(config)
+    assert list(rows["truth"]) == ["negative", "positive", "positive"]
+    assert list(rows["row"]) == [1, 0, 1]
+    assert list(rows["text"]) == ["other", "text", "other"]

@@ -17,7 +17,7 @@ BY_SCORING = {
     "num_beams", "max_new_tokens", "precision", "calibration", "prefix", "group_by", "actors_min",
     "actors_max", "gpus_per_actor", "cpus_per_actor", "batch_tokens", "unit_rows", "ray_address",
     "no_progress_sec", "log_format", "format", "ignore", "csv_delimiter", "csv_quote", "csv_escape",
-    "csv_header", "encoding", "null_values",
+    "csv_header", "encoding", "null_values", "where", "sample",
 }  # fmt: skip
 BY_EVALUATING = {
     "config", "output", "max_rejected", "quiet", "prediction_column", "score_column",

@@ -110,7 +110,7 @@ def commit(shard: Shard, index: ShardIndex, output: Output, unit_rows: int) -> A
         footers.append(commit_rowless(output, STAMP, index))
     for unit in plan.units:
         assert index.columns is not None
-        block = read_unit(unit, index.columns, TEXT)
+        block = read_unit(unit, index.columns)
         _check_block(unit, index.columns, block)
         footers.append(commit_unit(output, STAMP, unit, _scored(block)))
     assert sum(footer.rows for footer in footers) == plan.expected
@@ -170,7 +170,7 @@ class _Tokeniser(Tokeniser):
 
 def _scored(block: pa.Table) -> pa.Table:
     """Tokenised, and labelled as a model might."""
-    block = tokenise_block(block, _Tokeniser(), TEXT)
+    block = tokenise_block(block, _Tokeniser())
     good = pc.is_null(block[REASON])
     for name, value in ((LABEL, "positive"), (SCORE, 0.75), (OFF_LABEL, 0.125)):
         kind = pa.string() if name == LABEL else pa.float32()

@@ -28,7 +28,7 @@ def read(path: Path) -> tuple[list[Row], bool]:
             is_whole = False
             continue
         for some in group_into_passes(index, cut_into_units(index, 20)):
-            with ShardReader(index.shard, index.columns, "text") as reader:
+            with ShardReader(index.shard, index.columns) as reader:
                 for unit in some:
                     block = reader.read(unit)
                     good = block["_sentiment_reason"].is_null().to_pylist()

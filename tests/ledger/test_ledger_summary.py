@@ -94,7 +94,13 @@ def test_run_json_is_the_summary(tmp_path: Path) -> None:
     one = summary(footer(["a", "b"], {"null_text": 2}, truth=["a", "a"]))
     write_run(Output.open(str(tmp_path)), one, [])
     written = json.loads((tmp_path / "_sentiment" / "runs" / "run-1" / "run.json").read_text())
-    assert written["ledger"] == {"expected": 4, "labelled": 2, "rejected": 2, "reused": 0}
+    assert written["ledger"] == {
+        "expected": 4,
+        "labelled": 2,
+        "rejected": 2,
+        "reused": 0,
+        "excluded": 0,
+    }
     assert (written["run_id"], written["precision"], written["wall_sec"]) == ("run-1", "fp32", 2.0)
     assert written["counts"]["rejected"] == {"null_text": 2}
     assert written["counts"]["stage_sec"] == {"score": 1.5}

@@ -64,7 +64,7 @@ def block_of(texts: pa.Array, **columns: list[str | None]) -> pa.Table:
 
 
 def tokenised(vocabulary: Path, block: pa.Table, limit: int = 16) -> pa.Table:
-    return tokenise_block(block, Tokeniser(vocabulary, "{text}", limit, "head"), "text")
+    return tokenise_block(block, Tokeniser(vocabulary, "{text}", limit, "head"))
 
 
 @pytest.mark.parametrize("limit", [2, 3, 16, 512])

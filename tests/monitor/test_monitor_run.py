@@ -42,7 +42,7 @@ def test_footers_pass_through_and_are_counted(caplog: pytest.LogCaptureFixture) 
     ]
     assert caplog.records[0].fields == {
         "unit": "u0", "source_file": "/lake/a", "first_row": 0, "last_row": 9,
-        "labelled": 8, "rejected": 2,
+        "labelled": 8, "rejected": 2, "excluded": 0,
     }  # fmt: skip
 
 

@@ -62,7 +62,7 @@ class InProcess:
         location, token = self.commit_to or work.location, work.fence.token
         shards = ReviewShards(work)
         scorer = Scorer(replace(work.scorer, threads=1), location, token)
-        tokenise = Tokenise(work.scorer.tokeniser, work.text_column, location, token)
+        tokenise = Tokenise(work.scorer.tokeniser, work.options.texts, location, token)
         commit = Commit(location, work.stamp, work.fence)
         number = 0
         for units, columns in work.passes:

@@ -163,7 +163,8 @@ def test_rejects_are_the_bad_rows(scored: Run) -> None:
 def test_the_run_is_told_in_files(scored: Run) -> None:
     folder = scored.output / "_sentiment" / "runs" / scored.summary.run_id
     told = json.loads((folder / "run.json").read_text())
-    assert told["ledger"] == {"expected": 326, "labelled": 320, "rejected": 6, "reused": 0}
+    ledger = {"expected": 326, "labelled": 320, "rejected": 6, "reused": 0, "excluded": 0}
+    assert told["ledger"] == ledger
     assert told["quality"]["weighted avg"]["support"] == 320
     assert told["config"]["label_column"] == "label"
     assert (told["precision"], told["model"]["labels"]) == ("fp32", ["negative", "positive"])

@@ -31,6 +31,7 @@ from sentiment.settings.jobs import ScoreConfig
 from sentiment.source.cut import cut_into_units
 from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards
+from sentiment.source.options import BY_DEFAULT
 from sentiment.source.shards import Unit
 
 LONG = "A fine film. " * 400
@@ -125,7 +126,7 @@ def test_a_pass_marks_what_it_has_read_as_done(
     assert index.columns is not None
     units = cut_into_units(index, 2)
     output = Output.open(str(tmp_path / "out"))
-    reader = Reader(tuple(units), index.columns, "text", output.location, "run")
+    reader = Reader(tuple(units), index.columns, BY_DEFAULT, output.location, "run")
     for _ in range(5):
         blocks = reader()
         next(blocks)

@@ -29,6 +29,7 @@ from sentiment.scoring.tasks import explain_ray_error
 from sentiment.settings.jobs import ScoreConfig
 from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards
+from sentiment.source.options import BY_DEFAULT
 from sentiment.source.shards import Unit
 
 
@@ -78,7 +79,7 @@ def work_on(passes: list[Pass], location: str) -> Work:
     nothing: Any = None
     fence = Fence("run", "token", 1)
     stamp = Stamp("m", "c", "v", "sentiment")
-    return Work(passes, "text", location, fence, stamp, nothing, nothing, 900)
+    return Work(passes, BY_DEFAULT, location, fence, stamp, nothing, nothing, 900)
 
 
 def test_a_read_task_is_a_pass(tmp_path: Path) -> None:

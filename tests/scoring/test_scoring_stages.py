@@ -30,8 +30,10 @@ from sentiment.scoring.reading import Deferred, Reader
 from sentiment.scoring.stages import Commit, Tokenise, results_of
 from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards
+from sentiment.source.options import BY_DEFAULT
 from sentiment.source.read import ShardReader, read_unit
 from sentiment.source.shards import Unit
+from sentiment.texts import TEXT
 
 RUN = "token of the run"
 FENCE = Fence("run", RUN, 1)
@@ -60,9 +62,7 @@ def test_a_worker_tokenises_without_the_heavy_libraries(
     stamp = Stamp("m", "c", "v", "sentiment", "stars", truth, ("shop",))
     done = subprocess.run(
         [sys.executable, "-c", LEAN, text],
-        input=pickle.dumps(
-            (Tokenise(tokeniser, "text", output, RUN), Commit(output, stamp, FENCE))
-        ),
+        input=pickle.dumps((Tokenise(tokeniser, TEXT, output, RUN), Commit(output, stamp, FENCE))),
         capture_output=True,
         check=False,
         timeout=60,
@@ -97,7 +97,7 @@ def read_until_done(
         process.setattr(reading, "call_apart", call_apart)
         while True:
             try:
-                [block] = Reader((unit,), columns, "text", output, RUN)()
+                [block] = Reader((unit,), columns, BY_DEFAULT, output, RUN)()
             except Death:
                 deaths += 1
                 assert deaths < 20, "it never ends"
@@ -147,7 +147,7 @@ def test_a_file_is_not_opened_to_be_divided_unless_somebody_died(
     monkeypatch.setattr(reading, "divide_unit", refuse)
     pq.write_table(pa.table({"text": ["fine"] * 9}), tmp_path / "a.parquet", row_group_size=3)
     unit, columns = planned(tmp_path / "a.parquet")
-    [block] = Reader((unit,), columns, "text", str(tmp_path / "out"), RUN)()
+    [block] = Reader((unit,), columns, BY_DEFAULT, str(tmp_path / "out"), RUN)()
     assert block.num_rows == 9
 
 
@@ -182,7 +182,7 @@ def test_a_commit_sends_a_receipt(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def commits_nothing(block: pa.Table, output: Output) -> Deferred:
     """Send a block of a deferred unit through the other stages; what the driver is told."""
     tokeniser = Tokeniser(BUILTIN_FOLDER, "review: {text}", 64, "head_tail")
-    block = Tokenise(tokeniser, "text", output.location, RUN)(block)
+    block = Tokenise(tokeniser, TEXT, output.location, RUN)(block)
     commit = Commit(output.location, Stamp("m", "c", "v", "sentiment"), FENCE)
     [result] = results_of(commit(block))
     assert isinstance(result, Deferred)
@@ -203,7 +203,7 @@ def test_a_source_that_changed_is_left_to_the_next_run(tmp_path: Path, kind: str
         with path.open("a") as file:
             file.write("late\n")
     output = Output.open(str(tmp_path / "out"))
-    [block] = Reader((unit,), columns, "text", output.location, RUN)()
+    [block] = Reader((unit,), columns, BY_DEFAULT, output.location, RUN)()
     deferred = commits_nothing(block, output)
     assert (deferred.unit, deferred.spans) == (unit, None)
     assert str(path) in deferred.detail
@@ -222,9 +222,9 @@ def test_rows_that_cannot_be_read_need_a_second_witness(tmp_path: Path) -> None:
         file.write(b"\xff\xff\xff\x7f")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     output = Output.open(str(tmp_path / "out"))
-    [block] = Reader((unit,), columns, "text", output.location, RUN)()
+    [block] = Reader((unit,), columns, BY_DEFAULT, output.location, RUN)()
     deferred = commits_nothing(block, output)
     assert deferred.spans == ((30, 59, "unreadable_rows"),)
-    again = Reader((unit,), columns, "text", output.location, RUN, confirmed=deferred.spans)
+    again = Reader((unit,), columns, BY_DEFAULT, output.location, RUN, confirmed=deferred.spans)
     [block] = again()
     assert block[REASON].to_pylist() == [None] * 30 + ["unreadable_rows"]

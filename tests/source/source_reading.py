@@ -15,6 +15,7 @@ from sentiment.source.listing import list_shards
 from sentiment.source.options import ReadOptions
 from sentiment.source.read import read_unit
 from sentiment.source.shards import Shard, ShardIndex, Unit
+from sentiment.texts import TextColumns
 
 
 def shard_of(path: Path) -> Shard:
@@ -44,7 +45,7 @@ def read(index: ShardIndex, text_column: str = "text", starts: Any = None) -> pa
     """All units of a shard, each checked against the contract, joined."""
     blocks = []
     for unit in units_of(index, starts):
-        block = read_unit(unit, index.columns, text_column)
+        block = read_unit(unit, index.columns, ReadOptions(TextColumns((text_column,))))
         assert block.schema.equals(pa.schema([*index.columns, *CARRIER_FIELDS]))
         block.validate(full=True)
         covered = []
@@ -58,7 +59,7 @@ def read(index: ShardIndex, text_column: str = "text", starts: Any = None) -> pa
 
 
 def load(path: Path, text_column: str = "text") -> tuple[ShardIndex, pa.Table]:
-    index = index_shard(shard_of(path), ReadOptions(text_column))
+    index = index_shard(shard_of(path), ReadOptions(TextColumns((text_column,))))
     return index, read(index, text_column)
 
 

@@ -43,7 +43,7 @@ def texts_in_passes(index: ShardIndex, unit_rows: int) -> dict[int, str | None]:
     seen: dict[int, str | None] = {}
     assert index.columns is not None
     for some in group_into_passes(index, cut_into_units(index, unit_rows)):
-        with ShardReader(index.shard, index.columns, "text") as reader:
+        with ShardReader(index.shard, index.columns) as reader:
             for unit in some:
                 block = reader.read(unit)
                 for row, text in zip(column(block, ROW), column(block, "text"), strict=True):
@@ -64,7 +64,7 @@ def test_every_format_and_compression_is_read_alike(
     assert (index.rows, index.damage) == (len(ROWS), None)
     for unit_rows in (50, 1000):
         assert texts_in_passes(index, unit_rows) == dict(enumerate(TEXTS))
-    alone = [read_unit(unit, index.columns, "text") for unit in cut_into_units(index, 90)]
+    alone = [read_unit(unit, index.columns) for unit in cut_into_units(index, 90)]
     assert [text for block in alone for text in column(block, "text")] == TEXTS
 
 
@@ -93,7 +93,7 @@ def test_damage_loses_rows_and_invents_none(
         seen = texts_in_passes(index, 20)
         covered: set[int] = set()
         for unit in cut_into_units(index, 20):
-            block = read_unit(unit, index.columns, "text")
+            block = read_unit(unit, index.columns)
             for first, last in zip(
                 column(block, ROW), column(block, "_sentiment_row_end"), strict=True
             ):
@@ -236,9 +236,7 @@ def test_members_of_an_archive_are_shards(tmp_path: Path) -> None:
         assert [Unit.from_json(unit.to_json()) for unit in units] == units
         copy = Unit.from_json(units[-1].to_json())
         assert copy.shard.layout == index.shard.layout
-        assert (
-            column(read_unit(copy, index.columns, "text"), "text") == TEXTS[units[-1].first_row :]
-        )
+        assert column(read_unit(copy, index.columns), "text") == TEXTS[units[-1].first_row :]
 
 
 def test_an_archive_that_cannot_be_opened_is_a_reject(tmp_path: Path) -> None:

@@ -18,13 +18,14 @@ from source_reading import column, load, read, rejects, shard_of, units_of, writ
 from sentiment.errors import SourceError
 from sentiment.source.blocks import RAW_BYTES
 from sentiment.source.cut import cut_into_units
-from sentiment.source.formats import delimited_records, lines
+from sentiment.source.formats import clean_text, delimited_records, lines
 from sentiment.source.formats.lines import BOM
 from sentiment.source.index import index_shard
 from sentiment.source.layout import Dialect
 from sentiment.source.options import ReadOptions
 from sentiment.source.read import read_unit
 from sentiment.source.shards import Damage
+from sentiment.texts import TextColumns
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.tsv", "a.tsv.gz"])
@@ -68,7 +69,7 @@ def test_units_of_one_column_start_behind_any_blank_line(
     found = [
         text
         for unit in cut_into_units(index, 2)
-        for text in read_unit(unit, index.columns, "text")["text"].to_pylist()
+        for text in read_unit(unit, index.columns)["text"].to_pylist()
     ]
     assert found == ["", "", "a", "", "", "", "b"]
 
@@ -110,6 +111,7 @@ def test_huge_open_quote_does_not_fill_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delimited_records, "MAX_RECORD_BYTES", 50)
+    monkeypatch.setattr(clean_text, "MAX_RECORD_BYTES", 50)
     content = b'text\nfine\n"open\n' + b"ten chars\n" * 9 + b'"\nlost\n'
     index, _ = load(write(tmp_path / "a.csv", content))
     assert index.rows == 1
@@ -190,7 +192,9 @@ def test_no_usable_header_is_an_unreadable_file(
 
 def test_a_file_without_records_is_a_good_empty_shard(tmp_path: Path) -> None:
     for content in (b"", b"\n\r\n", BOM):
-        index = index_shard(shard_of(write(tmp_path / "a.csv", content)), ReadOptions("review"))
+        index = index_shard(
+            shard_of(write(tmp_path / "a.csv", content)), ReadOptions(TextColumns(("review",)))
+        )
         assert (index.rows, index.damage) == (0, None)
         assert index.columns == pa.schema([("review", pa.string())])
 
@@ -292,7 +296,7 @@ def test_offset_is_required(tmp_path: Path) -> None:
     index, _ = load(write(tmp_path / "a.csv", b"text\ngood\n"))
     (unit,) = units_of(index)
     with pytest.raises(AssertionError, match="no offset"):
-        read_unit(type(unit)(unit.shard, 0, 0), index.columns, "text")
+        read_unit(type(unit)(unit.shard, 0, 0), index.columns)
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12) | st.sampled_from(

@@ -15,6 +15,7 @@ from sentiment.source.index import index_shard
 from sentiment.source.layout import Dialect
 from sentiment.source.options import ReadOptions
 from sentiment.source.shards import ShardIndex
+from sentiment.texts import TextColumns
 
 PLAIN = Dialect(",")
 
@@ -263,10 +264,10 @@ def test_utf16_that_ends_within_a_letter_is_damage(tmp_path: Path) -> None:
 def test_what_is_said_counts(
     tmp_path: Path, content: bytes, said: dict[str, Any], expected: list[tuple[Any, ...]]
 ) -> None:
-    if "has_header" in said:
-        said = {**said, "text_column": "column_2"}
-    index = indexed(write(tmp_path / "a.csv", content), **said)
-    block = read(index, said.get("text_column", "text"))
+    text_column = "column_2" if "has_header" in said else "text"
+    texts = TextColumns((text_column,))
+    index = indexed(write(tmp_path / "a.csv", content), texts=texts, **said)
+    block = read(index, text_column)
     names = index.columns.names
     assert list(zip(*(column(block, name) for name in names), strict=True)) == expected
 

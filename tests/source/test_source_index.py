@@ -24,6 +24,7 @@ from sentiment.source.index import index_shard, index_shards
 from sentiment.source.options import ReadOptions
 from sentiment.source.read import read_unit
 from sentiment.source.shards import Shard, ShardIndex, Unit
+from sentiment.texts import TextColumns
 
 NAMES = ["a.parquet", "a.csv", "a.jsonl"]
 
@@ -88,7 +89,7 @@ def test_storage_that_does_not_answer_is_no_fault_of_the_data(
     for place in (state, compression, lines, content):
         monkeypatch.setattr(place, "open_filesystem", lambda uri: (Down(), uri))
     with pytest.raises(OSError, match="connection refused"):
-        read_unit(units_of(index)[0], index.columns, "text")
+        read_unit(units_of(index)[0], index.columns)
     with pytest.raises(OSError, match="connection refused"):
         index_shard(index.shard)
 
@@ -97,7 +98,7 @@ def test_storage_that_does_not_answer_is_no_fault_of_the_data(
 def test_carriers_of_good_rows(tmp_path: Path, name: str) -> None:
     index = make(tmp_path / name)
     (unit,) = units_of(index)
-    block = read_unit(unit, index.columns, "text")
+    block = read_unit(unit, index.columns)
     assert block.schema.names == ["text", *CARRIER_FIELDS.names]
     assert column(block, "_sentiment_row_end") == column(block, "_sentiment_row") == [*range(5)]
     for name_ in ("stage", "reason", "detail", "raw"):
@@ -126,11 +127,11 @@ def test_wrong_columns_are_a_programming_error(tmp_path: Path) -> None:
     index = make(tmp_path / "a.parquet")
     (unit,) = units_of(index)
     with pytest.raises(KeyError):
-        read_unit(unit, pa.schema([("nope", pa.string())]), "nope")
+        read_unit(unit, pa.schema([("nope", pa.string())]), ReadOptions(TextColumns(("nope",))))
     # Even then a unit of another file is not read in its place.
     other = replace(unit, shard=replace(unit.shard, fingerprint="1-1"))
     with pytest.raises(SourceChangedError):
-        read_unit(other, index.columns, "text")
+        read_unit(other, index.columns)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -182,7 +183,7 @@ def test_an_outage_of_the_store_is_no_damage(
 
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", fails)
     with pytest.raises(OSError, match=kind) if outage else nullcontext():
-        block = read_unit(Unit(index.shard, 0, 0), index.columns, "text")
+        block = read_unit(Unit(index.shard, 0, 0), index.columns)
         assert block[REASON].to_pylist() == ["unreadable_rows"]
     monkeypatch.setattr(pq, "ParquetFile", fails)
     with pytest.raises(OSError, match=kind) if outage else nullcontext():
@@ -216,4 +217,4 @@ def test_an_outage_among_many_shards_is_one_clear_error(
 def test_a_shard_without_the_column_is_named(tmp_path: Path) -> None:
     shards = [make(tmp_path / name).shard for name in NAMES[:2]]
     with pytest.raises(SourceError, match=r"a\.parquet: there is no column 'review'"):
-        index_shards(shards, ReadOptions("review"))
+        index_shards(shards, ReadOptions(TextColumns(("review",))))

@@ -16,6 +16,7 @@ from sentiment.source.index import index_shard
 from sentiment.source.options import ReadOptions
 from sentiment.source.read import read_unit
 from sentiment.source.shards import Damage
+from sentiment.texts import TextColumns
 
 
 def save(path: Path, *records: Any) -> Path:
@@ -144,7 +145,9 @@ def test_cuts_are_offsets_of_lines(tmp_path: Path) -> None:
 
 
 def test_empty_file_and_only_bad_lines(tmp_path: Path) -> None:
-    index = index_shard(shard_of(write(tmp_path / "a.jsonl", b"")), ReadOptions("review"))
+    index = index_shard(
+        shard_of(write(tmp_path / "a.jsonl", b"")), ReadOptions(TextColumns(("review",)))
+    )
     assert (index.rows, index.columns.names, index.damage) == (0, ["review"], None)
     index, block = load(write(tmp_path / "b.jsonl", b"oops\n17\n"), "review")
     assert (index.rows, index.columns.names) == (2, ["review"])
@@ -218,7 +221,7 @@ def test_values_that_contradict_the_index_reject_their_row(
         shard_of(save(tmp_path / "a.jsonl", *({"text": "t", "v": v} for v in [good, *odd])))
     )
     expected = pa.schema([("text", pa.string()), ("v", kind)])
-    block = read_unit(units_of(index)[0], expected, "text")
+    block = read_unit(units_of(index)[0], expected)
     block.validate(full=True)
     assert block.schema.field("v").type == kind
     lost = {row for row, _, reason in rejects(block) if reason == "malformed_record"}

@@ -83,7 +83,7 @@ def test_damage_invents_no_row(
         return
     texts: list[str] = []
     for unit in cut_into_units(index, 3):
-        block = read_unit(unit, index.columns, "text")
+        block = read_unit(unit, index.columns)
         texts += [one for one in column(block, "text") if one is not None]
     written = [record["text"] for record in records]
     # A byte in a text makes another text of it, and nothing tells. All others stay.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +17,9 @@ from sentiment.errors import SourceError
 from sentiment.source import listing, state
 from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards
+from sentiment.source.options import ReadOptions
+from sentiment.source.selection.selection import Selection
+from sentiment.source.selection.sql import parse_condition
 from sentiment.storage import open_filesystem
 
 
@@ -313,3 +317,35 @@ def test_remote_uris_round_trip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     with filesystem.open_input_stream(inside, compression=None) as file:
         assert file.read() == b"text\ngood\n"
     assert all(uri.startswith("s3://") for uri in asked)
+
+
+@pytest.mark.parametrize("source", ["lake", "lake/*", "lake/**/*.csv", "lake/dt=*/country=*"])
+def test_partitions_of_a_store_that_nobody_wants_are_not_listed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, source: str
+) -> None:
+    for dt in ("2026-11-01", "2026-11-02"):
+        for country in ("de", "fr"):
+            touch(tmp_path / f"bucket/lake/dt={dt}/country={country}/deep/a.csv")
+    listed: list[str] = []
+
+    class CountingStore(fs.SubTreeFileSystem):
+        def get_file_info(self, what: Any) -> Any:
+            if isinstance(what, fs.FileSelector):
+                listed.append(what.base_dir)
+            return super().get_file_info(what)
+
+    store = CountingStore(str(tmp_path), fs.LocalFileSystem())
+
+    def open_store(uri: str) -> tuple[fs.FileSystem, str]:
+        return store, open_filesystem(uri)[1].removeprefix(str(tmp_path)).strip("/")
+
+    monkeypatch.setattr(listing, "open_filesystem", open_store)
+    where = parse_condition("dt > '2026-11-01' and country = 'de'")
+    options = ReadOptions(selection=Selection(where))
+    found = list_shards([f"{tmp_path}/bucket/{source}"], options)
+    assert [shard.folder for shard in found.shards] == ["dt=2026-11-02/country=de/deep"]
+    assert not any("11-01" in path or "country=fr" in path for path in listed)
+    assert len(found.excluded) == 2
+    listed.clear()
+    assert len(list_shards([f"{tmp_path}/bucket/lake"]).shards) == 4
+    assert listed == ["bucket/lake"], "without a condition one listing tells all"

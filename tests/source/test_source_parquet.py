@@ -19,6 +19,7 @@ from sentiment.source.index import index_shard
 from sentiment.source.options import ReadOptions
 from sentiment.source.read import read_unit
 from sentiment.source.shards import Unit
+from sentiment.texts import TextColumns
 
 
 def save(path: Path, table: pa.Table, **options: object) -> Path:
@@ -53,7 +54,7 @@ def test_any_range_is_exact(
 ) -> None:
     monkeypatch.setattr(groups, "_BATCH_ROWS", batch_rows)
     index = index_shard(shard_of(save(tmp_path / "a.parquet", reviews(25), row_group_size=10)))
-    block = read_unit(Unit(index.shard, first, last), index.columns, "text")
+    block = read_unit(Unit(index.shard, first, last), index.columns)
     assert column(block, "id") == list(range(first, last + 1))
     assert column(block, "_sentiment_row") == list(range(first, last + 1))
 
@@ -70,7 +71,7 @@ def test_damaged_page_costs_its_row_group(tmp_path: Path, compression: str) -> N
     assert column(block, "_sentiment_row") == [*range(11), *range(20, 30)]
     assert column(block, "_sentiment_detail")[10].startswith("row group 1: ")
     assert column(block, "_sentiment_raw")[10] is None
-    part = read_unit(Unit(index.shard, 5, 14), index.columns, "text")
+    part = read_unit(Unit(index.shard, 5, 14), index.columns)
     assert rejects(part) == [(10, 14, "unreadable_rows")]
     assert column(part, "id") == [5, 6, 7, 8, 9, None]
 
@@ -351,7 +352,9 @@ def test_column_names_are_checked(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="two columns are named 'text'"):
         index_shard(shard_of(save(tmp_path / "a.parquet", twice)))
     with pytest.raises(SourceError, match="no column 'body'"):
-        index_shard(shard_of(save(tmp_path / "b.parquet", reviews(1))), ReadOptions("body"))
+        index_shard(
+            shard_of(save(tmp_path / "b.parquet", reviews(1))), ReadOptions(TextColumns(("body",)))
+        )
     reserved = reviews(1).rename_columns(["_sentiment_ids", "text"])
     with pytest.raises(SourceError, match="_sentiment_ids"):
         index_shard(shard_of(save(tmp_path / "c.parquet", reserved)))

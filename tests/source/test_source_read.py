@@ -70,7 +70,7 @@ def values(block: pa.Table) -> list[dict[str, Any]]:
 def read_in_passes(index: ShardIndex, units: list[Unit]) -> Iterator[pa.Table]:
     assert index.columns is not None
     for some in group_into_passes(index, units):
-        with ShardReader(index.shard, index.columns, "text") as reader:
+        with ShardReader(index.shard, index.columns) as reader:
             for unit in some:
                 yield reader.read(unit)
 
@@ -97,7 +97,7 @@ def test_units_of_a_pass_are_those_read_alone(tmp_path: Path, name: str, damage:
     for unit_rows in (7, 50, ROWS):
         units = cut_into_units(index, unit_rows)
         for unit, block in zip(units, read_in_passes(index, units), strict=True):
-            assert values(block) == values(read_unit(unit, index.columns, "text"))
+            assert values(block) == values(read_unit(unit, index.columns))
 
 
 @pytest.mark.usefixtures("dense_cuts")
@@ -109,10 +109,10 @@ def test_units_can_be_read_in_any_order(tmp_path: Path, name: str, order: random
     assert index.columns is not None
     units = cut_into_units(index, 14)
     order.shuffle(units)
-    with ShardReader(index.shard, index.columns, "text") as reader:
+    with ShardReader(index.shard, index.columns) as reader:
         for unit in units[:6]:
             block = reader.read(unit)
-            assert values(block) == values(read_unit(unit, index.columns, "text"))
+            assert values(block) == values(read_unit(unit, index.columns))
 
 
 @pytest.mark.usefixtures("dense_cuts")
@@ -184,7 +184,7 @@ def test_a_unit_that_takes_much_memory_ends_early(tmp_path: Path) -> None:
     index = indexed(path)
     assert index.columns is not None
     most, rows = 2**22, []
-    with ShardReader(index.shard, index.columns, "text") as reader:
+    with ShardReader(index.shard, index.columns) as reader:
         for unit in cut_into_units(index, 5000):
             first = unit.first_row
             while first <= unit.last_row:

@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 from sentiment.errors import SourceError
 from sentiment.model.tokenizer import Tokeniser
 from sentiment.source.options import ReadOptions
+from sentiment.source.selection.selection import Selection
+from sentiment.source.selection.sql import parse_condition
+from sentiment.texts import TextColumns
 from sentiment.training.dataset import (
     LabelledTexts,
     TokenRows,
@@ -201,3 +204,34 @@ def test_token_rows_survive_the_disk(vocabulary: Path, tmp_path: Path) -> None:
     assert loaded.labels.tolist() == [0, 1, 0] * 3
     assert loaded.confidence.tolist() == [1.0, 0.5, 0.25] * 3
     assert len(TokenRows.encode(LabelledTexts([], [], [], 0), tokeniser)) == 0
+
+
+def test_rows_are_chosen_texts_joined_and_labels_taken_from_partitions(tmp_path: Path) -> None:
+    for label in ("positive", "negative", "__HIVE_DEFAULT_PARTITION__"):
+        folder = tmp_path / "lake" / f"label={label}"
+        folder.mkdir(parents=True)
+        (folder / "a.csv").write_text(f"title,body,n\nT,{label},1\nU,other,2\nV,more,3\n")
+    options = ReadOptions(
+        texts=TextColumns(("title", "body"), "{title}: {body}"),
+        selection=Selection(parse_condition("n <> 2 and label = 'positive' or n = 2")),
+    )
+    rows = read_labelled(
+        [str(tmp_path / "lake")],
+        options=options,
+        label_column="label",
+        confidence_column=None,
+        label_texts=TEXTS,
+    )
+    assert rows.texts == ["U: other", "T: positive", "U: other", "V: more"]
+    assert rows.labels == [0, 1, 1, 1]
+    assert rows.dropped == 1
+    with pytest.raises(SourceError, match="row 2: label 'negative' has no target text"):
+        read_labelled(
+            [str(tmp_path / "lake" / "label=negative")],
+            options=ReadOptions(
+                texts=TextColumns(("body",)), selection=Selection(parse_condition("n = 3"))
+            ),
+            label_column="label",
+            confidence_column=None,
+            label_texts={"positive": "positive"},
+        )

@@ -127,7 +127,7 @@ def test_a_small_t5_is_trained_from_nothing_and_scores(
     block = pa.table(
         {"text": pa.array(frame["text"]), STAGE: nothing, REASON: nothing, DETAIL: nothing}
     )
-    out = scorer(tokenise_block(block, tokeniser, "text"))
+    out = scorer(tokenise_block(block, tokeniser))
     right = np.array(out.column(LABEL).to_pylist()) == frame["label"].map(SHORT).to_numpy()
     assert right.mean() == pytest.approx(summary.test["accuracy"], abs=1e-6)
     assert out.column(SCORE).null_count == 0

@@ -47,6 +47,7 @@ from sentiment.source.index import index_shard
 from sentiment.source.listing import list_shards
 from sentiment.source.options import ReadOptions
 from sentiment.source.read import read_unit
+from sentiment.texts import TextColumns
 from sentiment.verification.job import Verification, check, verify
 
 STAMP = Stamp("model", "config", "0.1.0", "sentiment")
@@ -112,7 +113,7 @@ def score(lake: Path, output: Output, stamp: Stamp = STAMP, unit_rows: int = 4) 
             footers.append(commit_rowless(output, stamp, index))
         for unit in shard.units:
             assert index.columns is not None
-            rows = scored(read_unit(unit, index.columns, "text"))
+            rows = scored(read_unit(unit, index.columns))
             footers.append(commit_unit(output, stamp, unit, rows))
     done: dict[str, list[Footer]] = {}
     for one in footers:
@@ -753,7 +754,12 @@ def test_damage_that_no_file_tells_of_is_found(own: tuple[Path, Path]) -> None:
 def test_a_source_without_the_text_column_is_refused(made: tuple[Path, Path]) -> None:
     output = Output.open(str(made[1]))
     with pytest.raises(SourceError, match="no column 'body'"):
-        check(output, deep=False, sources=[str(made[0] / C)], options=ReadOptions("body"))
+        check(
+            output,
+            deep=False,
+            sources=[str(made[0] / C)],
+            options=ReadOptions(TextColumns(("body",))),
+        )
 
 
 # What the caller gets and a shell sees.

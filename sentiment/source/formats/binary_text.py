@@ -5,7 +5,7 @@ Python fails on text that is not UTF-8, so a column that is not valid is looked 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -23,13 +23,13 @@ class CheckedRows(NamedTuple):
     rejects: list[Reject]
 
 
-def checked_rows(table: pa.Table, first: int, text_column: str) -> CheckedRows:
+def checked_rows(table: pa.Table, first: int, texts: Collection[str]) -> CheckedRows:
     """Reject rows whose text is not UTF-8 or is too long.
 
     Args:
         table: The rows.
         first: Number in the shard of the first one.
-        text_column: The column to score.
+        texts: The columns that are scored.
     """
     bad: dict[int, Reject] = {}
     for index, name in enumerate(table.column_names):
@@ -40,16 +40,16 @@ def checked_rows(table: pa.Table, first: int, text_column: str) -> CheckedRows:
             column.validate()
             column = column.combine_chunks()
             if not pa.types.is_nested(column.type):
-                if name != text_column and not is_text(column.type, or_bytes=False):
+                if name not in texts and not is_text(column.type, or_bytes=False):
                     continue  # a time or a number out of its range: nobody scores it
                 table = table.set_column(index, table.field(index), _shown(column))
-                if name != text_column:
+                if name not in texts:
                     continue
-            for row, raw in _undecodable(column, name == text_column):
-                reason = "undecodable_text" if name == text_column else "malformed_record"
+            for row, raw in _undecodable(column, name in texts):
+                reason = "undecodable_text" if name in texts else "malformed_record"
                 detail = f"column {name!r} holds bytes that are not UTF-8"
                 bad[first + row] = Reject(first + row, first + row, reason, detail, raw)
-        if name == text_column:
+        if name in texts:
             for row in _too_long(table.column(index)):
                 detail = f"column {name!r} holds more than {MAX_RECORD_BYTES} bytes"
                 bad[first + row] = Reject(first + row, first + row, "malformed_record", detail)

@@ -6,38 +6,44 @@ has no null.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
 
 from sentiment.source.blocks import Reject, raw_text
-from sentiment.source.formats.delimited_records import DelimitedRecord, records
+from sentiment.source.formats.clean_text import Stretch, records_and_stretches, shape_of
+from sentiment.source.formats.delimited_records import DelimitedRecord
+from sentiment.source.formats.lines import Lines
 from sentiment.source.formats.records import TextReader
 from sentiment.source.formats.surrogates import is_utf8, shown
+from sentiment.source.layout import Dialect
 from sentiment.source.shards import Shard
 
 
 def delimited_reader(
-    shard: Shard, columns: pa.Schema, text_column: str
+    shard: Shard, columns: pa.Schema, texts: Sequence[str]
 ) -> TextReader[DelimitedRecord]:
     """Return a reader of the units of delimited text.
 
-    Bytes that are not UTF-8 reject the row if they are in the text column; in other columns they
+    Bytes that are not UTF-8 reject the row if they are in a text column; in other columns they
     become `\\xNN` and the row stays good.
 
     Args:
         shard: The shard, as indexed.
         columns: Source columns as indexed.
-        text_column: The column to score.
+        texts: Its columns that are scored.
     """
     assert shard.layout is not None, f"{shard.uri}: nobody has looked how to read it"
     assert shard.layout.dialect is not None, "delimited text has one"
     dialect = shard.layout.dialect
     null_values = frozenset(dialect.null_values)
-    text_index = columns.get_field_index(text_column)
+    text_places = [columns.get_field_index(name) for name in texts]
 
     def convert(row: int, record: DelimitedRecord) -> list[Any] | Reject:
-        reject = _judge(record, row, text_index, columns)
+        reject = _judge(record, row, text_places, columns)
         if reject is not None:
             return reject
         assert record.fields is not None, "it would be a reject"
@@ -46,19 +52,70 @@ def delimited_reader(
             return [None if value in null_values else value for value in values]
         return values
 
-    return TextReader(shard, columns, lambda lines: records(lines, dialect, columns.names), convert)
+    shape = shape_of(dialect, columns.names)
+
+    def parse(lines: Lines) -> Iterator[DelimitedRecord | pa.Table]:
+        def take(stretch: Stretch) -> pa.Table | None:
+            return _table_of(stretch, dialect, columns)
+
+        return records_and_stretches(lines, dialect, columns.names, shape, take)
+
+    return TextReader(shard, columns, parse, convert)
 
 
-def _judge(record: DelimitedRecord, row: int, text_index: int, columns: pa.Schema) -> Reject | None:
+def _table_of(stretch: Stretch, dialect: Dialect, columns: pa.Schema) -> pa.Table | None:
+    """Return clean records as rows; None if Arrow sees other records in them."""
+    # The names of a file may be anything, and may occur twice.
+    names = [str(number) for number in range(len(columns))]
+    size_bytes = stretch.size_bytes
+    content = pa.py_buffer(memoryview(stretch.content)[:size_bytes])
+    try:
+        table = pa.csv.read_csv(
+            pa.BufferReader(content),
+            pa.csv.ReadOptions(use_threads=False, block_size=size_bytes + 1, column_names=names),
+            pa.csv.ParseOptions(
+                delimiter=dialect.delimiter,
+                quote_char=dialect.quote or False,
+                # Arrow is faster where it need not look for them.
+                newlines_in_values=stretch.content.count(b"\n", 0, size_bytes) > stretch.rows,
+                ignore_empty_lines=False,
+            ),
+            pa.csv.ConvertOptions(
+                column_types=dict(zip(names, columns.types, strict=True)),
+                null_values=[],
+                strings_can_be_null=False,
+            ),
+        )
+    except pa.ArrowInvalid:
+        return None
+    if table.num_rows != stretch.rows:
+        return None
+    values = table.columns
+    if dialect.null_values:
+        nothing = pa.array(dialect.null_values, pa.string())
+        values = [
+            pc.if_else(pc.is_in(column, nothing), pa.scalar(None, column.type), column)
+            for column in values
+        ]
+    return pa.Table.from_arrays(values, schema=columns)
+
+
+def _judge(
+    record: DelimitedRecord, row: int, text_places: Sequence[int], columns: pa.Schema
+) -> Reject | None:
     """Return the reject of a record that cannot be a row; None if it is a good row."""
+    damaged = -1
+    if record.fields is not None and len(record.fields) == len(columns) and not record.valid:
+        bad = (place for place in text_places if not is_utf8(record.fields[place]))
+        damaged = next(bad, -1)
     if record.fields is None:
         reason, detail = "malformed_record", record.problem
     elif len(record.fields) != len(columns):
         reason = "malformed_record"
         detail = f"{len(record.fields)} fields where the header has {len(columns)}"
-    elif not record.valid and not is_utf8(record.fields[text_index]):
+    elif damaged >= 0:
         reason = "undecodable_text"
-        detail = f"column {columns.names[text_index]!r} holds bytes that are not UTF-8"
+        detail = f"column {columns.names[damaged]!r} holds bytes that are not UTF-8"
     else:
         return None
     return Reject(row, row, reason, detail, raw_text(b"".join(record.raw)))

@@ -14,12 +14,12 @@ from typing import Final
 import pyarrow as pa
 
 from sentiment.source.cut import CutFinder
+from sentiment.source.formats.clean_text import Stretch, records_and_stretches, shape_of
 from sentiment.source.formats.delimited_records import (
     DelimitedRecord,
     OpenQuoteError,
     first_line,
     parse,
-    records,
 )
 from sentiment.source.formats.lines import DamageError, Lines, LongLineError
 from sentiment.source.formats.surrogates import shown
@@ -81,6 +81,20 @@ class _WatchedLines(Lines):
         if not line.isascii():
             self._look_at_letters(line)
         return line
+
+    def watch_stretch(self, stretch: Stretch) -> None:
+        """Note what clean records show, as if their lines had been read.
+
+        Only quotes can make them less fit than lines can be.
+        """
+        content, end = stretch.content, stretch.size_bytes
+        if self._has_tabs and content.find(b'"', 0, end) >= 0:
+            for line in content[:end].split(b"\n")[:-1]:
+                self._look_at_fields(line)
+        if not self.have_escapes and content.find(b"\\", 0, end) >= 0:
+            self.have_escapes = content.find(b'\\"', 0, end) >= 0
+        if not self.are_utf8 and not content.isascii():
+            self.are_utf8 = not content[:end].isascii()
 
     def _look_at_fields(self, line: bytes) -> None:
         if line.count(b"\t") != self._count and line and not line.isspace():
@@ -159,7 +173,7 @@ def index_delimited(shard: Shard, options: ReadOptions) -> ShardIndex:
             scan = _scan(shard, replace(scan.layout, encoding=_EUROPEAN))
     except DamageError as error:
         return ShardIndex(shard, 0, None, damage=Damage(-1, "unreadable_file", str(error)))
-    names = scan.names or (options.text_column,)
+    names = scan.names or options.texts.names[:1]
     columns = pa.schema([pa.field(name, pa.string()) for name in names])
     damage = None
     if scan.damage is not None:
@@ -243,8 +257,15 @@ def _read_through(
     cuts, damage, broken, spanning, uses_blank = CutFinder(), None, 0, 0, False
     lines.watch(dialect.delimiter, width)
     cuts.begin(lines.offset_bytes)
+    shape = shape_of(dialect, names)
     try:
-        for record in records(lines, dialect, names):
+        for record in records_and_stretches(lines, dialect, names, shape, take=lambda one: one):
+            if isinstance(record, Stretch):
+                lines.watch_stretch(record)
+                cuts.add_all(record.starts)
+                if dialect.delimiter == "\t":  # elsewhere nobody asks
+                    spanning += record.spanning
+                continue
             cuts.add(record.offset_bytes)
             spanning += record.lines > 1
             if record.fields is None:

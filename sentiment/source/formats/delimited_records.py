@@ -42,6 +42,7 @@ class DelimitedRecord:
         valid: Whether all of it is UTF-8.
         lines: Number of its lines.
         quotes: Number of quotes in it.
+        end_bytes: Where the next one starts in the unpacked file.
     """
 
     offset_bytes: int
@@ -51,6 +52,7 @@ class DelimitedRecord:
     valid: bool
     lines: int = 1
     quotes: int = 0
+    end_bytes: int = -1
 
 
 class _Text:
@@ -179,7 +181,16 @@ def parse(lines: Lines, dialect: Dialect) -> Iterator[DelimitedRecord]:
                 ) from error
             # Python adds advice for programmers after a dash, which does not help a user.
             problem = str(error).partition(" - ")[0]
-        yield DelimitedRecord(start, fields, problem, text.raw, text.valid, text.lines, text.quotes)
+        yield DelimitedRecord(
+            start,
+            fields,
+            problem,
+            text.raw,
+            text.valid,
+            text.lines,
+            text.quotes,
+            lines.offset_bytes,
+        )
 
 
 def records(lines: Lines, dialect: Dialect, names: Sequence[str]) -> Iterator[DelimitedRecord]:
@@ -255,6 +266,7 @@ class _Doubt:
             raw,
             all(part.valid for part in parts),
             sum(part.lines for part in parts),
+            end_bytes=last.end_bytes,
         )
 
 

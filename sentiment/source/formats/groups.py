@@ -23,6 +23,7 @@ from sentiment.source.formats.compression import UNPACK_ERRORS, open_seekable
 from sentiment.source.formats.orc import OrcFile
 from sentiment.source.formats.parquet import ParquetFile
 from sentiment.source.formats.parquet_types import storage_field
+from sentiment.source.options import ReadOptions
 from sentiment.source.shards import Damage, Shard, ShardIndex, Unit
 from sentiment.storage import one_line
 
@@ -61,11 +62,12 @@ _FILES: dict[str, Callable[[Any, int], _GroupedFile]] = {
 
 @dataclass
 class _ReadRows:
-    """Rows and rejects that were read so far, and the bytes of memory that the rows take."""
+    """Rows, rejects and excluded rows so far, and the bytes of memory that the rows take."""
 
     tables: list[pa.Table] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
+    excluded: list[tuple[int, int]] = field(default_factory=list)
     bytes: int = 0
 
 
@@ -110,17 +112,19 @@ class GroupReader:
     A group can be entered at its start only. Of a damaged group only its own rows are rejected.
     """
 
-    def __init__(self, shard: Shard, columns: pa.Schema, text_column: str) -> None:
+    def __init__(self, shard: Shard, columns: pa.Schema, options: ReadOptions) -> None:
         """Prepare to read.
 
         Args:
             shard: A shard of a binary format.
             columns: Source columns as indexed.
-            text_column: The column to score: bytes in it that are not UTF-8 reject the row.
+            options: Name the text columns: bytes in them that are not UTF-8 reject the row. And
+                they say which rows are wanted: a group without one is not read.
         """
         self._shard = shard
         self._columns = columns
-        self._text_column = text_column
+        self._texts = options.texts.of(columns.names)
+        self._selection = options.selection
         self._opened = ExitStack()
         self._file: _GroupedFile | None = None
         self._group: _GroupCursor | None = None
@@ -151,6 +155,9 @@ class GroupReader:
                 first, last = max(unit.first_row, start), min(unit.last_row, end - 1)
                 if first > last:
                     continue
+                if self._selection.where is not None and self._is_excluded(self._file, group):
+                    read.excluded.append((first, last))
+                    continue
                 done = len(read.tables), len(read.numbers), len(read.rejects)
                 try:
                     if not self._read_group(read, group, (first, last, start), max_bytes):
@@ -166,7 +173,12 @@ class GroupReader:
             reject = Reject(unit.first_row, unit.last_row, "unreadable_file", one_line(error))
             return Rows(empty_table(self._columns), (), (reject,))
         good = pa.concat_tables([empty_table(self._columns), *read.tables])
-        return Rows(good, read.numbers, read.rejects)
+        return Rows(good, read.numbers, read.rejects, read.excluded)
+
+    def _is_excluded(self, file: _GroupedFile, group: int) -> bool:
+        """Whether statistics tell that no row of a group is wanted."""
+        found = file.statistics(group) if isinstance(file, ParquetFile) else {}
+        return self._selection.excludes_group(self._shard.folder, found)
 
     def _read_group(
         self, read: _ReadRows, group: int, span: tuple[int, int, int], max_bytes: int | None
@@ -197,7 +209,7 @@ class GroupReader:
                 return False
             table = cursor.take(last - row + 1, max_bytes).select(self._columns.names)
             read.bytes += table.nbytes
-            checked = checked_rows(table.cast(self._columns), row, self._text_column)
+            checked = checked_rows(table.cast(self._columns), row, self._texts)
             read.tables.append(checked.table)
             read.numbers += checked.numbers
             read.rejects += checked.rejects

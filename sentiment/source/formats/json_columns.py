@@ -7,7 +7,7 @@ Values of mixed types and lone surrogates are handled here.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -19,6 +19,7 @@ from sentiment.source.formats.json_records import JsonRecord, encodable, records
 from sentiment.source.formats.lines import DamageError, Lines
 from sentiment.source.formats.records import TextReader
 from sentiment.source.shards import Damage, Shard, ShardIndex
+from sentiment.texts import TextColumns
 
 _INT64 = range(-(2**63), 2**63)
 _IN_FLOAT = range(-(2**53), 2**53 + 1)
@@ -38,13 +39,13 @@ _TYPES = {
 }
 
 
-def index_json(shard: Shard, text_column: str) -> ShardIndex:
+def index_json(shard: Shard, texts: TextColumns) -> ShardIndex:
     """Count the records of a shard, note where units may start and decide the column types.
 
     Args:
         shard: A JSON shard.
-        text_column: The column to score. Its type is always string, and it is the only column if no
-            line holds an object.
+        texts: The columns to score. Their type is always string, and the first is the only column
+            if no line holds an object.
 
     Returns:
         Its index, with columns in the order of their first value, the text column last if no value
@@ -77,11 +78,13 @@ def index_json(shard: Shard, text_column: str) -> ShardIndex:
             damage = Damage(-1, "unreadable_file", str(error))
             return ShardIndex(shard, 0, None, damage=damage)
         damage = Damage(cuts.rows, "unreadable_rows", str(error))
-    lacks_text = seen_object and text_column not in kinds
-    kinds.setdefault(text_column, _TEXT)
+    lacks_text = seen_object and not texts.of(kinds)
+    if not texts.of(kinds):
+        kinds[texts.names[0]] = _TEXT
+    scored = texts.of(kinds)
     columns = pa.schema(
         [
-            pa.field(key, pa.string() if key == text_column else _TYPES.get(kind, pa.string()))
+            pa.field(key, pa.string() if key in scored else _TYPES.get(kind, pa.string()))
             for key, kind in kinds.items()
         ]
     )
@@ -105,20 +108,21 @@ def _kind(value: Any) -> int:
     return _TEXT if isinstance(value, str) else _OTHER
 
 
-def json_reader(shard: Shard, columns: pa.Schema, text_column: str) -> TextReader[JsonRecord]:
+def json_reader(shard: Shard, columns: pa.Schema, texts: Sequence[str]) -> TextReader[JsonRecord]:
     """Return a reader of the units of a shard.
 
-    A value of the text column that is neither text nor null rejects the row.
+    A value of a text column that is neither text nor null rejects the row.
 
     Args:
         shard: A JSON shard.
         columns: Source columns as indexed.
-        text_column: The column to score.
+        texts: Its columns that are scored.
     """
     fields = [(field.name, _converter(field.type)) for field in columns]
 
     def convert(row: int, record: JsonRecord) -> list[Any] | Reject:
-        _judge(record, text_column)
+        for name in texts:
+            _judge(record, name)
         converted = _converted(record, fields)
         if converted is None:
             return Reject(row, row, record.reason, record.detail, raw_text(record.raw))

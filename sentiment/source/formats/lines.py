@@ -60,6 +60,9 @@ class Lines:
         """
         self.offset_bytes = 0
         self.at_end = self.in_line = False
+        # Bytes that were looked at, how many of them are read, and what came instead of more.
+        self._ahead, self._used = b"", 0
+        self._ahead_error: BaseException | None = None
         filesystem, path = open_filesystem(shard.file_uri)
         try:
             self._file = filesystem.open_input_file(path)
@@ -122,9 +125,8 @@ class Lines:
             CorruptError: What was read so far may be wrong.
             DamageError: No more bytes can be read or unpacked.
         """
-        read = self._stream.readline if stops_at_line else self._stream.read1
         try:
-            piece = read(most_bytes)
+            piece = self._next_bytes(most_bytes, stops_at_line)
         except UNPACK_ERRORS as error:
             if is_corruption(error):
                 raise CorruptError(f"the archive is corrupt: {one_line(error)}") from error
@@ -133,6 +135,52 @@ class Lines:
         self.at_end = not piece
         self.in_line = len(piece) == most_bytes and not piece.endswith(b"\n")
         return piece
+
+    def _next_bytes(self, most_bytes: int, stops_at_line: bool) -> bytes:
+        """Return the next bytes, see `next_piece`; first those that were looked at."""
+        piece = b""
+        if self._used < len(self._ahead):
+            end = self._used + most_bytes
+            if stops_at_line and (line_end := self._ahead.find(b"\n", self._used, end)) >= 0:
+                end = line_end + 1
+            piece = self._ahead[self._used : end]
+            if not stops_at_line or len(piece) == most_bytes or piece.endswith(b"\n"):
+                self._used += len(piece)
+                return piece
+        if self._ahead_error is not None:
+            raise self._ahead_error
+        self._ahead, self._used = b"", 0
+        read = self._stream.readline if stops_at_line else self._stream.read1
+        return piece + read(most_bytes - len(piece))
+
+    def look_ahead(self, least_bytes: int) -> bytes:
+        """Return the next bytes without reading them.
+
+        An error of the storage or of unpacking is kept until all bytes before it are read.
+
+        Args:
+            least_bytes: Bytes to return. There are fewer where the file ends, and where a record
+                could be too large; there may be more.
+        """
+        pieces = [self._ahead[self._used :]]
+        missing = min(least_bytes, MAX_RECORD_BYTES) - len(pieces[0])
+        try:
+            while missing > 0 and self._ahead_error is None:
+                piece = self._stream.read1(missing)
+                if not piece:
+                    break
+                pieces.append(piece)
+                missing -= len(piece)
+        except UNPACK_ERRORS as error:
+            self._ahead_error = error
+        self._ahead, self._used = b"".join(pieces), 0
+        return self._ahead
+
+    def skip(self, count_bytes: int) -> None:
+        """Read bytes that were looked at, up to the end of a line."""
+        self._used += count_bytes
+        self.offset_bytes += count_bytes
+        self.in_line = False
 
     def skip_line(self) -> None:
         """Read to the end of the current line.

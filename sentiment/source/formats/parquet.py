@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sentiment.source.formats.arrow_errors import as_arrow_errors
+from sentiment.source.selection.statistics import Statistics
 
 _BUFFER_BYTES = 1024 * 1024
 # A damaged footer may claim any number of rows, and planning would make units of all of them. Real
@@ -61,6 +62,48 @@ class ParquetFile:
         with as_arrow_errors("its types"):
             # One thread: Ray runs as many readers as there are cores.
             yield from self._file.iter_batches(rows, row_groups=[group], use_threads=False)
+
+    def statistics(self, group: int) -> dict[str, Statistics]:
+        """Return what the footer says of the values of a row group, by column.
+
+        Columns of types whose statistics are not exact enough are left out.
+        """
+        found: dict[str, Statistics] = {}
+        metadata = self._file.metadata.row_group(group)
+        kinds = {one.name: one.type for one in self.schema}
+        for place in range(metadata.num_columns):
+            chunk = metadata.column(place)
+            kind = kinds.get(chunk.path_in_schema)
+            if kind is not None and chunk.statistics is not None:
+                found[chunk.path_in_schema] = _statistics(chunk.statistics, kind)
+        return found
+
+
+def _statistics(found: Any, kind: pa.DataType) -> Statistics:
+    nulls = found.null_count if found.has_null_count else None
+    bounds = None
+    if found.has_min_max and _has_bounds(kind):
+        try:
+            bounds = pa.array([found.min, found.max], kind)
+        except (pa.ArrowException, ValueError, TypeError, OverflowError):
+            bounds = None  # a damaged footer, or a time that Python has not
+    are_null = nulls is not None and found.num_values == 0 and nulls > 0
+    return Statistics(bounds, are_null, have_nulls=nulls != 0)
+
+
+def _has_bounds(kind: pa.DataType) -> bool:
+    """Whether the least and the greatest value mean the same here as in the file.
+
+    Times in nanoseconds lose digits on their way through Python.
+    """
+    if pa.types.is_timestamp(kind):
+        return bool(kind.unit != "ns")
+    return bool(
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_string(kind)
+        or pa.types.is_date32(kind)
+    )
 
 
 def _wide_columns(metadata: Any, schema: pa.Schema) -> frozenset[str]:

@@ -1,0 +1,1 @@
+"""Which rows of the sources are scored: conditions on columns and partitions, and samples."""
