@@ -95,13 +95,14 @@ def _log_unit(footer: Footer) -> None:
     reasons = ", ".join(f"{rows} {reason}" for reason, rows in footer.metrics["rejected"].items())
     _log.log(
         level,
-        "%s rows %d-%d: %d labelled, %d rejected%s",
+        "%s rows %d-%d: %d labelled, %d rejected%s%s",
         footer.source_file,
         footer.first_row,
         footer.last_row,
         footer.labelled,
         footer.rejected,
         f" ({reasons})" if reasons else "",
+        f", {footer.excluded} excluded" if footer.excluded else "",
         extra={"fields": fields},
     )
 

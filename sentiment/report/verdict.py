@@ -100,6 +100,8 @@ def _ledger(run: Run) -> Finding:
         )
     if not ledger.expected:
         return Finding("look", "ledger", "the sources held no rows", "check the sources")
+    if ledger.excluded == ledger.expected:
+        return Finding("look", "ledger", "every row is excluded", "check --where and --sample")
     return Finding("good", "ledger", f"{ledger.expected:,} rows = {account}")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -186,17 +187,23 @@ def _usable_texts(block: pa.Table, columns: TextColumns) -> tuple[list[str], lis
     texts: list[str] = []
     problems: list[str | None] = []
     for row in range(block.num_rows):
-        found = {name: problem[row] for name, (_, problem) in parts.items()}
-        unusable = [one for one in found.values() if one not in (None, "null_text", "empty_text")]
+        found = {name: parts[name][1][row] for name in names}
         values = {
-            name: None if found[name] == "null_text" else text[row]
-            for name, (text, _) in parts.items()
+            name: None if found[name] == "null_text" else parts[name][0][row] for name in names
         }
-        text = columns.join(values)
-        texts.append(text or "")
-        has_any = any(one is None for one in found.values())
-        problems.append(unusable[0] if unusable else _problem(text if has_any else text and ""))
+        texts.append(columns.join(values) or "")
+        problems.append(_problem_of_all(list(found.values())))
     return texts, problems
+
+
+def _problem_of_all(problems: Sequence[str | None]) -> str | None:
+    """Return why a row has no text whose columns are joined, from what is wrong with each."""
+    of_values = [one for one in problems if one not in (None, "null_text", "empty_text")]
+    if of_values:
+        return of_values[0]
+    if None in problems:
+        return None
+    return "empty_text" if "empty_text" in problems else "null_text"
 
 
 def _texts_of(column: pa.ChunkedArray) -> tuple[list[str], list[str | None]]:

@@ -9,26 +9,34 @@ from pathlib import Path
 import pytest
 from fuzzed_files import any_file
 
+from sentiment.block import EXCLUDED
 from sentiment.source.cut import cut_into_units, group_into_passes
 from sentiment.source.index import index_shards
 from sentiment.source.listing import list_shards
+from sentiment.source.options import ReadOptions
 from sentiment.source.read import ShardReader
+from sentiment.source.selection.selection import EVERY_ROW, Selection
+from sentiment.source.selection.sql import parse_condition
 
 Row = tuple[str | None, str | None]
 
 
-def read(path: Path) -> tuple[list[Row], bool]:
-    """The rows of a file, rejects left out; and whether anything was rejected."""
+def read(path: Path, selection: Selection = EVERY_ROW) -> tuple[list[Row], bool]:
+    """The rows of a file, rejects left out; and whether nothing was rejected.
+
+    Every row of a unit is good, rejected or excluded, or `assemble` fails.
+    """
+    options = ReadOptions(selection=selection)
     rows: list[Row] = []
     is_whole = True
     shards = list_shards([str(path)]).shards
-    for index in index_shards(shards, keep_going=True):
+    for index in index_shards(shards, options, keep_going=True):
         is_whole &= index.damage is None
         if index.columns is None or "id" not in index.columns.names:
             is_whole = False
             continue
         for some in group_into_passes(index, cut_into_units(index, 20)):
-            with ShardReader(index.shard, index.columns) as reader:
+            with ShardReader(index.shard, index.columns, options) as reader:
                 for unit in some:
                     block = reader.read(unit)
                     good = block["_sentiment_reason"].is_null().to_pylist()
@@ -38,7 +46,7 @@ def read(path: Path) -> tuple[list[Row], bool]:
                         for number, text, keep in zip(ids, texts, good, strict=True)
                         if keep
                     ]
-                    is_whole &= all(good)
+                    is_whole &= set(block["_sentiment_reason"].to_pylist()) <= {None, EXCLUDED}
     return rows, is_whole
 
 
@@ -58,6 +66,16 @@ def test_fuzzed_files_give_what_was_written(
         rows, is_whole = read(path)
         assert is_whole, f"seed {seed}: {name} is not read as a whole"
         assert rows == written, f"seed {seed}: {name} has other rows"
+        least = chance.randrange(30)
+        where = parse_condition(f"length(text) > {least} or id in ('1', '3') or text is null")
+        rows, is_whole = read(path, Selection(where))
+        assert is_whole, f"seed {seed}: {name} is not read as a whole if rows are chosen"
+        wanted = [
+            (number, text)
+            for number, text in written
+            if text is None or len(text) > least or number in ("1", "3")
+        ]
+        assert rows == wanted, f"seed {seed}: {name} has other rows if they are chosen"
         path.write_bytes(content[: chance.randrange(len(content))])
         if path.stat().st_size == 0:
             continue

@@ -86,6 +86,22 @@ def made(tmp_path: Path, **settings: Any) -> str:
     return Path(place).read_text(encoding="utf-8")
 
 
+def test_excluded_rows_are_on_the_page_and_do_not_thin_out_the_rejects() -> None:
+    values = made_up_runs.full_run()
+    before = text(values)
+    assert "excluded" not in before
+    ledger = {**values["ledger"], "expected": 1_025_045, "excluded": 1_000_000}
+    page_text = text({**values, "ledger": ledger})
+    assert "1,025,045 rows = 25,000 labelled + 45 rejected + 0 reused + 1,000,000 excluded" in (
+        page_text
+    )
+    assert "0.18 % of the rows were rejected" in before
+    assert "0.18 % of the rows were rejected" in page_text
+    none = {"expected": 9, "labelled": 0, "rejected": 0, "reused": 0, "excluded": 9}
+    nothing = text({**values, "ledger": none, "counts": {"labels": {}}})
+    assert "every row is excluded" in nothing
+
+
 def test_the_page_says_first_whether_the_labels_can_be_used() -> None:
     page_text = text(made_up_runs.full_run())
     for words in (
