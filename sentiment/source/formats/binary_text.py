@@ -53,7 +53,8 @@ def checked_rows(table: pa.Table, first: int, texts: Collection[str]) -> Checked
             for row in _too_long(table.column(index)):
                 detail = f"column {name!r} holds more than {MAX_RECORD_BYTES} bytes"
                 bad[first + row] = Reject(first + row, first + row, "malformed_record", detail)
-    numbers = [row for row in range(first, first + table.num_rows) if row not in bad]
+    rows = range(first, first + table.num_rows)
+    numbers = [row for row in rows if row not in bad] if bad else list(rows)
     if bad:
         table = _without(table, sorted(row - first for row in bad))
     return CheckedRows(table, numbers, [bad[row] for row in sorted(bad)])
@@ -75,7 +76,8 @@ def is_text(kind: pa.DataType, *, or_bytes: bool = True) -> bool:
 
 def _too_long(column: pa.ChunkedArray) -> list[int]:
     """Return the rows whose text exceeds MAX_RECORD_BYTES, the limit for lines of text shards."""
-    if not is_text(column.type):
+    # No value is longer than all of them together, which costs nothing to know.
+    if not is_text(column.type) or column.get_total_buffer_size() <= MAX_RECORD_BYTES:
         return []
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)

@@ -83,9 +83,15 @@ class Stretch:
         return self.offset_bytes + _starts(self.ends)
 
     @property
+    def has_lines_within(self) -> bool:
+        """Whether a record has several lines."""
+        text = np.frombuffer(self.content, np.uint8, self.size_bytes)
+        return bool(np.count_nonzero(text == _LF) > self.rows)
+
+    @property
     def spanning(self) -> int:
         """Number of records of several lines."""
-        if self.content.count(b"\n", 0, self.size_bytes) == self.rows:
+        if not self.has_lines_within:
             return 0
         line_ends = np.flatnonzero(np.frombuffer(self.content, np.uint8, self.size_bytes) == _LF)
         lines = np.diff(np.searchsorted(line_ends, self.ends), prepend=0)

@@ -76,8 +76,7 @@ def _table_of(stretch: Stretch, dialect: Dialect, columns: pa.Schema) -> pa.Tabl
             pa.csv.ParseOptions(
                 delimiter=dialect.delimiter,
                 quote_char=dialect.quote or False,
-                # Arrow is faster where it need not look for them.
-                newlines_in_values=stretch.content.count(b"\n", 0, size_bytes) > stretch.rows,
+                newlines_in_values=stretch.has_lines_within,  # Arrow is faster without
                 ignore_empty_lines=False,
             ),
             pa.csv.ConvertOptions(

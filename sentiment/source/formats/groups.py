@@ -209,7 +209,9 @@ class GroupReader:
                 return False
             table = cursor.take(last - row + 1, max_bytes).select(self._columns.names)
             read.bytes += table.nbytes
-            checked = checked_rows(table.cast(self._columns), row, self._texts)
+            if table.schema != self._columns:
+                table = table.cast(self._columns)
+            checked = checked_rows(table, row, self._texts)
             read.tables.append(checked.table)
             read.numbers += checked.numbers
             read.rejects += checked.rejects
