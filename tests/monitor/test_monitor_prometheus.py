@@ -7,6 +7,7 @@ import re
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,24 @@ def values(series: Series, name: str, label: str = "") -> dict[str, float]:
     return {
         labels.get(label, ""): value for found, labels, value in series if found == f"ray_{name}"
     }
+
+
+def test_excluded_rows_are_counted_apart_and_do_not_thin_out_the_rejects(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    added: dict[str, float] = {}
+
+    def add(_: RunMetrics, name: str, value: float, **labels: str) -> None:
+        if name == "sentiment_rows_total":
+            added[labels["outcome"]] = value
+
+    monkeypatch.setattr(RunMetrics, "_add", add)
+    unit = replace(footer({"positive": 2}, {"null_text": 1}), excluded=5, last_row=7)
+    RunMetrics("run")._count(Receipt(unit))
+    assert added == {"labelled": 2, "rejected": 1, "excluded": 5}
+    shares = [one for one in expressions() if "rejected_rows_total" in one and " / " in one]
+    assert shares
+    assert all('outcome!="excluded"' in one for one in shares)
 
 
 @pytest.mark.ray
