@@ -26,7 +26,7 @@ from sentiment.source.index import index_shards
 from sentiment.source.listing import list_shards
 from sentiment.source.read import ShardReader
 from sentiment.source.selection.partitions import partition_of, with_partition
-from sentiment.source.settings import read_options, text_columns
+from sentiment.source.settings import read_options, texts_of
 from sentiment.source.shards import Unit
 from sentiment.texts import TextColumns
 
@@ -146,7 +146,7 @@ def _of_source(
             "text": None,
         }
     )
-    if config.show_text and text_columns(config).of(block.column_names):
+    if config.show_text and texts_of(config).of(block.column_names):
         values["text"] = _texts(block, config)
     if config.score_column is not None:
         values["score"] = _scores(block, unit, config.score_column)
@@ -158,7 +158,7 @@ def _of_source(
 
 
 def _texts(table: pa.Table, config: EvaluateConfig) -> list[str | None]:
-    columns = text_columns(config)
+    columns = texts_of(config)
     if columns.template is None:
         # An output has the columns of all files: those that its own file has not are null.
         known = [table.column(name) for name in columns.names if name in table.column_names]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -137,7 +136,9 @@ def commit_unit(output: Output, stamp: Stamp, unit: Unit, rows: pa.Table) -> Foo
     for reason, count in zip(reasons, lost, strict=True):
         rejected[reason] += count
     data = labelled_table(stamp.prefix, unit.shard, good, source)
-    by_column = partial(with_partition, folder=unit.shard.folder, names=stamp.counted_by)
+    counted, uncounted = (
+        with_partition(some, unit.shard.folder, stamp.counted_by) for some in (good, bad)
+    )
     metrics = count_unit(
         labels=good.column(LABEL).to_pylist(),
         scores=good.column(SCORE).to_numpy(),
@@ -151,8 +152,8 @@ def commit_unit(output: Output, stamp: Stamp, unit: Unit, rows: pa.Table) -> Foo
             STAGE_SCORE: _total(rows, SCORE_SEC),
             STAGE_WRITE: time.perf_counter() - started,
         },
-        truth=truth_values(by_column(good), stamp.label_column, stamp.truth),
-        groups=group_names(by_column(good), stamp.group_by),
+        truth=truth_values(counted, stamp.label_column, stamp.truth),
+        groups=group_names(counted, stamp.group_by),
         split_rows=int(pc.sum(good.column(SPLIT)).as_py() or 0)
         if SPLIT in good.column_names
         else None,
@@ -160,7 +161,7 @@ def commit_unit(output: Output, stamp: Stamp, unit: Unit, rows: pa.Table) -> Foo
         if UNKNOWN in good.column_names
         else None,
         rejected_groups=list(
-            zip(group_names(by_column(bad), stamp.group_by) or (), reasons, lost, strict=False)
+            zip(group_names(uncounted, stamp.group_by) or (), reasons, lost, strict=False)
         ),
     )
     footer = _footer(stamp, unit, metrics, labelled=good.num_rows, rejected=sum(lost))

@@ -10,7 +10,7 @@ from sentiment.scoring.choice import check_choice, has_column
 from sentiment.settings.jobs import ScoreConfig
 from sentiment.source.coverage import Coverage
 from sentiment.source.index import check_some_usable, unusable, with_text
-from sentiment.source.settings import read_options, text_columns
+from sentiment.source.settings import read_options, texts_of
 from sentiment.source.shards import ShardIndex
 from sentiment.storage import identity_of, is_below
 
@@ -63,7 +63,7 @@ def check_columns(
     """
     added = {name.lower() for name in added_columns(config.prefix).names}
     checked = [_checked(index, added) for index in indexes]
-    checked = with_text(checked, text_columns(config), is_known=is_known)
+    checked = with_text(checked, texts_of(config), is_known=is_known)
     check_some_usable(checked)
     # A shard that is not read again was checked when it was committed.
     wanted = [("--label-column", config.label_column)] if config.label_column else []

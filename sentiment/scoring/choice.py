@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from sentiment.errors import SourceError
-from sentiment.source.selection.conditions import conjuncts
+from sentiment.source.selection.conditions import split
 from sentiment.source.selection.partitions import partition_of
 from sentiment.source.selection.selection import Selection
 from sentiment.source.selection.sql import parse_condition
@@ -23,16 +23,18 @@ def joined_choice(conditions: Sequence[str | None], partition_keys: Collection[s
     """Return a condition that chooses what any of several runs into one output chose.
 
     Args:
-        conditions: Of each run. On rows of files they agree, or the output would have refused one.
+        conditions: Of each run, one at least. On rows of files they agree, or the output would have
+            refused one.
         partition_keys: Keys of the partitions of the output.
 
     Raises:
         ConfigError: A condition cannot be parsed.
     """
-    parts = [conjuncts(None if one is None else parse_condition(one)) for one in conditions]
-    keys = set(partition_keys)
-    of_files = [[str(c) for c in part if set(c.columns()) <= keys] for part in parts]
-    chosen = [str(c) for c in parts[-1] if not set(c.columns()) <= keys] if parts else []
+    parts = [
+        split(None if one is None else parse_condition(one), partition_keys) for one in conditions
+    ]
+    of_files = [files for files, _ in parts]
+    chosen = list(parts[-1][1])
     if all(of_files):
         nights = dict.fromkeys(" AND ".join(f"({one})" for one in some) for some in of_files)
         chosen.append(" OR ".join(f"({night})" for night in nights))

@@ -30,7 +30,7 @@ from sentiment.settings.jobs import ScoreConfig
 from sentiment.source.listing import Listing, list_shards
 from sentiment.source.options import ReadOptions
 from sentiment.source.selection.partitions import partition_of
-from sentiment.source.settings import read_options, text_columns
+from sentiment.source.settings import read_options, texts_of
 from sentiment.source.shards import ShardIndex
 
 _log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ def _settle(
     indexes: Sequence[ShardIndex], recorded: pa.Schema | None, config: ScoreConfig
 ) -> pa.Schema | None:
     """Settle the columns of the output, and tell of those that have several types."""
-    columns, drifts = settle_columns(indexes, recorded, config.schema_drift, text_columns(config))
+    columns, drifts = settle_columns(indexes, recorded, config.schema_drift, texts_of(config))
     if config.columns is not None:
         keys = {key for index in indexes for key in partition_of(index.shard.folder)}
         unknown = sorted(set(config.columns) - set(columns.names) - keys)

@@ -38,7 +38,7 @@ from sentiment.scoring.tasks import probe_on_gpu
 from sentiment.settings.choices import Precision, prompt_of
 from sentiment.settings.jobs import ScoreConfig, ScoringSettings
 from sentiment.settings.sources import HOW_TO_READ, SourceSettings
-from sentiment.source.settings import text_columns
+from sentiment.source.settings import texts_of
 from sentiment.storage import is_uri
 
 _log = logging.getLogger(__name__)
@@ -217,7 +217,7 @@ def _reading(config: ScoreConfig, chosen: Sequence[str]) -> dict[str, Any]:
     fields = SourceSettings.model_fields
     said = {name: getattr(config, name) for name in HOW_TO_READ if name not in _CHOICES}
     found = {name: value for name, value in said.items() if value != fields[name].default}
-    if (template := text_columns(config).template) is not None:
+    if (template := texts_of(config).template) is not None:
         found["joined"] = template
     if chosen:
         found["chosen"] = list(chosen)
@@ -235,7 +235,7 @@ def _stamp(
         config_digest=digest(deciding),
         code_version=version("sentiment"),
         prefix=config.prefix,
-        texts=text_columns(config),
+        texts=texts_of(config),
         label_column=config.label_column,
         truth=truth_map(model.meanings, config.label_map),
         group_by=tuple(config.group_by),

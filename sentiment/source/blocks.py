@@ -74,14 +74,14 @@ class Rows:
         firsts, lasts = others[[0, *(ends + 1)]], others[[*ends, -1]]
         return replace(
             self,
-            good=_rows_at(self.good, wanted),
+            good=rows_at(self.good, wanted),
             numbers=numbers[wanted].tolist(),
             excluded=[*self.excluded, *zip(firsts.tolist(), lasts.tolist(), strict=True)],
         )
 
 
-def _rows_at(table: pa.Table, wanted: NDArray[np.bool_]) -> pa.Table:
-    """Return the rows that are wanted, of columns of any type."""
+def rows_at(table: pa.Table, wanted: NDArray[np.bool_]) -> pa.Table:
+    """Return the rows that are wanted, of columns of any type: Arrow filters not every one."""
     try:
         return table.filter(pa.array(wanted))
     except (pa.ArrowNotImplementedError, pa.ArrowTypeError):
@@ -135,8 +135,10 @@ def assemble(unit: Unit, columns: pa.Schema, rows: Rows, seconds: float) -> pa.T
     source = _interleave(columns, rows)
     numbers = np.asarray(rows.numbers, np.int64)
     rejects = sorted(rows.rejects, key=lambda reject: reject.first_row)
-    places = np.searchsorted(numbers, [one.first_row for one in rejects]) + np.arange(len(rejects))
-    firsts = np.insert(numbers, places - np.arange(len(rejects)), [r.first_row for r in rejects])
+    starts = [one.first_row for one in rejects]
+    before = np.searchsorted(numbers, starts)  # good rows before each reject
+    firsts = np.insert(numbers, before, starts)
+    places = before + np.arange(len(rejects))
     lasts = firsts.copy()
     lasts[places] = [one.last_row for one in rejects]
     if rows.excluded:

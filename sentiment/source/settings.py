@@ -18,7 +18,7 @@ def read_options(settings: SourceSettings) -> ReadOptions:
         ConfigError: The condition is none.
     """
     return ReadOptions(
-        texts=text_columns(settings),
+        texts=texts_of(settings),
         format=settings.format,
         ignore=tuple(settings.ignore),
         delimiter=_character(settings.csv_delimiter),
@@ -33,7 +33,7 @@ def read_options(settings: SourceSettings) -> ReadOptions:
     )
 
 
-def text_columns(settings: SourceSettings) -> TextColumns:
+def texts_of(settings: SourceSettings) -> TextColumns:
     """Return the columns of the text; joined, if the template of the command names them."""
     names = settings.text_columns
     template = getattr(settings, "template", None)

@@ -25,8 +25,7 @@ from sentiment.source.listing import list_shards
 from sentiment.source.options import ReadOptions
 from sentiment.source.read import ShardReader
 from sentiment.source.selection.compare import IncomparableError
-from sentiment.source.selection.conditions import FileRows
-from sentiment.source.selection.partitions import partition_of, with_partition
+from sentiment.source.selection.partitions import key_column, partition_of, with_partition
 from sentiment.source.selection.selection import Selection, drawn
 from sentiment.source.selection.sql import parse_condition
 
@@ -74,8 +73,10 @@ CONDITIONS = [
 
 
 def chosen(condition: str, table: pa.Table, **partition: str | None) -> list[int]:
-    rows = FileRows(table, partition)
-    holds = parse_condition(condition).holds(rows).to_pylist()
+    for name, value in partition.items():
+        table = table.drop_columns([name] if name in table.column_names else [])
+        table = table.append_column(name, key_column(value, table.num_rows))
+    holds = parse_condition(condition).holds(table).to_pylist()
     return [row for row, found in enumerate(holds) if found]
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiment.source.blocks import Reject, raw_text
+from sentiment.source.blocks import Reject, raw_text, rows_at
 from sentiment.source.formats.lines import MAX_RECORD_BYTES
 
 
@@ -56,7 +57,7 @@ def checked_rows(table: pa.Table, first: int, texts: Collection[str]) -> Checked
     rows = range(first, first + table.num_rows)
     numbers = [row for row in rows if row not in bad] if bad else list(rows)
     if bad:
-        table = _without(table, sorted(row - first for row in bad))
+        table = rows_at(table, np.array([row not in bad for row in rows]))
     return CheckedRows(table, numbers, [bad[row] for row in sorted(bad)])
 
 
@@ -83,18 +84,6 @@ def _too_long(column: pa.ChunkedArray) -> list[int]:
         column = column.cast(column.type.value_type)
     too_long = pc.greater(pc.binary_length(column), MAX_RECORD_BYTES)
     return list(pc.indices_nonzero(too_long).to_pylist())
-
-
-def _without(table: pa.Table, rows: list[int]) -> pa.Table:
-    """Remove rows from a table.
-
-    Slices are joined because `filter` does not support every type that Parquet has.
-    """
-    starts = [0, *(row + 1 for row in rows)]
-    ends = [*rows, table.num_rows]
-    return pa.concat_tables(
-        [table.slice(start, end - start) for start, end in zip(starts, ends, strict=True)]
-    )
 
 
 def _shown(column: pa.Array) -> pa.Array:

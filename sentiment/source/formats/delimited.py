@@ -103,18 +103,16 @@ def _judge(
     record: DelimitedRecord, row: int, text_places: Sequence[int], columns: pa.Schema
 ) -> Reject | None:
     """Return the reject of a record that cannot be a row; None if it is a good row."""
-    damaged = -1
-    if record.fields is not None and len(record.fields) == len(columns) and not record.valid:
-        bad = (place for place in text_places if not is_utf8(record.fields[place]))
-        damaged = next(bad, -1)
     if record.fields is None:
         reason, detail = "malformed_record", record.problem
     elif len(record.fields) != len(columns):
         reason = "malformed_record"
         detail = f"{len(record.fields)} fields where the header has {len(columns)}"
-    elif damaged >= 0:
-        reason = "undecodable_text"
-        detail = f"column {columns.names[damaged]!r} holds bytes that are not UTF-8"
     else:
-        return None
+        fields = record.fields
+        bad = () if record.valid else [at for at in text_places if not is_utf8(fields[at])]
+        if not bad:
+            return None
+        reason = "undecodable_text"
+        detail = f"column {columns.names[bad[0]]!r} holds bytes that are not UTF-8"
     return Reject(row, row, reason, detail, raw_text(b"".join(record.raw)))

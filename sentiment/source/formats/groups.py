@@ -177,7 +177,11 @@ class GroupReader:
 
     def _is_excluded(self, file: _GroupedFile, group: int) -> bool:
         """Whether statistics tell that no row of a group is wanted."""
-        found = file.statistics(group) if isinstance(file, ParquetFile) else {}
+        found = (
+            file.statistics(group, self._selection.columns())
+            if isinstance(file, ParquetFile)
+            else {}
+        )
         return self._selection.excludes_group(self._shard.folder, found)
 
     def _read_group(

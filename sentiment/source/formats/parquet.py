@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Final
 
 import pyarrow as pa
@@ -63,14 +63,14 @@ class ParquetFile:
             # One thread: Ray runs as many readers as there are cores.
             yield from self._file.iter_batches(rows, row_groups=[group], use_threads=False)
 
-    def statistics(self, group: int) -> dict[str, Statistics]:
-        """Return what the footer says of the values of a row group, by column.
+    def statistics(self, group: int, names: Collection[str]) -> dict[str, Statistics]:
+        """Return what the footer says of the values of some columns in a row group.
 
-        Columns of types whose statistics are not exact enough are left out.
+        There are no bounds for columns of types whose statistics are not exact enough.
         """
         found: dict[str, Statistics] = {}
         metadata = self._file.metadata.row_group(group)
-        kinds = {one.name: one.type for one in self.schema}
+        kinds = {one.name: one.type for one in self.schema if one.name in names}
         for place in range(metadata.num_columns):
             chunk = metadata.column(place)
             kind = kinds.get(chunk.path_in_schema)

@@ -6,7 +6,7 @@ the workers, which need no parser.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -30,27 +30,17 @@ FUNCTIONS: Final[dict[str, Callable[[pa.Array], pa.Array]]] = {
 }
 
 
-class Rows(Protocol):
-    """Something that has columns: rows of a file, the keys of a partition, or both."""
-
-    @property
-    def num_rows(self) -> int:
-        """Number of rows."""
-        ...
-
-    def column_of(self, name: str) -> pa.Array | None:
-        """Return the values of a column; None if there is no such column."""
-        ...
-
-
 class Condition(Protocol):
     """A condition. Its text parses to the same, and is one for all ways to write it.
 
     Settings are compared by it.
     """
 
-    def holds(self, rows: Rows) -> pa.BooleanArray:
+    def holds(self, rows: pa.Table) -> pa.BooleanArray:
         """Return of N rows N booleans: whether it is true, false or null there.
+
+        Args:
+            rows: The rows, with the keys of their partition as columns (see `with_partition`).
 
         Raises:
             IncomparableError: A column has a type that cannot be compared so.
@@ -78,15 +68,17 @@ class Column:
         quoted = '"' + self.name.replace('"', '""') + '"'
         return f"{self.function}({quoted})" if self.function else quoted
 
-    def values(self, rows: Rows) -> pa.Array:
+    def values(self, rows: pa.Table) -> pa.Array:
         """Return its values in N rows.
 
         Raises:
             IncomparableError: The function is one of text, and the column is none.
         """
-        found = rows.column_of(self.name)
-        if found is None:
+        if self.name not in rows.column_names:
             return pa.nulls(rows.num_rows)
+        column = rows.column(self.name)
+        # `combine_chunks` returns a chunked array for some types.
+        found = pa.concat_arrays(column.chunks) if column.num_chunks else pa.nulls(0, column.type)
         if not self.function or pa.types.is_null(found.type):
             return found
         return FUNCTIONS[self.function](self.texts(found, f"which {self.function} does not take"))
@@ -129,7 +121,7 @@ class Compare:
         if isinstance(self.other, Column):
             yield self.other.name
 
-    def holds(self, rows: Rows) -> pa.BooleanArray:
+    def holds(self, rows: pa.Table) -> pa.BooleanArray:
         values, other = self.column.values(rows), self.other
         if isinstance(other, Column):
             others = other.values(rows)
@@ -151,7 +143,7 @@ class IsLike:
     def columns(self) -> Iterator[str]:
         yield self.column.name
 
-    def holds(self, rows: Rows) -> pa.BooleanArray:
+    def holds(self, rows: pa.Table) -> pa.BooleanArray:
         values = self.column.values(rows)
         if pa.types.is_null(values.type):
             return pa.nulls(rows.num_rows, pa.bool_())
@@ -171,7 +163,7 @@ class IsNull:
     def columns(self) -> Iterator[str]:
         yield self.column.name
 
-    def holds(self, rows: Rows) -> pa.BooleanArray:
+    def holds(self, rows: pa.Table) -> pa.BooleanArray:
         return pc.is_null(self.column.values(rows))
 
 
@@ -187,7 +179,7 @@ class Not:
     def columns(self) -> Iterator[str]:
         yield from self.inner.columns()
 
-    def holds(self, rows: Rows) -> pa.BooleanArray:
+    def holds(self, rows: pa.Table) -> pa.BooleanArray:
         return pc.invert(self.inner.holds(rows))
 
 
@@ -211,7 +203,7 @@ class _Several:
         return word.join(sorted({f"({part})" for part in self._flat()}))
 
     def _combined(
-        self, rows: Rows, combine: Callable[[pa.Array, pa.Array], pa.Array]
+        self, rows: pa.Table, combine: Callable[[pa.Array, pa.Array], pa.Array]
     ) -> pa.BooleanArray:
         first, *others = self.parts
         found = first.holds(rows)
@@ -227,7 +219,7 @@ class And(_Several):
     def __str__(self) -> str:
         return self._told(" AND ")
 
-    def holds(self, rows: Rows) -> pa.BooleanArray:
+    def holds(self, rows: pa.Table) -> pa.BooleanArray:
         return self._combined(rows, pc.and_kleene)
 
 
@@ -238,7 +230,7 @@ class Or(_Several):
     def __str__(self) -> str:
         return self._told(" OR ")
 
-    def holds(self, rows: Rows) -> pa.BooleanArray:
+    def holds(self, rows: pa.Table) -> pa.BooleanArray:
         return self._combined(rows, pc.or_kleene)
 
 
@@ -251,6 +243,25 @@ def conjuncts(condition: Condition | None) -> Sequence[Condition]:
     return (condition,)
 
 
+def split(
+    condition: Condition | None, partition_keys: Collection[str]
+) -> tuple[list[str], list[str]]:
+    """Split what must hold for a condition to hold.
+
+    Args:
+        condition: The condition.
+        partition_keys: Keys of partitions.
+
+    Returns:
+        The texts of what is on these keys alone, which chooses files, and of all else, which
+        chooses rows.
+    """
+    of_files, of_rows = list[str](), list[str]()
+    for one in conjuncts(condition):
+        (of_files if set(one.columns()) <= set(partition_keys) else of_rows).append(str(one))
+    return of_files, of_rows
+
+
 def _told(value: Value | Column) -> str:
     if isinstance(value, str):
         return "'" + value.replace("'", "''") + "'"
@@ -261,40 +272,3 @@ def _told(value: Value | Column) -> str:
     if isinstance(value, datetime):
         return f"TIMESTAMP '{value}'"
     return f"DATE '{value}'" if isinstance(value, date) else str(value)
-
-
-@dataclass(frozen=True)
-class PartitionRow:
-    """The keys of a partition as one row; a key that is not known has no column."""
-
-    values: Mapping[str, str | None]
-    num_rows: int = 1
-
-    def column_of(self, name: str) -> pa.Array | None:
-        """Return the value of a key."""
-        if name not in self.values:
-            return None
-        return pa.array([self.values[name]] * self.num_rows, pa.string())
-
-
-@dataclass(frozen=True)
-class FileRows:
-    """Rows of a file, with the keys of its partition. A key hides a column of the same name."""
-
-    table: pa.Table
-    partition: Mapping[str, str | None]
-
-    @property
-    def num_rows(self) -> int:
-        """Number of rows."""
-        return int(self.table.num_rows)
-
-    def column_of(self, name: str) -> pa.Array | None:
-        """Return the values of a key or a column."""
-        if name in self.partition:
-            return PartitionRow(self.partition, self.num_rows).column_of(name)
-        if name not in self.table.column_names:
-            return None
-        column = self.table.column(name)
-        # `combine_chunks` returns a chunked array for some types.
-        return pa.concat_arrays(column.chunks) if column.num_chunks else pa.nulls(0, column.type)

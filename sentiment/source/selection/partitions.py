@@ -37,6 +37,11 @@ def partition_of(folder: str) -> dict[str, str | None]:
     return dict(_items(folder))
 
 
+def key_column(value: str | None, rows: int) -> pa.Array:
+    """Return the value of a key as the column of some rows."""
+    return pa.array([value] * rows, pa.string())
+
+
 def with_partition(table: pa.Table, folder: str, names: Sequence[str]) -> pa.Table:
     """Add keys of the partition that a table belongs to as columns.
 
@@ -52,7 +57,7 @@ def with_partition(table: pa.Table, folder: str, names: Sequence[str]) -> pa.Tab
     for name in names:
         if name not in partition:
             continue
-        values = pa.array([partition[name]] * table.num_rows, pa.string())
+        values = key_column(partition[name], table.num_rows)
         place = table.schema.get_field_index(name)
         if place < 0:
             table = table.append_column(name, values)

@@ -13,13 +13,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from sentiment.block import empty_table
-from sentiment.source.selection.conditions import (
-    Condition,
-    FileRows,
-    PartitionRow,
-    conjuncts,
-)
-from sentiment.source.selection.partitions import partition_of
+from sentiment.source.selection.conditions import Condition, conjuncts, split
+from sentiment.source.selection.partitions import key_column, partition_of, with_partition
 from sentiment.source.selection.statistics import Statistics, never_holds
 
 
@@ -45,9 +40,10 @@ class Selection:
         Args:
             folder: Relative to the output, `/`-separated. Further keys may follow below it.
         """
-        row = PartitionRow(partition_of(folder))
+        keys = partition_of(folder)
+        row = pa.table({key: key_column(value, 1) for key, value in keys.items()})
         return any(
-            row.values.keys() >= set(one.columns()) and one.holds(row)[0].as_py() is not True
+            keys.keys() >= set(one.columns()) and one.holds(row)[0].as_py() is not True
             for one in conjuncts(self.where)
         )
 
@@ -61,7 +57,7 @@ class Selection:
         if self.where is None:
             return False
         keys = {
-            key: Statistics(pa.array([value] * 2, pa.string()), value is None, value is None)
+            key: Statistics(key_column(value, 2), value is None, value is None)
             for key, value in partition_of(folder).items()
         }
         return never_holds(self.where, {**statistics, **keys})
@@ -82,7 +78,7 @@ class Selection:
         """
         found = np.ones(len(numbers), np.bool_)
         if self.where is not None:
-            holds = self.where.holds(FileRows(rows, partition_of(folder)))
+            holds = self.where.holds(with_partition(rows, folder, self.columns()))
             found &= pc.fill_null(holds, False).to_numpy(zero_copy_only=False)
         if self.sample is not None:
             found &= drawn(identity, np.asarray(numbers, np.uint64), self.sample)
@@ -99,7 +95,7 @@ class Selection:
             IncomparableError: One cannot.
         """
         if self.where is not None:
-            self.where.holds(FileRows(empty_table(columns), partition_of(folder)))
+            self.where.holds(with_partition(empty_table(columns), folder, self.columns()))
 
     def of_rows(self, partition_keys: Collection[str]) -> list[str]:
         """Return what decides which rows of a file are wanted, beside the choice of files.
@@ -108,11 +104,7 @@ class Selection:
             partition_keys: Keys that all files have. A condition on these alone chooses files, as
                 naming other sources would, and may be another one every night.
         """
-        found = [
-            str(one)
-            for one in conjuncts(self.where)
-            if not set(one.columns()) <= set(partition_keys)
-        ]
+        _, found = split(self.where, partition_keys)
         return sorted(found) + ([] if self.sample is None else [f"sample {self.sample!r}"])
 
 
